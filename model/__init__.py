@@ -1,1 +1,4 @@
+"""The contract between training and serving: what a model file is and how it is run.
 
+numpy, pydantic and onnxruntime only; no torch, no web framework, no raster library.
+"""

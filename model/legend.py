@@ -1,0 +1,131 @@
+"""What the values of a class raster mean, and in which colours they are drawn.
+
+Field names follow STAC `classification:classes` (value, name, title, color_hint, nodata).
+0 is background: unlabelled in training, never a prediction. 255 is nodata.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+BACKGROUND = 0
+NODATA = 255
+
+Rgb = tuple[int, int, int]
+HexColour = Annotated[str, StringConstraints(pattern=r"^[0-9A-F]{6}$")]
+ClassName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$")]
+
+
+class LandCoverClass(BaseModel):
+    """One class of a legend, in the words of STAC `classification:classes`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: int = Field(ge=1, le=254, description="pixel value")
+    name: ClassName = Field(description="short machine-readable name")
+    title: str = Field(min_length=1, description="name for people")
+    description: str = ""
+    color_hint: HexColour = Field(description="RRGGBB, upper case")
+
+    @property
+    def rgb(self) -> Rgb:
+        """The class colour, (red, green, blue) in 0..255."""
+        return rgb_of(self.color_hint)
+
+
+class Legend(BaseModel):
+    """The classes of one model, consecutive from 1 so that channel i of the net is class i."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classes: tuple[LandCoverClass, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consecutive(self) -> Self:
+        values = self.values
+        if values != tuple(range(1, len(values) + 1)):
+            raise ValueError(f"class values must be 1..{len(values)} in order, got {values}")
+        names = [c.name for c in self.classes]
+        if len(set(names)) != len(names):
+            raise ValueError(f"class names must differ, got {names}")
+        return self
+
+    @cached_property
+    def values(self) -> tuple[int, ...]:
+        """The pixel values, ascending."""
+        return tuple(c.value for c in self.classes)
+
+    def __getitem__(self, value: int) -> LandCoverClass:
+        """The class of a pixel value; KeyError for background, nodata and unknown values."""
+        if value not in self.values:
+            raise KeyError(value)
+        return self.classes[value - 1]
+
+    def colours(self, colormap_name: str = "landcover") -> dict[int, Rgb]:
+        """{value: (red, green, blue)}; KeyError when the colormap is unknown.
+
+        `landcover` is the legend's own colours; another colormap falls back to them for a
+        value it does not know.
+        """
+        chosen = {} if colormap_name == "landcover" else COLORMAPS[colormap_name]
+        return {c.value: chosen.get(c.value, c.rgb) for c in self.classes}
+
+    def stac(self) -> list[dict[str, Any]]:
+        """The `classification:classes` list of STAC, nodata entry included."""
+        listed = [c.model_dump(exclude_defaults=True) for c in self.classes]
+        return [*listed, {"value": NODATA, "name": "nodata", "title": "No data", "nodata": True}]
+
+
+def rgb_of(colour: str) -> Rgb:
+    """`RRGGBB` or `#RRGGBB` as (red, green, blue); ValueError otherwise."""
+    if not re.fullmatch(r"#?[0-9A-Fa-f]{6}", colour):
+        raise ValueError(f"{colour!r} is not a colour of the form #RRGGBB")
+    digits = colour.removeprefix("#")
+    return int(digits[0:2], 16), int(digits[2:4], 16), int(digits[4:6], 16)
+
+
+# The colour-blind-safe colormap: hues after Okabe & Ito (2008), "Color Universal Design".
+COLORMAPS: dict[str, dict[int, Rgb]] = {
+    "landcover": {},
+    "colorblind": {
+        1: (0, 0, 0),
+        2: (153, 153, 153),
+        3: (0, 114, 178),
+        4: (230, 159, 0),
+        5: (0, 158, 115),
+        6: (240, 228, 166),
+    },
+}
+
+LEGEND = Legend(
+    classes=(
+        LandCoverClass(value=1, name="buildings", title="Buildings", color_hint="000000"),
+        LandCoverClass(value=2, name="roads", title="Roads or parking lots", color_hint="BFBFBF"),
+        LandCoverClass(value=3, name="water", title="Water", color_hint="01B0F1"),
+        LandCoverClass(
+            value=4,
+            name="bare",
+            title="Harvested, open or bare land",
+            description="soil, sand, dirt roads, dry grass and stubble",
+            color_hint="FFFF31",
+        ),
+        LandCoverClass(
+            value=5,
+            name="forest",
+            title="Forest",
+            description="trees and tall shrubs",
+            color_hint="7CD788",
+        ),
+        LandCoverClass(
+            value=6,
+            name="planted",
+            title="Planted or dark cropland",
+            description="any low green vegetation: lawn, pasture, green crops",
+            color_hint="EAD9EC",
+        ),
+    )
+)
