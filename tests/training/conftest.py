@@ -1,0 +1,65 @@
+"""A small made world to learn from: six classes that colour alone tells apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from affine import Affine
+from numpy.typing import NDArray
+
+from training.scenes import Scene
+
+MakeScene = Callable[..., Scene]
+
+COLOURS = np.array(
+    [[0, 0, 0, 0], [200, 80, 70, 90], [120, 120, 125, 110], [30, 60, 90, 15], [190, 170, 120, 150],
+     [40, 80, 50, 160], [110, 160, 90, 230]],
+    np.uint8,
+)  # fmt: skip
+"""Red, green, blue, near infrared of the values 0..6."""
+
+
+def blocks(rows: int, cols: int, side: int, seed: int) -> NDArray[np.uint8]:
+    """Squares of `side` pixels of the classes 1..6: uint8 (rows, cols)."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(1, 7, (-(-rows // side), -(-cols // side)), dtype=np.uint8)
+    coarse.flat[:6] = np.arange(1, 7)
+    return np.kron(coarse, np.ones((side, side), np.uint8))[:rows, :cols]
+
+
+@pytest.fixture
+def make_scene() -> MakeScene:
+    """Builds a scene; ground in EPSG:26916, its upper-left corner at (left, top)."""
+
+    def build(
+        name: str = "scene",
+        place: str = "town",
+        year: str = "2013",
+        *,
+        rows: int = 96,
+        cols: int = 96,
+        resolution: float = 1.0,
+        left: float = 500_000.0,
+        top: float = 3_700_000.0,
+        epsg: int | None = 26916,
+        made: bool = False,
+        seed: int = 0,
+    ) -> Scene:
+        label = blocks(rows, cols, 16, seed)
+        noise = np.random.default_rng(seed + 1).integers(-8, 9, (4, rows, cols))
+        image = np.clip(COLOURS[label].transpose(2, 0, 1) + noise, 0, 255).astype(np.uint8)
+        return Scene(
+            name=name,
+            place=place,
+            year=year,
+            image=image,
+            label=label,
+            resolution=resolution,
+            epsg=epsg,
+            transform=Affine(resolution, 0, left, 0, -resolution, top),
+            made=made,
+        )
+
+    return build

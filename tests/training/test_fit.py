@@ -1,0 +1,126 @@
+"""A run learns, can be killed, and goes on as if it had not been."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
+
+from training.checkpoint import Checkpoint  # noqa: E402
+from training.config import Preset  # noqa: E402
+from training.data import Data, draft_card  # noqa: E402
+from training.errors import CheckpointError  # noqa: E402
+from training.export import net_of  # noqa: E402
+from training.fit import fit, judge  # noqa: E402
+from training.metrics import scores  # noqa: E402
+from training.scenes import Scene  # noqa: E402
+from training.schedule import decay_start, rate  # noqa: E402
+from training.splits import Split  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+MakeScene = Callable[..., Scene]
+
+SHORT = Preset(name="short", crop=32, batch=4, steps=8, warmup=2, evaluate_every=4, ema=0.5)
+
+
+def quiet(line: str) -> None:
+    """The run is not listened to."""
+
+
+@pytest.fixture
+def data(make_scene: MakeScene) -> Data:
+    scenes = [make_scene(seed=i, name=f"s{i}") for i in range(3)]
+    return Data(Split(tuple(scenes[:2]), tuple(scenes[2:]), ()), None)
+
+
+def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(
+    data: Data, tmp_path: Path
+) -> None:
+    fit(SHORT, data, tmp_path / "whole", quiet)
+    fit(SHORT, data, tmp_path / "parts", quiet, stop_after=3)
+    fit(SHORT, data, tmp_path / "parts", quiet, stop_after=2)
+    fit(SHORT, data, tmp_path / "parts", quiet)
+    whole = Checkpoint.load(tmp_path / "whole" / "last.pt")
+    parts = Checkpoint.load(tmp_path / "parts" / "last.pt")
+    assert whole.step == parts.step == 8
+    for mine, theirs in ((whole.net, parts.net), (whole.ema, parts.ema)):
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_a_run_may_be_prolonged_before_its_rate_falls_and_not_after(
+    data: Data, tmp_path: Path
+) -> None:
+    fit(SHORT, data, tmp_path, quiet, stop_after=4)
+    longer = SHORT.model_copy(update={"steps": 12})
+    fit(longer, data, tmp_path, quiet)
+    assert Checkpoint.load(tmp_path / "last.pt").step == 12
+    with pytest.raises(CheckpointError, match="too late"):
+        fit(SHORT.model_copy(update={"steps": 20}), data, tmp_path, quiet)
+
+
+def test_another_preset_or_other_data_is_not_resumed(
+    data: Data, make_scene: MakeScene, tmp_path: Path
+) -> None:
+    fit(SHORT, data, tmp_path, quiet, stop_after=1)
+    with pytest.raises(CheckpointError, match=r"learning_rate is 0\.1"):
+        fit(SHORT.model_copy(update={"learning_rate": 0.1}), data, tmp_path, quiet)
+    other = Data(Split((make_scene(seed=9),), data.real.validation, ()), None)
+    with pytest.raises(CheckpointError, match="other data"):
+        fit(SHORT, other, tmp_path, quiet)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    (tmp_path / "last.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(CheckpointError, match=r"last\.pt"):
+        Checkpoint.load(tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        Checkpoint.load(tmp_path / "none.pt")
+
+
+def test_the_made_world_is_learnt(make_scene: MakeScene, tmp_path: Path) -> None:
+    scenes = [make_scene(seed=i, name=f"s{i}") for i in range(4)]
+    data = Data(Split(tuple(scenes[:3]), tuple(scenes[3:]), ()), None)
+    preset = Preset(
+        name="overfit",
+        crop=32,
+        batch=8,
+        steps=120,
+        warmup=10,
+        evaluate_every=60,
+        learning_rate=3e-3,
+        ema=0.9,
+        dropout=(0.0,) * 5,
+        gain=(0.9, 1.1),
+        band_gain=(0.95, 1.05),
+        offset=(-5.0, 5.0),
+        gamma=(0.95, 1.05),
+        noise=(0.0, 2.0),
+    )
+    best = fit(preset, data, tmp_path, quiet)
+    net = net_of(Checkpoint.load(best))
+    figures = scores(judge(net, data.real.validation, draft_card(preset, data)))
+    assert figures.overall > 0.9
+    assert figures.macro_f1 > 0.9
+
+
+def test_a_run_without_validation_keeps_its_last_weights(
+    make_scene: MakeScene, tmp_path: Path
+) -> None:
+    data = Data(Split((make_scene(),), (), ()), None)
+    best = Checkpoint.load(fit(SHORT, data, tmp_path, quiet))
+    assert best.step == 8
+
+
+def test_the_rate_rises_stays_and_falls_to_zero() -> None:
+    preset = Preset(name="test", steps=1000, warmup=100, decay=0.4)
+    rates = np.array([rate(preset, step) for step in range(1000)])
+    assert decay_start(preset) == 600
+    assert (np.diff(rates[:100]) > 0).all()
+    assert (rates[99:600] == 1).all()
+    assert (np.diff(rates[600:]) < 0).all()
+    assert rates[-1] < 1e-4

@@ -1,0 +1,110 @@
+"""`python -m training {fit,export,evaluate}`: from labelled imagery to a model file.
+
+Each command does one thing and can be run again; files pass between them.
+"""
+
+# ruff: noqa: PLC0415 (torch takes seconds to import; --help does not wait for it)
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+
+Chips = Annotated[Path, typer.Option(help="list of labelled chips (chips.csv)")]
+County = Annotated[
+    Path | None, typer.Option(help="folder of Demo County; without it only chips are used")
+]
+Run = Annotated[Path, typer.Option(help="folder of the run: checkpoints and facts")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads")]
+
+CHIPS = Path("../shared/data/labels/chips.csv")
+WEIGHTS = Path("model/weights/landcover.onnx")
+
+
+@app.command()
+def fit(
+    *,
+    preset: Annotated[str, typer.Option(help="a name in training/presets, or a .toml")] = "default",
+    chips: Chips = CHIPS,
+    county: County = None,
+    run: Run = Path("runs/default"),
+    steps: Annotated[int | None, typer.Option(min=1, help="length of the run")] = None,
+    stop_after: Annotated[int, typer.Option(min=0, help="steps of this sitting; 0: all")] = 0,
+    threads: Threads = 2,
+) -> None:
+    """Train, or go on with the run in the folder."""
+    import torch
+
+    from training.config import load_preset
+    from training.data import read_data
+    from training.fit import fit as train
+
+    torch.set_num_threads(threads)
+    chosen = load_preset(preset, steps=steps)
+    best = train(chosen, read_data(chosen, chips, county), run, stop_after=stop_after)
+    typer.echo(f"best checkpoint: {best}")
+
+
+@app.command()
+def export(
+    *,
+    run: Run = Path("runs/default"),
+    checkpoint: Annotated[str, typer.Option(help="best or last")] = "best",
+    out: Annotated[Path, typer.Option(help="the model file to write")] = WEIGHTS,
+) -> None:
+    """Write the model file and its card, once both answer alike."""
+    from training.export import export as write
+
+    card = write(run / f"{checkpoint}.pt", out)
+    typer.echo(f"{out}: {card.training.steps} steps, sha256 {card.sha256}")
+
+
+@app.command()
+def evaluate(
+    *,
+    weights: Annotated[Path, typer.Option(help="the model file")] = WEIGHTS,
+    preset: Annotated[str, typer.Option(help="whose held-out places are assessed")] = "default",
+    chips: Chips = CHIPS,
+    county: County = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Markdown page to write, e.g. docs/accuracy.md")
+    ] = None,
+    threads: Threads = 2,
+) -> None:
+    """Measure the model file on held-out ground; write the figures into it and its card."""
+    from training.config import load_preset
+    from training.evaluate import evaluate as measure
+    from training.report import markdown
+
+    card = measure(weights, load_preset(preset), chips, county, threads)
+    for found in card.accuracy:
+        typer.echo(f"{found.name}: {found.overall_accuracy:.4f} of {found.pixels:,} pixels")
+    if report is not None:
+        command = "python -m training evaluate --county DIR --report docs/accuracy.md"
+        report.write_text(markdown(card, command), encoding="utf-8")
+
+
+def main() -> None:
+    """Entry point of `landcover-train`: known errors are one line, not a traceback."""
+    from model.errors import ModelError
+    from training.errors import TrainingError
+
+    try:
+        app()
+    except ModuleNotFoundError as error:
+        if error.name not in {"torch", "onnx"}:
+            raise
+        typer.echo(f"error: training needs {error.name}: make setup TRAIN=1", err=True)
+        sys.exit(1)
+    except (TrainingError, ModelError) as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

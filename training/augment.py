@@ -1,0 +1,101 @@
+"""What may change about a crop without changing its classes.
+
+Geometry moves image and label together and never invents a label: labels are read by nearest
+neighbour. Radiometry works on the uint8 imagery, before normalisation, as the sensor, the sun and
+the vendor's balancing do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from training.config import Preset, Range
+from training.scenes import Image, Label, Scene
+
+
+def resize(image: Image, label: Label, size: int) -> tuple[Image, Label]:
+    """A square crop at another size: image uint8 (4, n, n) antialiased, label uint8 (n, n) nearest.
+
+    Returns uint8 (4, size, size) and (size, size).
+    """
+    side = label.shape[0]
+    if side == size:
+        return image, label
+    return _scaled(image, size, size), _nearest(label, size, size)
+
+
+def turn(image: Image, label: Label, rng: np.random.Generator) -> tuple[Image, Label]:
+    """One of the eight quarter turns and flips: nothing is interpolated."""
+    quarters, flip = int(rng.integers(4)), bool(rng.integers(2))
+    image, label = np.rot90(image, quarters, (1, 2)), np.rot90(label, quarters)
+    if flip:
+        image, label = image[:, :, ::-1], label[:, ::-1]
+    return np.ascontiguousarray(image), np.ascontiguousarray(label)
+
+
+def radiometry(image: Image, preset: Preset, rng: np.random.Generator) -> Image:
+    """Other light, another year, another vendor: uint8 (4, rows, cols) to the same, 0..255.
+
+    255 * (level / 255) ** gamma * gain * band gain + offset, softened and with noise, rounded.
+    """
+    bands = len(image)
+    gamma = _log_even(rng, preset.gamma)
+    gain = _log_even(rng, preset.gain) * np.array(
+        [_log_even(rng, preset.band_gain) for _ in range(bands)]
+    )
+    offset = rng.uniform(*preset.offset) / 2 + rng.uniform(*preset.offset, size=bands) / 2
+    levels = 255.0 * (np.arange(256) / 255.0) ** gamma
+    table = (levels[None] * gain[:, None] + offset[:, None]).astype(np.float32)
+    out: NDArray[np.float32] = table[np.arange(bands)[:, None, None], image]
+    if rng.random() < preset.blur:
+        out = _soften(out)
+    if (sigma := rng.uniform(*preset.noise)) > 0:
+        out += rng.standard_normal(out.shape, dtype=np.float32) * np.float32(sigma)
+    rounded: Image = np.clip(np.rint(out), 0, 255).astype(np.uint8)
+    return rounded
+
+
+def _log_even(rng: np.random.Generator, span: Range) -> float:
+    """Evenly in the logarithm, so that half and double are equally likely."""
+    return float(np.exp(rng.uniform(np.log(span[0]), np.log(span[1]))))
+
+
+def _soften(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Binomial 1-2-1 along rows and columns, edges repeated: float32 (bands, rows, cols)."""
+    wide = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    rows = (wide[:, :-2] + 2 * wide[:, 1:-1] + wide[:, 2:]) / 4
+    soft: NDArray[np.float32] = (rows[:, :, :-2] + 2 * rows[:, :, 1:-1] + rows[:, :, 2:]) / 4
+    return soft
+
+
+def resize_scene(scene: Scene, ground_resolution: float) -> tuple[Image, Label]:
+    """A whole scene at another resolution in metres: image antialiased, label nearest.
+
+    Returns uint8 (4, rows, cols) and uint8 (rows, cols), the size rounded to whole pixels.
+    """
+    height, width = scene.label.shape
+    factor = scene.resolution / ground_resolution
+    rows, cols = max(1, round(height * factor)), max(1, round(width * factor))
+    if (rows, cols) == (height, width):
+        return scene.image, scene.label
+    return _scaled(scene.image, rows, cols), _nearest(scene.label, rows, cols)
+
+
+def _scaled(image: Image, rows: int, cols: int) -> Image:
+    pixels = torch.from_numpy(np.ascontiguousarray(image))[None].float()
+    scaled = functional.interpolate(
+        pixels, size=(rows, cols), mode="bilinear", antialias=True, align_corners=False
+    )
+    smooth: Image = scaled[0].round_().clamp_(0, 255).to(torch.uint8).numpy()
+    return smooth
+
+
+def _nearest(label: Label, rows: int, cols: int) -> Label:
+    r, c = (
+        np.minimum(((np.arange(n) + 0.5) * side / n).astype(np.intp), side - 1)
+        for n, side in zip((rows, cols), label.shape, strict=True)
+    )
+    return label[np.ix_(r, c)]

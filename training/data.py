@@ -1,0 +1,104 @@
+"""What a run learns from: real places and Demo County, split by ground, and their passport."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.card import ModelCard, Training
+from model.legend import LEGEND
+from training.config import Preset
+from training.scenes import BANDS, CLASSES, Scene, read_chips, read_county
+from training.splits import Split, split_county, split_places
+
+ATTRIBUTION = (
+    "Imagery: USDA National Agriculture Imagery Program (public domain). Training chips from "
+    "Ventura et al. 2024, urban-tree-detection-data (CC BY 4.0); locationtech/rasterframes "
+    "(Apache-2.0); ermongroup/tile2vec (MIT); stactools (Apache-2.0); Chesapeake Land Cover, "
+    "Chesapeake Conservancy, LILA BC (CC0). Labels photo-interpreted for this project."
+)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Real places and Demo County, each split by ground."""
+
+    real: Split
+    made: Split | None
+
+    @property
+    def train(self) -> tuple[Scene, ...]:
+        """Every scene that may be learnt from."""
+        return self.real.train + (self.made.train if self.made else ())
+
+    def counts(self) -> NDArray[np.int64]:
+        """Labelled pixels of the classes 1..6 to learn from: int64 (6,)."""
+        return sum((s.counts() for s in self.train), np.zeros(CLASSES, np.int64))
+
+    @property
+    def validation(self) -> dict[str, tuple[Scene, ...]]:
+        """The scenes that checkpoints are chosen by, real and made apart."""
+        sides = {"real": self.real.validation, "made": self.made.validation if self.made else ()}
+        return {name: side for name, side in sides.items() if side}
+
+
+def read_data(preset: Preset, chips: Path, county: Path | None) -> Data:
+    """Reads and splits `chips` (a chips.csv) and, where given, the folder of Demo County."""
+    real = split_places(read_chips(chips, without=preset.left_out), preset)
+    made = split_county(read_county(county), preset) if county else None
+    return Data(real, made)
+
+
+def draft_card(preset: Preset, data: Data) -> ModelCard:
+    """The passport before training: normalisation from the training imagery, no accuracy yet."""
+    mean, std = _radiometry(data)
+    return ModelCard(
+        name="landcover-unet",
+        version="1",
+        description=(
+            "U-Net of 1,941,351 parameters, trained on photo-interpreted NAIP chips and on "
+            "procedural imagery (Demo County)."
+        ),
+        mean=tuple(round(float(m) / 255, 4) for m in mean),
+        std=tuple(round(float(s) / 255, 4) for s in std),
+        ground_resolution=preset.ground_resolution_m,
+        training=Training(
+            preset=preset.name,
+            seed=preset.seed,
+            steps=preset.steps,
+            places=tuple(sorted({s.place for s in data.train})),
+            pixels={c.name: int(n) for c, n in zip(LEGEND.classes, data.counts(), strict=True)},
+            band_mean=tuple(round(float(m), 2) for m in mean),
+            band_std=tuple(round(float(s), 2) for s in std),
+        ),
+        licence="MIT",
+        attribution=ATTRIBUTION,
+    )
+
+
+def digest(data: Data) -> str:
+    """SHA-256 over every training and validation pixel and label, in order."""
+    sha = hashlib.sha256()
+    for scene in (*data.train, *(s for side in data.validation.values() for s in side)):
+        sha.update(scene.name.encode())
+        sha.update(scene.image.tobytes())
+        sha.update(scene.label.tobytes())
+    return sha.hexdigest()
+
+
+def _radiometry(data: Data) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation per band, 0..255, every place weighing the same: float64 (4,)."""
+    places: dict[str, list[Scene]] = {}
+    for scene in data.train:
+        places.setdefault(scene.place, []).append(scene)
+    means, squares = [], []
+    for members in places.values():
+        pixels = np.concatenate([s.image.reshape(BANDS, -1) for s in members], axis=1)
+        means.append(pixels.mean(axis=1, dtype=np.float64))
+        squares.append(np.square(pixels, dtype=np.float64).mean(axis=1))
+    mean = np.mean(means, axis=0)
+    return mean, np.sqrt(np.mean(squares, axis=0) - mean**2)

@@ -1,0 +1,151 @@
+"""Scenes to batches: which crop is drawn, at which resolution, and how it is changed.
+
+Step n of a run always draws the same crops: the random numbers follow from the seed and n alone,
+so a resumed run continues as an undisturbed one would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.card import ModelCard
+from model.normalize import normalize
+from training.augment import radiometry, resize, turn
+from training.config import Preset
+from training.errors import LabelError
+from training.scenes import CLASSES, Image, Label, Scene
+
+Batch = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+TRIES = 8
+"""Draws of a crop before one with few labels is accepted."""
+
+MIN_LABELLED = 0.05
+"""Share of a crop that must be labelled for it to be taken at once."""
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where the labelled pixels of one group of scenes are.
+
+    weight: float64 (places, scenes, CLASSES), labelled ground in m2 of each class.
+    """
+
+    scenes: tuple[Scene, ...]
+    names: tuple[str, ...]
+    weight: NDArray[np.float64]
+
+
+class Crops:
+    """An endless, repeatable stream of training batches."""
+
+    def __init__(self, scenes: Sequence[Scene], preset: Preset, card: ModelCard) -> None:
+        """Raises LabelError when no scene has a labelled pixel."""
+        labelled = [s for s in scenes if s.label.any()]
+        if not labelled:
+            raise LabelError(f"none of the {len(scenes)} training scenes has a labelled pixel")
+        self._preset, self._card = preset, card
+        real = [s for s in labelled if not s.made]
+        made = [s for s in labelled if s.made]
+        self._real = _index(real) if real else None
+        self._made = _index(made) if made else None
+
+    def batch(self, step: int) -> Batch:
+        """Batch number `step`: float32 (batch, 4, crop, crop) standardised by the card, int64
+        (batch, crop, crop) with 0 where unlabelled.
+        """
+        rng = np.random.default_rng([self._preset.seed, step])
+        crops = [self._crop(rng) for _ in range(self._preset.batch)]
+        images = np.stack([normalize(image, self._card) for image, _ in crops])
+        return images, np.stack([label for _, label in crops]).astype(np.int64)
+
+    def _crop(self, rng: np.random.Generator) -> tuple[Image, Label]:
+        preset = self._preset
+        zoom = preset.ground_resolution_m
+        if rng.random() >= preset.exact_zoom:
+            zoom *= float(np.exp(rng.uniform(*np.log(preset.zoom))))
+        made = rng.random() < preset.made_share
+        group = (self._made if made else self._real) or self._real or self._made
+        if group is None:
+            raise LabelError("no scene to draw from")
+        for _ in range(TRIES):
+            image, label = _draw(group, rng, zoom, preset)
+            if (label > 0).mean() >= MIN_LABELLED:
+                break
+        image, label = resize(image, label, preset.crop)
+        image, label = turn(image, label, rng)
+        return radiometry(image, preset, rng), label
+
+
+def _index(scenes: Sequence[Scene]) -> _Places:
+    names = tuple(sorted({s.place for s in scenes}))
+    weight = np.zeros((len(names), len(scenes), CLASSES))
+    for i, scene in enumerate(scenes):
+        weight[names.index(scene.place), i] = scene.counts() * scene.resolution**2
+    return _Places(tuple(scenes), names, weight)
+
+
+def _draw(
+    group: _Places, rng: np.random.Generator, zoom: float, preset: Preset
+) -> tuple[Image, Label]:
+    """A square of the ground around a pixel of an evenly drawn class, in the scene's own pixels."""
+    by_scene = group.weight.sum(axis=0)
+    if rng.random() < preset.even_places:
+        by_scene = group.weight[rng.integers(len(group.names))]
+    value = int(rng.choice(np.flatnonzero(by_scene.sum(axis=0)))) + 1
+    # The square root keeps the largest patch of a rare class from being drawn over and over.
+    share = np.sqrt(by_scene[:, value - 1])
+    scene = group.scenes[int(rng.choice(len(group.scenes), p=share / share.sum()))]
+    row, col = _pixel_of(scene.label, value, rng)
+    side = max(16, round(preset.crop * zoom / scene.resolution))
+    top = _start(row, side, scene.label.shape[0], rng)
+    left = _start(col, side, scene.label.shape[1], rng)
+    return _window(scene, top, left, side)
+
+
+def _pixel_of(label: Label, value: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Row and column of a pixel of that class, drawn evenly."""
+    for _ in range(64):  # cheap where the class is frequent
+        row, col = int(rng.integers(label.shape[0])), int(rng.integers(label.shape[1]))
+        if label[row, col] == value:
+            return row, col
+    where = np.flatnonzero(label.ravel() == value)
+    row, col = divmod(int(rng.choice(where)), label.shape[1])
+    return row, col
+
+
+def _start(centre: int, side: int, length: int, rng: np.random.Generator) -> int:
+    """First row (or column) of a window of `side` that holds `centre` and, where it can, lies
+    inside `length`; a longer window holds the whole length.
+    """
+    start = centre - int(rng.integers(side))
+    low, high = sorted((0, length - side))
+    return min(max(start, low), high)
+
+
+def _window(scene: Scene, top: int, left: int, side: int) -> tuple[Image, Label]:
+    """The window; beyond the scene its image is mirrored and its label unknown."""
+    rows, cols = (np.arange(start, start + side) for start in (top, left))
+    height, width = scene.label.shape
+    if top >= 0 and left >= 0 and top + side <= height and left + side <= width:
+        part = (slice(top, top + side), slice(left, left + side))
+        return scene.image[:, part[0], part[1]], scene.label[part]
+    r, c = _mirrored(rows, height), _mirrored(cols, width)
+    label = scene.label[np.ix_(r, c)].copy()
+    label[(rows < 0) | (rows >= height), :] = 0
+    label[:, (cols < 0) | (cols >= width)] = 0
+    return scene.image[:, r[:, None], c], label
+
+
+def _mirrored(index: NDArray[np.intp], length: int) -> NDArray[np.intp]:
+    """Reflection without repeating the edge pixel, as numpy's pad mode `reflect`."""
+    if length == 1:
+        return np.zeros_like(index)
+    period = 2 * (length - 1)
+    folded = np.abs(index) % period
+    near: NDArray[np.intp] = np.minimum(folded, period - folded)
+    return near

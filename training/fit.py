@@ -1,0 +1,218 @@
+"""The run, as one straight story: read, split, draw, step, judge, keep.
+
+Same seed, data and machine: same weights, whether the run was interrupted or not. The learning
+rate rises, stays, and falls along a half cosine over the last share of the steps (Hu et al. 2024,
+"warmup-stable-decay"), so that a run's length can still be changed while it is under way.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model.card import ModelCard
+from model.normalize import normalize
+from training.augment import resize_scene
+from training.checkpoint import Checkpoint
+from training.config import Preset
+from training.data import Data, digest, draft_card
+from training.dataset import Crops
+from training.errors import CheckpointError
+from training.losses import class_weights, masked_cross_entropy
+from training.metrics import Counts, contingency, scores
+from training.progress import Say, echo
+from training.scenes import CLASSES, Scene
+from training.schedule import decay_start, rate
+from training.unet import ALIGNMENT, UNet, build
+
+MAX_GRADIENT = 5.0
+"""Norm at which a step's gradient is cut: one odd crop must not undo an hour."""
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What changes from step to step: the net, the running mean of its weights, the optimiser."""
+
+    net: UNet
+    ema: UNet
+    optimiser: torch.optim.Optimizer
+
+    @classmethod
+    def fresh(cls, preset: Preset) -> Learner:
+        """New weights from the preset's seed."""
+        torch.manual_seed(preset.seed)
+        net = build(preset).to(memory_format=torch.channels_last)
+        optimiser = torch.optim.AdamW(
+            net.parameters(), lr=preset.learning_rate, weight_decay=preset.weight_decay, fused=True
+        )
+        return cls(net, copy.deepcopy(net).eval(), optimiser)
+
+    def resume(self, state: Checkpoint) -> None:
+        """Takes over the state of a checkpoint."""
+        self.net.load_state_dict(state.net)
+        self.ema.load_state_dict(state.ema)
+        self.optimiser.load_state_dict(state.optimiser)
+
+    def put_into(self, state: Checkpoint) -> None:
+        """Hands the state to a checkpoint."""
+        state.net, state.ema = self.net.state_dict(), self.ema.state_dict()
+        state.optimiser = self.optimiser.state_dict()
+
+    def step(self, images: Tensor, labels: Tensor, weights: Tensor, preset: Preset) -> float:
+        """One step down the gradient; returns the loss. Arrays as in losses.py."""
+        self.net.train()
+        self.optimiser.zero_grad(set_to_none=True)
+        logits = self.net(images.contiguous(memory_format=torch.channels_last))
+        loss = masked_cross_entropy(logits, labels, weights, preset.label_smoothing)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.net.parameters(), MAX_GRADIENT)
+        self.optimiser.step()
+        return float(loss.detach())
+
+
+def fit(preset: Preset, data: Data, run: Path, say: Say = echo, stop_after: int = 0) -> Path:
+    """Trains into the folder `run` and returns the path of the best checkpoint.
+
+    A `last.pt` in the folder is resumed. `stop_after` > 0 ends this sitting after that many steps
+    (the run can go on later). Raises CheckpointError when `run` holds another run.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    card = draft_card(preset, data)
+    _write_facts(run, preset, card, data)
+    learner = Learner.fresh(preset)
+    state = Checkpoint(
+        preset.model_dump(mode="json"), digest(data), 0, {}, {}, {}, card=card.embedded()
+    )
+    if (run / "last.pt").is_file():
+        state = _resumable(run / "last.pt", preset, data)
+        learner.resume(state)
+        say(f"resumed after step {state.step}")
+
+    crops = Crops(data.train, preset, card)
+    weights = _class_weights(preset, data)
+    sitting = min(preset.steps, state.step + stop_after) if stop_after else preset.steps
+    began, losses = time.monotonic(), list[float]()
+    while state.step < sitting:
+        images, labels = (torch.from_numpy(a) for a in crops.batch(state.step))
+        torch.manual_seed(preset.seed * 1_000_003 + state.step)  # dropout
+        for group in learner.optimiser.param_groups:
+            group["lr"] = preset.learning_rate * rate(preset, state.step)
+        losses.append(learner.step(images, labels, weights, preset))
+        state.step += 1
+        follow(learner.ema, learner.net, preset.ema, state.step)
+        if state.step % preset.evaluate_every and state.step < sitting:
+            continue
+        better = _judge(state, learner.ema, card, data)
+        learner.put_into(state)
+        if better:
+            state.save(run / "best.pt")
+        state.save(run / "last.pt")
+        pace = (time.monotonic() - began) / max(1, len(losses))
+        say(_line(state, float(np.mean(losses[-preset.evaluate_every :])), pace, better))
+        if preset.patience and state.waited >= preset.patience:
+            say(f"no better validation for {state.waited} times: the run ends")
+            break
+    return run / "best.pt"
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def follow(ema: nn.Module, net: nn.Module, decay: float, step: int) -> None:
+    """Moves the running mean towards the net; young means forget faster (1 - 10 / (9 + step)).
+
+    Batch norm's own running statistics are followed like the weights.
+    """
+    keep = min(decay, 1 - 10 / (9 + step)) if step > 1 else 0.0
+    theirs = net.state_dict()
+    for name, mine in ema.state_dict().items():
+        if mine.is_floating_point():
+            mine.lerp_(theirs[name], 1 - keep)
+        else:
+            mine.copy_(theirs[name])
+
+
+def judge(net: UNet, scenes: Sequence[Scene], card: ModelCard) -> Counts:
+    """Contingency of a net in evaluation mode on whole scenes, read at the card's resolution:
+    int64 (6, 6). A quick look while training; what is reported comes from evaluate.py.
+    """
+    total = np.zeros((CLASSES, CLASSES), np.int64)
+    for scene in scenes:
+        image, label = resize_scene(scene, card.ground_resolution)
+        rows, cols = label.shape
+        more = [(0, -rows % ALIGNMENT), (0, -cols % ALIGNMENT)]
+        pixels = torch.from_numpy(normalize(np.pad(image, [(0, 0), *more], "reflect"), card))
+        with torch.inference_mode():
+            answer = net(pixels[None].contiguous(memory_format=torch.channels_last))
+        predicted = answer[0, 1:, :rows, :cols].argmax(0).to(torch.uint8).numpy() + np.uint8(1)
+        total += contingency(label, predicted, CLASSES)
+    return total
+
+
+def _judge(state: Checkpoint, ema: UNet, card: ModelCard, data: Data) -> bool:
+    """Notes the validation in the state; True when it is the best so far.
+
+    The score is the mean of overall accuracy and macro F1, over real and made scenes alike.
+    """
+    found = {side: scores(judge(ema, scenes, card)) for side, scenes in data.validation.items()}
+    each = [(s.overall + s.macro_f1) / 2 for s in found.values()]
+    score = float(np.mean(each)) if each else float(state.step)
+    entry = {"step": float(state.step), "score": score}
+    for side, s in found.items():
+        entry |= {f"{side}_overall": s.overall, f"{side}_macro_f1": s.macro_f1}
+    state.history.append(entry)
+    better = score > state.best_score
+    state.best_score, state.waited = (score, 0) if better else (state.best_score, state.waited + 1)
+    return better
+
+
+def _resumable(path: Path, preset: Preset, data: Data) -> Checkpoint:
+    """The checkpoint, when the steps behind it are those this preset and data would have made."""
+    state = Checkpoint.load(path)
+    state.check(preset, digest(data))
+    before = Preset.model_validate(state.preset)
+    begins = min(decay_start(before), decay_start(preset))
+    if decay_start(before) != decay_start(preset) and state.step > begins:
+        raise CheckpointError(
+            f"step {state.step} lies after step {begins}, where the learning rate begins to fall: "
+            "too late to change the length of the run"
+        )
+    state.preset = preset.model_dump(mode="json")
+    return state
+
+
+def _class_weights(preset: Preset, data: Data) -> Tensor:
+    return torch.from_numpy(
+        class_weights(data.counts(), preset.class_weights, preset.max_class_weight)
+    )
+
+
+def _write_facts(run: Path, preset: Preset, card: ModelCard, data: Data) -> None:
+    sides = {
+        f"{kind}_{side}": [s.name for s in getattr(split, side)]
+        for kind, split in (("real", data.real), ("made", data.made))
+        if split is not None
+        for side in ("train", "validation", "test")
+    }
+    facts = {
+        "preset": preset.model_dump(mode="json"),
+        "data": digest(data),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "card": json.loads(card.embedded()),
+        "split": sides,
+    }
+    (run / "run.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def _line(state: Checkpoint, loss: float, pace: float, better: bool) -> str:
+    entry = state.history[-1]
+    figures = " ".join(f"{k} {v:.3f}" for k, v in entry.items() if k != "step")
+    star = " *" if better else ""
+    return f"step {state.step} loss {loss:.3f} {figures} {pace:.2f} s/step{star}"

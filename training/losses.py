@@ -1,0 +1,48 @@
+"""The loss: cross-entropy over the six classes, where there is a label, and nowhere else.
+
+Background (0) is the absence of a label. It is no class to be learnt: its pixels weigh exactly
+nothing and its logit takes no part in the softmax, so no gradient ever reaches it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+BACKGROUND = 0
+
+
+def masked_cross_entropy(
+    logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float = 0.0
+) -> Tensor:
+    """Weighted mean of the cross-entropy over labelled pixels; 0 where nothing is labelled.
+
+    logits: float32 (N, 1 + K, rows, cols), background first. labels: int64 (N, rows, cols), 0 =
+    unlabelled, else 1..K. weights: float32 (K,), of the classes 1..K. smoothing: the share of the
+    target spread evenly over the K classes (Szegedy et al. 2016).
+    """
+    known = labels != BACKGROUND
+    if not bool(known.any()):
+        return logits.sum() * 0.0
+    scores = logits[:, 1:].permute(0, 2, 3, 1)[known]
+    targets = labels[known] - 1
+    logp = torch.log_softmax(scores, dim=1)
+    hit = logp.gather(1, targets[:, None]).squeeze(1)
+    each = -(1.0 - smoothing) * hit - smoothing * logp.mean(dim=1)
+    weight = weights[targets]
+    return (weight * each).sum() / weight.sum()
+
+
+def class_weights(counts: NDArray[np.int64], how: str, limit: float) -> NDArray[np.float32]:
+    """Weights of the classes 1..K from their pixel counts, with a mean of 1 before the limit.
+
+    counts: int64 (K,). how: "none" or "inverse_sqrt". A class without pixels weighs 1.
+    """
+    weights = np.ones(len(counts), dtype=np.float64)
+    there = counts > 0
+    if how == "inverse_sqrt" and there.any():
+        weights[there] = 1.0 / np.sqrt(counts[there])
+        weights[there] /= weights[there].mean()
+    return np.minimum(weights, limit).astype(np.float32)
