@@ -1,0 +1,120 @@
+// The pop-up of a place: its class, how sure the model is, and which scene says so.
+
+import { wasAborted } from "./service.js";
+
+const make = (tag, className = "", ...children) => {
+  const element = document.createElement(tag);
+  element.className = className;
+  element.append(...children);
+  return element;
+};
+
+const dateOf = (iso) => new Intl.DateTimeFormat("en", { dateStyle: "long", timeZone: "UTC" }).format(new Date(iso));
+
+/** "40.03998° N, 76.30991° W" */
+function coordinatesOf({ lng, lat }) {
+  const side = (value, plus, minus) => `${Math.abs(value).toFixed(5)}° ${value < 0 ? minus : plus}`;
+  return `${side(lat, "N", "S")}, ${side(lng, "E", "W")}`;
+}
+
+function gauge(label, share, colour) {
+  const fill = make("i");
+  fill.style.width = `${share * 100}%`;
+  if (colour) fill.style.background = colour;
+  const figure = make("b", "", `${(share * 100).toFixed(share > 0 && share < 0.01 ? 1 : 0)} %`);
+  return make("div", "gauge", make("span", "", label), make("span", "bar", fill), figure);
+}
+
+export class Inspector {
+  #controller = null;
+  #popup = null;
+
+  /** `look()` gives { source, years }: the years shown, newest choice first. */
+  constructor(map, service, legend, look) {
+    this.map = map;
+    this.service = service;
+    this.legend = legend;
+    this.look = look;
+    map.on("click", (event) => this.open(event.lngLat));
+    map.getCanvas().addEventListener("keydown", (event) => {
+      if (event.key === "Enter") this.open(map.getCenter());
+    });
+  }
+
+  close() {
+    this.#popup?.remove();
+  }
+
+  async open(lngLat) {
+    this.close();
+    const controller = new AbortController();
+    this.#controller = controller;
+    const { source, years } = this.look();
+    const body = make("div", "place", make("p", "quiet", "Reading this place …"));
+    body.dataset.state = "loading";
+    const popup = new window.maplibregl.Popup({ maxWidth: "300px", offset: 6 });
+    popup.setLngLat(lngLat).setDOMContent(body).addTo(this.map);
+    popup.on("close", () => controller.abort());
+    this.#popup = popup;
+    const ask = (options) => Promise.all(
+      years.map((year) => this.service.point(lngLat, source, year, { ...options, signal: controller.signal })),
+    );
+    try {
+      const points = await ask({});
+      body.replaceChildren(...points.map((point) => this.#section(point)));
+      if (points.some((point) => point.class)) body.append(this.#details(ask));
+      body.append(make("p", "quiet coordinates", coordinatesOf(lngLat)));
+      body.dataset.state = "ready";
+    } catch (error) {
+      if (wasAborted(error)) return;
+      body.replaceChildren(make("b", "", error.message), make("p", "quiet", error.detail ?? ""));
+      body.dataset.state = "failed";
+    }
+  }
+
+  #section(point) {
+    const year = make("span", "year", String(point.year));
+    if (!point.class) {
+      return make("section", "", make("header", "", make("b", "", "No data here"), year));
+    }
+    const swatch = make("span", "swatch");
+    swatch.style.setProperty("--colour", this.legend.colour(point.class.value));
+    const section = make(
+      "section", "",
+      make("header", "", swatch, make("b", "", point.class.title ?? point.class.name), year),
+    );
+    if (point.confidence !== null && point.confidence !== undefined) {
+      const sure = gauge("Confidence", point.confidence / 100);
+      sure.title = "Probability the model gives this class; not a measured accuracy";
+      section.append(sure);
+    }
+    if (point.scene) {
+      section.append(make("p", "quiet scene", `${dateOf(point.scene.date)}`, make("code", "", point.scene.id)));
+    }
+    return section;
+  }
+
+  /** Probabilities of every class; asked for when opened, because they cost the server a look. */
+  #details(ask) {
+    const details = make("details", "", make("summary", "", "All classes"));
+    details.addEventListener("toggle", async () => {
+      try {
+        const points = await ask({ probabilities: true });
+        const lists = points.filter((point) => point.probabilities).map((point) => this.#list(point, points.length > 1));
+        if (lists.length) details.replaceChildren(make("summary", "", "All classes"), ...lists);
+        else details.remove();
+      } catch (error) {
+        if (!wasAborted(error)) details.append(make("p", "quiet", error.message));
+      }
+    }, { once: true });
+    return details;
+  }
+
+  #list({ probabilities, year }, several) {
+    const rows = this.legend.classes
+      .filter((entry) => entry.name in probabilities)
+      .sort((a, b) => probabilities[b.name] - probabilities[a.name])
+      .map((entry) => gauge(entry.title, probabilities[entry.name], this.legend.colour(entry.value)));
+    return make("div", "probabilities", ...(several ? [make("p", "quiet", String(year))] : []), ...rows);
+  }
+}

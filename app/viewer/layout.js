@@ -1,0 +1,42 @@
+// Where the panel lies and what it leaves free of the map: beside it on wide windows, below the
+// map (a sheet that folds) on narrow ones.
+
+const WIDE = window.matchMedia("(min-width: 720px)");
+
+export class Layout {
+  constructor(onChange) {
+    this.panel = document.getElementById("panel");
+    this.button = document.getElementById("fold");
+    this.onChange = onChange;
+    this.fold(!WIDE.matches);
+    this.button.addEventListener("click", () => this.fold(!this.folded));
+    WIDE.addEventListener("change", () => this.fold(!WIDE.matches));
+    new ResizeObserver(() => this.#measure()).observe(this.panel);
+    window.addEventListener("resize", () => this.#measure());
+  }
+
+  get folded() {
+    return this.panel.classList.contains("folded");
+  }
+
+  fold(folded) {
+    this.panel.classList.toggle("folded", folded);
+    this.button.setAttribute("aria-expanded", String(!folded));
+    this.#measure();
+  }
+
+  /** The part of the window that the panel leaves free: { left, top, right, bottom }, CSS pixels. */
+  get free() {
+    const { innerWidth: width, innerHeight: height } = window;
+    const box = this.panel.getBoundingClientRect();
+    if (WIDE.matches) return { left: this.folded ? 0 : box.right + 12, top: 0, right: width, bottom: height };
+    return { left: 0, top: 0, right: width, bottom: Math.max(height * 0.25, box.top) };
+  }
+
+  #measure() {
+    const { left, bottom } = this.free;
+    document.body.style.setProperty("--free-left", `${left}px`);
+    document.body.style.setProperty("--free-bottom", `${window.innerHeight - bottom}px`);
+    this.onChange?.(this.free);
+  }
+}

@@ -1,0 +1,115 @@
+// The legend: a switch per class, its colour, its share of the view, and how it changed.
+
+const make = (tag, properties = {}, ...children) => {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+};
+
+const percent = (tenths) => `${(tenths / 10).toFixed(1)} %`;
+const signed = (tenths) => `${tenths > 0 ? "+" : tenths < 0 ? "−" : "±"}${(Math.abs(tenths) / 10).toFixed(1)}`;
+
+export class Legend {
+  #rows = new Map(); // class value → { input, share, delta, bar }
+  #colours = {};
+
+  /** `onToggle(hidden)` gets the class values switched off. */
+  constructor({ classes, colormaps }, onToggle) {
+    this.classes = classes.filter((entry) => !entry.nodata);
+    this.colormaps = colormaps;
+    this.values = this.classes.map((entry) => entry.value);
+    this.list = document.getElementById("legend");
+    this.strip = document.getElementById("strip");
+    this.note = document.getElementById("shares-note");
+    this.all = document.getElementById("show-all");
+    this.list.replaceChildren(...this.classes.map((entry) => this.#row(entry)));
+    this.strip.replaceChildren(...this.values.map((value) => make("i", { className: `class-${value}` })));
+    this.list.addEventListener("change", () => onToggle(this.#hidden()));
+    this.all.addEventListener("click", () => {
+      onToggle([]);
+      this.list.querySelector("input").focus();
+    });
+  }
+
+  #row({ value, title, description }) {
+    const input = make("input", { type: "checkbox", value });
+    const share = make("span", { className: "share" });
+    const delta = make("span", { className: "delta" });
+    const bar = make("i");
+    this.#rows.set(value, { input, share, delta, bar });
+    const row = make(
+      "li", { className: `class-${value}`, title: description ?? "" },
+      make("label", {},
+        input, make("span", { className: "swatch" }),
+        make("span", { className: "title", textContent: title }), delta, share),
+      make("span", { className: "bar" }, bar),
+    );
+    row.dataset.value = value;
+    return row;
+  }
+
+  #hidden() {
+    return this.values.filter((value) => !this.#rows.get(value).input.checked);
+  }
+
+  find(value) {
+    return this.classes.find((entry) => entry.value === value);
+  }
+
+  colour(value) {
+    return this.#colours[value] ?? "transparent";
+  }
+
+  /** Paints the swatches in a colormap and sets the switches. */
+  show({ colormap, hidden }) {
+    this.#colours = this.colormaps[colormap] ?? {};
+    for (const value of this.values) {
+      document.documentElement.style.setProperty(`--class-${value}`, this.colour(value));
+      this.#rows.get(value).input.checked = !hidden.includes(value);
+    }
+    for (const element of document.querySelectorAll("#legend li, #strip i")) {
+      const value = element.className.replace("class-", "");
+      element.style.setProperty("--colour", `var(--class-${value})`);
+    }
+    this.all.hidden = !hidden.length;
+  }
+
+  /** Shows shares (tenths of a per cent) and, against another year, the change in points. */
+  showShares(shares, { note, earlier = null, since = null }) {
+    this.list.classList.remove("waiting");
+    for (const value of this.values) {
+      const { share, delta, bar } = this.#rows.get(value);
+      const tenths = shares.get(value);
+      share.textContent = percent(tenths);
+      share.dataset.tenths = tenths;
+      bar.style.width = `${tenths / 10}%`;
+      const change = earlier ? tenths - earlier.get(value) : 0;
+      delta.textContent = earlier ? signed(change) : "";
+      delta.title = earlier ? `change since ${since}, in percentage points` : "";
+      delta.className = `delta ${change > 0 ? "up" : change < 0 ? "down" : ""}`;
+    }
+    [...this.strip.children].forEach((part, i) => {
+      part.style.flexGrow = shares.get(this.values[i]);
+    });
+    this.strip.classList.add("filled");
+    this.note.textContent = note;
+  }
+
+  /** Keeps the figures, dimmed, while new ones are counted. */
+  wait(note) {
+    this.list.classList.add("waiting");
+    this.note.textContent = note;
+  }
+
+  /** Takes the figures away and says why. */
+  clearShares(note) {
+    this.list.classList.remove("waiting");
+    for (const { share, delta, bar } of this.#rows.values()) {
+      share.textContent = delta.textContent = "";
+      delete share.dataset.tenths;
+      bar.style.width = "0";
+    }
+    this.strip.classList.remove("filled");
+    this.note.textContent = note;
+  }
+}

@@ -1,0 +1,123 @@
+// The two maps: `back` (left of the divider) follows `front` (right of it), which takes all input.
+// Only front's canvas is cut at the divider, so pop-ups and controls are never cut.
+//
+// With one year, back shows the imagery and front, transparent, only the classes: no imagery is
+// fetched twice. When two years are compared, each map shows its own imagery and classes.
+
+import { templateOf } from "./tiles.js";
+
+const TILE = 256;
+const MAX_ZOOM = 19.5;
+
+const emptyStyle = () => ({
+  version: 8,
+  sources: {},
+  layers: [{
+    id: "ground", type: "background",
+    layout: { visibility: "none" }, paint: { "background-color": "#dfe4df" },
+  }],
+});
+
+function pane(container, options) {
+  const map = new window.maplibregl.Map({
+    container, style: emptyStyle(),
+    maxZoom: MAX_ZOOM, minZoom: 2, maxPitch: 0, dragRotate: false, pitchWithRotate: false,
+    renderWorldCopies: false, attributionControl: false, fadeDuration: 0, ...options,
+  });
+  map.touchZoomRotate.disableRotation();
+  map.keyboard.disableRotation();
+  return map;
+}
+
+export class Panes {
+  #shown = new Map(); // map → { layer id → path } as last applied
+  #source = null;
+
+  constructor() {
+    this.back = pane("back", { interactive: false });
+    this.front = pane("front", { });
+    this.front.on("move", () => {
+      const { lng, lat } = this.front.getCenter();
+      this.back.jumpTo({ center: [lng, lat], zoom: this.front.getZoom() });
+      if (this.back.loaded()) this.back.redraw(); // in the same frame: the sides never come apart
+    });
+    const loaded = (map) => new Promise((resolve) => map.once("load", resolve));
+    this.ready = Promise.all([loaded(this.back), loaded(this.front)]);
+  }
+
+  get maps() {
+    return [this.back, this.front];
+  }
+
+  get quiet() {
+    return this.maps.every((map) => map.loaded() && map.areTilesLoaded() && !map.isMoving());
+  }
+
+  /** Lays the layers of a source; its bounds and zooms keep MapLibre from asking beyond them. */
+  useSource(source, footprints) {
+    this.#source = source;
+    for (const map of this.maps) {
+      for (const id of ["footprints", "classes", "imagery"]) {
+        if (map.getLayer(id)) map.removeLayer(id);
+        if (map.getSource(id)) map.removeSource(id);
+      }
+      this.#shown.set(map, {});
+      map.addSource("footprints", { type: "geojson", data: footprints });
+      map.addLayer({
+        id: "footprints", type: "line", source: "footprints",
+        paint: {
+          "line-color": "#ffffff", "line-width": 1.25, "line-dasharray": [3, 3],
+          "line-opacity": ["interpolate", ["linear"], ["zoom"], 12, 0.9, 16, 0.45],
+        },
+      });
+    }
+  }
+
+  /** Shows what `view` asks of each side: { imagery, classes } paths or null, opacity 0..1, ground. */
+  show(view) {
+    this.#showSide(this.back, view.left);
+    this.#showSide(this.front, view.right);
+  }
+
+  #showSide(map, side) {
+    this.#raster(map, "imagery", side.imagery, { "raster-resampling": "linear" });
+    this.#raster(map, "classes", side.classes, { "raster-resampling": "nearest" });
+    if (map.getLayer("classes")) map.setPaintProperty("classes", "raster-opacity", side.opacity);
+    map.setLayoutProperty("ground", "visibility", side.ground ? "visible" : "none");
+    map.setFilter("footprints", ["==", ["get", "year"], side.year]);
+  }
+
+  #raster(map, id, path, paint) {
+    const shown = this.#shown.get(map);
+    if (path && !map.getSource(id)) {
+      const { bounds, minzoom, maxzoom } = this.#source;
+      map.addSource(id, {
+        type: "raster", tiles: [templateOf(path)], tileSize: TILE, bounds, minzoom, maxzoom,
+      });
+      const above = id === "imagery" && map.getLayer("classes") ? "classes" : "footprints";
+      map.addLayer({
+        id, type: "raster", source: id, paint: { "raster-fade-duration": 0, ...paint },
+      }, above);
+    } else if (path && shown[id] !== path) {
+      map.getSource(id).setTiles([templateOf(path)]);
+    }
+    if (path) shown[id] = path;
+    if (map.getLayer(id)) map.setLayoutProperty(id, "visibility", path ? "visible" : "none");
+  }
+
+  /** Asks again for every tile in view, failed ones included. */
+  reload() {
+    for (const [map, shown] of this.#shown) {
+      for (const [id, path] of Object.entries(shown)) map.getSource(id)?.setTiles([templateOf(path)]);
+    }
+  }
+
+  setGround(colour) {
+    for (const map of this.maps) map.setPaintProperty("ground", "background-color", colour);
+  }
+
+  /** Zoom of the tiles MapLibre asks for at the present camera. */
+  get tileZoom() {
+    return Math.round(this.front.getZoom() + Math.log2(512 / TILE));
+  }
+}

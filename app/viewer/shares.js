@@ -1,0 +1,96 @@
+// The share of each class in the view, counted from the class tiles that cover it.
+//
+// Pixels are counted as the tiles give them, cut to the view and to the source. Mercator's scale
+// hardly changes within one view, so shares of pixels are shares of ground to well under 1 %.
+
+import { readNpy } from "./npy.js";
+import { classesPath } from "./service.js";
+
+const TILE = 256;
+const MOST_TILES = 24;
+const LEAST_ZOOM = 15;
+const AT_ONCE = 4;
+const NODATA = 255;
+
+const clampLat = (lat) => Math.max(-85.05, Math.min(85.05, lat));
+
+/** Pixel position on the world at zoom z; x eastwards, y southwards. */
+function pixelOf(lng, lat, z) {
+  const size = TILE * 2 ** z;
+  const sin = Math.sin((clampLat(lat) * Math.PI) / 180);
+  return [((lng + 180) / 360) * size, (0.5 - Math.log((1 + sin) / (1 - sin)) / (4 * Math.PI)) * size];
+}
+
+/** Integer pixel rectangle { x0, y0, x1, y1 } of [west, south, east, north] at zoom z. */
+function rectangle([west, south, east, north], z) {
+  const [x0, y0] = pixelOf(west, north, z);
+  const [x1, y1] = pixelOf(east, south, z);
+  return { x0: Math.floor(x0), y0: Math.floor(y0), x1: Math.ceil(x1), y1: Math.ceil(y1) };
+}
+
+/** Tiles of a rectangle, each with the rows and columns of it that count. */
+function tilesOf({ x0, y0, x1, y1 }) {
+  const tiles = [];
+  for (let y = Math.floor(y0 / TILE); y * TILE < y1; y += 1) {
+    for (let x = Math.floor(x0 / TILE); x * TILE < x1; x += 1) {
+      tiles.push({
+        x, y,
+        left: Math.max(0, x0 - x * TILE), right: Math.min(TILE, x1 - x * TILE),
+        top: Math.max(0, y0 - y * TILE), bottom: Math.min(TILE, y1 - y * TILE),
+      });
+    }
+  }
+  return tiles;
+}
+
+const meet = (a, b) => [
+  Math.max(a[0], b[0]), Math.max(a[1], b[1]), Math.min(a[2], b[2]), Math.min(a[3], b[3]),
+];
+
+/** { z, tiles } to count, or { why } when the view lies "outside" or is too "large". */
+export function planShares(view, source, tileZoom) {
+  const [west, south, east, north] = meet(view, source.bounds);
+  if (west >= east || south >= north) return { why: "outside" };
+  const least = Math.min(LEAST_ZOOM, source.maxzoom);
+  for (let z = Math.min(tileZoom, source.maxzoom); z >= least; z -= 1) {
+    const tiles = tilesOf(rectangle([west, south, east, north], z));
+    if (tiles.length <= MOST_TILES) return { z, tiles };
+  }
+  return { why: "large" };
+}
+
+/** Pixels per class value in the planned tiles: Uint32Array of 256, nodata at 255. */
+export async function countClasses(service, plan, { source, year, signal }) {
+  const counts = new Uint32Array(256);
+  const waiting = [...plan.tiles];
+  const template = classesPath({ source, year }, ".npy").replace("{z}", plan.z);
+  const work = async () => {
+    for (let tile = waiting.pop(); tile; tile = waiting.pop()) {
+      const path = template.replace("{x}", tile.x).replace("{y}", tile.y);
+      const { data, shape } = readNpy(await service.bytes(path, signal));
+      const width = shape.at(-1);
+      for (let row = tile.top; row < tile.bottom; row += 1) {
+        for (let at = row * width + tile.left; at < row * width + tile.right; at += 1) counts[data[at]] += 1;
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, work));
+  return counts;
+}
+
+/** Tenths of a per cent per class value, adding up to exactly 1000 (largest remainders); or null. */
+export function sharesOf(counts, values) {
+  const total = values.reduce((sum, value) => sum + counts[value], 0);
+  if (!total) return null;
+  const exact = values.map((value) => ({ value, tenths: (counts[value] / total) * 1000 }));
+  const shares = new Map(exact.map(({ value, tenths }) => [value, Math.floor(tenths)]));
+  let missing = 1000 - [...shares.values()].reduce((sum, tenths) => sum + tenths, 0);
+  exact.sort((a, b) => (b.tenths % 1) - (a.tenths % 1));
+  for (const { value } of exact) if (missing-- > 0) shares.set(value, shares.get(value) + 1);
+  return shares;
+}
+
+export const unclassifiedShare = (counts) => {
+  const total = counts.reduce((sum, n) => sum + n, 0);
+  return total ? counts[NODATA] / total : 0;
+};
