@@ -1,0 +1,108 @@
+"""What the ground is made of. Finer than land cover: many materials share one class.
+
+Colours are relations, not digital numbers of any year: `app.demo.sensor` turns them into those.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Material(IntEnum):
+    """A name for each row of `LOOKS`."""
+
+    PASTURE = 0
+    CROP = 1
+    LUSH_CROP = 2
+    LAWN = 3
+    SOIL = 4
+    STUBBLE = 5
+    DRY_GRASS = 6
+    CLEAR_CUT = 7
+    DIRT = 8
+    SAND = 9
+    BROADLEAF = 10
+    PINE = 11
+    YARD_TREE = 12
+    WATER = 13
+    SILTY_WATER = 14
+    ASPHALT = 15
+    OLD_ASPHALT = 16
+    CONCRETE = 17
+    PAINT = 18
+    CAR = 19
+    BROWN_ROOF = 20
+    GREY_ROOF = 21
+    RED_ROOF = 22
+    DARK_ROOF = 23
+    WHITE_ROOF = 24
+    METAL_ROOF = 25
+    SCRUB = 26
+
+
+class Look(NamedTuple):
+    """How a material looks: class, red, green, blue, NIR, and how each varies."""
+
+    land_class: int
+    """1 buildings, 2 roads or parking, 3 water, 4 open or bare, 5 forest, 6 planted."""
+    colour: tuple[float, float, float, float]
+    """Red, green, blue, near infrared on a scale of 0 to 255."""
+    grain: float
+    """Share by which neighbouring pixels differ."""
+    patch: tuple[float, float]
+    """Share by which patches of some ten metres differ, in visible light and in near infrared."""
+    rows: float = 0.0
+    """Share by which the rows of a field stand out."""
+    parcel: float = 0.0
+    """Share by which one parcel of it differs from the next."""
+
+
+LOOKS: dict[Material, Look] = {
+    Material.PASTURE: Look(6, (96, 113, 88, 170), 0.05, (-0.10, 0.07), 0.0, 0.09),
+    Material.CROP: Look(6, (86, 110, 84, 182), 0.035, (-0.09, 0.07), 0.055, 0.10),
+    Material.LUSH_CROP: Look(6, (66, 98, 72, 200), 0.03, (-0.07, 0.05), 0.04, 0.08),
+    Material.LAWN: Look(6, (98, 117, 90, 172), 0.05, (-0.08, 0.06), 0.0, 0.06),
+    Material.SOIL: Look(4, (150, 128, 106, 138), 0.03, (0.10, 0.10), 0.045, 0.15),
+    Material.STUBBLE: Look(4, (158, 143, 114, 150), 0.05, (0.06, 0.05), 0.06, 0.10),
+    Material.DRY_GRASS: Look(4, (147, 138, 110, 150), 0.06, (0.08, 0.03), 0.0, 0.08),
+    Material.CLEAR_CUT: Look(4, (136, 122, 104, 128), 0.14, (0.12, 0.10), 0.03, 0.10),
+    Material.DIRT: Look(4, (182, 157, 131, 165), 0.04, (0.05, 0.05)),
+    Material.SAND: Look(4, (196, 182, 156, 186), 0.04, (0.06, 0.05)),
+    Material.BROADLEAF: Look(5, (70, 91, 74, 168), 0.07, (-0.07, 0.07), 0.0, 0.05),
+    Material.PINE: Look(5, (58, 80, 69, 128), 0.07, (-0.05, 0.06), 0.07, 0.07),
+    Material.YARD_TREE: Look(5, (68, 90, 72, 162), 0.07, (-0.05, 0.05)),
+    Material.WATER: Look(3, (56, 71, 68, 24), 0.02, (0.07, 0.10)),
+    Material.SILTY_WATER: Look(3, (112, 105, 80, 42), 0.02, (0.05, 0.10)),
+    Material.ASPHALT: Look(2, (112, 112, 112, 92), 0.03, (0.05, 0.05)),
+    Material.OLD_ASPHALT: Look(2, (136, 133, 130, 118), 0.03, (0.05, 0.05)),
+    Material.CONCRETE: Look(2, (176, 171, 163, 160), 0.03, (0.04, 0.04)),
+    Material.PAINT: Look(2, (205, 205, 200, 190), 0.03, (0.0, 0.0)),
+    Material.CAR: Look(2, (128, 128, 132, 112), 0.10, (0.0, 0.0)),
+    Material.BROWN_ROOF: Look(1, (132, 113, 101, 124), 0.035, (0.02, 0.02)),
+    Material.GREY_ROOF: Look(1, (132, 131, 132, 122), 0.035, (0.02, 0.02)),
+    Material.RED_ROOF: Look(1, (160, 108, 90, 142), 0.035, (0.02, 0.02)),
+    Material.DARK_ROOF: Look(1, (88, 86, 88, 84), 0.035, (0.02, 0.02)),
+    Material.WHITE_ROOF: Look(1, (216, 218, 216, 200), 0.015, (0.02, 0.02)),
+    Material.METAL_ROOF: Look(1, (166, 176, 182, 160), 0.02, (0.03, 0.03)),
+    Material.SCRUB: Look(5, (82, 100, 78, 152), 0.12, (-0.08, 0.08), 0.05, 0.06),
+}
+
+HOUSE_ROOFS = (
+    Material.BROWN_ROOF,
+    Material.BROWN_ROOF,
+    Material.GREY_ROOF,
+    Material.GREY_ROOF,
+    Material.DARK_ROOF,
+    Material.DARK_ROOF,
+    Material.RED_ROOF,
+    Material.METAL_ROOF,
+)
+
+
+def class_table() -> npt.NDArray[np.uint8]:
+    """Material → land cover class, uint8 (materials,), values 1..6."""
+    return np.array([LOOKS[material].land_class for material in Material], dtype=np.uint8)

@@ -1,0 +1,86 @@
+"""From the ground to light: what a camera above it would see, before any sensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from app.demo.ground import COLS, ROWS, Ground
+from app.demo.material import LOOKS, Material
+from app.demo.noise import Field, cloudy, generator, smooth, soften, white
+from app.demo.parcels import Parcels, furrows
+
+SUN = (0.42, 0.91)
+"""Direction to the sun, a little east of south: east, south."""
+SHADOW_PER_METRE = 0.8
+"""Metres of shadow per metre of height."""
+TALLEST = 16
+"""Metres."""
+
+
+def paint(ground: Ground, parcels: Parcels, year: int) -> Iterator[Field]:
+    """Red, green, blue, near infrared, each float32 (rows, cols) on a scale of 0 to 255."""
+    shape = (ROWS, COLS)
+    shade = shadow(ground.height)
+    lit = ground.tone * sunlight(ground.height)
+    patch = np.clip(cloudy(shape, 46, 60, year), -2.2, 2.2) * np.float32(0.75)
+    patch += np.float32(0.5) * smooth(shape, 170, 61, year)
+    grain = white(shape, 62, year)
+    grain = soften(grain) * 2 + np.float32(0.5) * grain
+    code = ground.material.astype(np.uint16) * 256 + parcels.owner
+    lit *= 1 + _table("grain").take(ground.material) * grain
+    lit *= 1 + _table("rows").take(ground.material) * furrows(parcels)
+    for band in range(4):
+        infrared = band == 3
+        light = _colours(band, len(parcels.boxes), year).take(code)
+        light *= lit
+        light *= 1 + _table("infrared" if infrared else "visible").take(ground.material) * patch
+        # Skylight is blue: it fills shadows most in blue and hardly in near infrared.
+        light *= 1 - shade * np.float32((0.56, 0.52, 0.44, 0.58)[band])
+        yield soften(light)
+
+
+def shadow(height: Field) -> Field:
+    """0 (lit) .. 1 (shaded), float32 (rows, cols), with a soft edge."""
+    dark = np.zeros(height.shape, dtype=np.bool_)
+    for step in range(1, int(TALLEST * SHADOW_PER_METRE) + 1):
+        down, right = round(step * SUN[1]), round(step * SUN[0])
+        rise = np.float32(step / SHADOW_PER_METRE)
+        sunward = height[down:, right:]
+        dark[: ROWS - down, : COLS - right] |= (
+            sunward > height[: ROWS - down, : COLS - right] + rise
+        )
+    return soften(dark.astype(np.float32))
+
+
+def sunlight(height: Field) -> Field:
+    """Brightness of slopes towards and away from the sun, a factor (rows, cols)."""
+    south = np.zeros_like(height)
+    south[1:-1] = (height[2:] - height[:-2]) / 2
+    slope = south * np.float32(-SUN[1])
+    east = np.zeros_like(height)
+    east[:, 1:-1] = (height[:, 2:] - height[:, :-2]) / 2
+    slope -= east * np.float32(SUN[0])
+    return np.asarray(1 + 0.34 * np.clip(slope, -1, 1), dtype=np.float32)
+
+
+def _colours(band: int, parcels: int, year: int) -> Field:
+    table = np.zeros((len(Material), 256), dtype=np.float32)
+    for material, look in LOOKS.items():
+        rng = generator(63, int(material), year)
+        bright = 1 + look.parcel * np.clip(rng.normal(0, 1, 256), -1.8, 1.8)
+        tint = 1 + 0.3 * look.parcel * np.clip(rng.normal(0, 1, (4, 256)), -1.8, 1.8)
+        table[material] = look.colour[band] * bright * tint[band]
+    table[:, parcels:] = 0
+    return table.ravel()
+
+
+def _table(what: str) -> Field:
+    values: dict[str, list[float]] = {
+        "grain": [LOOKS[material].grain for material in Material],
+        "rows": [LOOKS[material].rows for material in Material],
+        "visible": [LOOKS[material].patch[0] for material in Material],
+        "infrared": [LOOKS[material].patch[1] for material in Material],
+    }
+    return np.array(values[what], dtype=np.float32)

@@ -1,0 +1,170 @@
+"""What people built: neighbourhoods of houses, works with flat roofs, farms along the roads."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from shapely.geometry import LineString, Point, Polygon, box
+
+from app.demo.ground import Ground
+from app.demo.material import HOUSE_ROOFS, Material
+from app.demo.noise import generator
+
+
+class Neighbourhood(NamedTuple):
+    """Streets between houses; bounds in local metres, `since` the first year it stands."""
+
+    bounds: tuple[float, float, float, float]
+    entrance: tuple[float, float]
+    since: int
+    tilt: float
+
+
+NEIGHBOURHOODS = (
+    Neighbourhood((1500, 240, 1960, 650), (1450, 430), 0, 0.05),
+    Neighbourhood((90, 800, 540, 1180), (620, 960), 0, -0.08),
+    Neighbourhood((2330, 960, 2860, 1400), (2270, 1150), 0, 0.06),
+    Neighbourhood((1520, 2730, 2010, 3140), (1450, 2920), 0, -0.05),
+    Neighbourhood((120, 1990, 560, 2440), (620, 2200), 0, 0.10),
+    Neighbourhood((2350, 1990, 2830, 2450), (2270, 2230), 2017, -0.04),
+)
+
+WORKS: tuple[tuple[float, float, float, float], ...] = (
+    (1530, 1330, 1820, 1570),
+    (1860, 1350, 2180, 1580),
+    (1520, 1790, 1760, 2010),
+    (300, 1320, 560, 1480),
+    (2340, 1560, 2560, 1700),
+    (2480, 2700, 2700, 2860),
+    (720, 60, 900, 240),
+    (300, 2950, 480, 3080),
+)
+"""Plots of asphalt with a large roof on each, local metres west, north, east, south."""
+
+
+def build_neighbourhood(ground: Ground, plan: Neighbourhood, number: int) -> None:
+    """Lawns, looped streets, drives, houses with hip roofs, trees in the yards."""
+    rng = generator(30, number)
+    west, north, east, south = plan.bounds
+    middle = ((west + east) / 2, (north + south) / 2)
+
+    def bend(x: float, y: float) -> tuple[float, float]:
+        u, v = x - middle[0], y - middle[1]
+        v += 14 * math.sin(u / 95 + number)
+        turn = plan.tilt
+        return (
+            middle[0] + u * math.cos(turn) - v * math.sin(turn),
+            middle[1] + u * math.sin(turn) + v * math.cos(turn),
+        )
+
+    def street(points: list[tuple[float, float]]) -> LineString:
+        line = LineString(points).segmentize(12)
+        return LineString([bend(x, y) for x, y in line.coords])
+
+    edge = LineString(
+        [(west, north), (east, north), (east, south), (west, south), (west, north)]
+    ).segmentize(20)
+    ground.fill([Polygon([bend(x, y) for x, y in edge.coords])], Material.LAWN)
+    count = max(2, round((south - north) / 100))
+    levels = [north + (i + 0.5) * (south - north) / count for i in range(count)]
+    streets = [street([(west + 22, y), (east - 22, y)]) for y in levels]
+    sides = [
+        street([(west + 22, levels[0]), (west + 22, levels[-1])]),
+        street([(east - 22, levels[0]), (east - 22, levels[-1])]),
+    ]
+    door = LineString([plan.entrance, streets[count // 2].interpolate(0.5, normalized=True)])
+    paved = [line.buffer(4.0) for line in [*streets, *sides, door]]
+    paved += [Point(line.coords[-1]).buffer(11) for line in streets[::2]]
+    ground.fill(paved, Material.OLD_ASPHALT if number % 2 else Material.ASPHALT)
+    for line in streets:
+        for side in (-1, 1):
+            place = rng.uniform(18, 26)
+            while place < line.length - 16:
+                _lot(ground, line, place, side, rng)
+                place += rng.uniform(19, 25)
+
+
+def _lot(
+    ground: Ground, line: LineString, place: float, side: int, rng: np.random.Generator
+) -> None:
+    here, there = line.interpolate(place), line.interpolate(place + 1)
+    angle = math.atan2(there.y - here.y, there.x - here.x)
+    away = (-math.sin(angle) * side, math.cos(angle) * side)
+
+    def at(along: float, off: float) -> tuple[float, float]:
+        return (
+            here.x + away[0] * off + math.cos(angle) * along,
+            here.y + away[1] * off + math.sin(angle) * along,
+        )
+
+    if rng.random() < 0.05:
+        return
+    back = rng.uniform(19, 23)
+    drive = rng.choice([-5.0, 5.0])
+    surface = Material.CONCRETE if rng.random() < 0.7 else Material.OLD_ASPHALT
+    ground.block(at(drive, back / 2 + 1), (2.2, back / 2 - 2), angle, surface)
+    roof = HOUSE_ROOFS[int(rng.integers(len(HOUSE_ROOFS)))]
+    tone, turn = rng.uniform(0.82, 1.18), angle + rng.normal(0, 0.06)
+    half = (rng.uniform(6.8, 8.8), rng.uniform(4.8, 6.2))
+    ground.block(at(0, back), half, turn, roof, tone, 3.0, 0.5)
+    if rng.random() < 0.6:
+        wing = (rng.uniform(3.4, 4.4), rng.uniform(6.5, 8.0))
+        ground.block(at(drive * 0.8, back), wing, turn, roof, tone, 3.0, 0.5)
+    if rng.random() < 0.25:
+        ground.block(at(-drive, back + 15), (2.2, 1.8), turn, Material.METAL_ROOF, tone, 2.4, 0.2)
+    for _ in range(int(rng.integers(1, 5))):
+        along, off = rng.uniform(-10, 10), rng.choice([rng.uniform(6, 11), rng.uniform(30, 46)])
+        ground.crown(at(along, off), rng.uniform(2.2, 5.2), rng.normal(1, 0.12))
+
+
+def build_works(ground: Ground, plot: tuple[float, float, float, float], number: int) -> None:
+    """A plot of asphalt, one or two flat roofs, bays with cars, a few trees."""
+    rng = generator(40, number)
+    west, north, east, south = plot
+    ground.fill([box(west - 8, north - 8, east + 8, south + 8)], Material.LAWN)
+    surface = Material.ASPHALT if rng.random() < 0.6 else Material.OLD_ASPHALT
+    ground.fill([box(west, north, east, south)], surface, rng.uniform(0.9, 1.1))
+    wide, high = east - west, south - north
+    for lane in range(int(high * 0.42 // 17)):
+        row = north + 8 + lane * 17.0
+        for bay in range(int((wide - 30) // 2.8)):
+            x = west + 15 + bay * 2.8
+            for y in (row, row + 5.6):
+                if rng.random() < 0.42:
+                    tone = rng.choice([0.45, 0.7, 1.0, 1.35, 1.7])
+                    ground.block((x, y), (0.95, 2.2), 0.0, Material.CAR, tone)
+            ground.block((x + 1.4, row + 2.8), (0.28, 5.0), 0.0, Material.PAINT, 0.8)
+    roofs = (Material.WHITE_ROOF, Material.METAL_ROOF, Material.GREY_ROOF, Material.DARK_ROOF)
+    hall = box(west + wide * 0.08, north + high * 0.5, east - wide * 0.1, south - high * 0.07)
+    left, top, right, bottom = hall.bounds
+    cut = left + (right - left) * rng.uniform(0.45, 0.7)
+    for part in (box(left, top, cut, bottom), box(cut, top + high * 0.08, right, bottom)):
+        roof = roofs[int(rng.integers(len(roofs)))]
+        tone = rng.uniform(0.85, 1.05)
+        ground.fill([part], roof, tone, 8.0)
+        x0, y0, x1, y1 = part.bounds
+        for _ in range(int(part.area // 450)):
+            unit = (rng.uniform(x0 + 4, x1 - 4), rng.uniform(y0 + 4, y1 - 4))
+            ground.block(unit, (1.2, 1.0), 0.0, roof, tone * rng.choice([0.7, 1.25]), 9.2)
+    for _ in range(int(wide // 16)):
+        ground.crown((rng.uniform(west, east), north - 5), rng.uniform(2, 4), rng.normal(1, 0.1))
+
+
+def build_farm(ground: Ground, place: tuple[float, float], number: int) -> None:
+    """A house, a barn or chicken houses, a yard of dirt, old trees."""
+    rng = generator(50, number)
+    x, y = place
+    turn = rng.uniform(-0.3, 0.3)
+    ground.block((x, y), (38, 30), turn, Material.LAWN)
+    ground.block((x + 8, y + 6), (16, 10), turn, Material.DIRT)
+    roof = HOUSE_ROOFS[int(rng.integers(len(HOUSE_ROOFS)))]
+    ground.block((x - 16, y - 8), (8.5, 5.5), turn, roof, rng.uniform(0.85, 1.15), 3.0, 0.5)
+    for barn in range(int(rng.integers(1, 4))):
+        spot = (x + 20, y - 16 + 19 * barn)
+        tone = rng.uniform(0.85, 1.1)
+        ground.block(spot, (rng.uniform(9, 26), 6), turn, Material.METAL_ROOF, tone, 4.0, 0.35)
+    for _ in range(9):
+        spot = (x + rng.normal(-12, 20), y + rng.normal(0, 18))
+        ground.crown(spot, rng.uniform(3, 6), rng.normal(1, 0.12))
