@@ -54,7 +54,7 @@ class Assessment(BaseModel):
 class Training(BaseModel):
     """What the model was trained on."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     preset: str = ""
     seed: int = 0
@@ -68,7 +68,7 @@ class Training(BaseModel):
 class ModelCard(BaseModel):
     """What a model expects, what it returns, and how far it can be trusted."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(min_length=1)
     version: str = Field(min_length=1)

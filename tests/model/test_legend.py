@@ -1,0 +1,131 @@
+"""The legend: consecutive values, so that channel i of the net is class i, and honest colours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from model.legend import COLORMAPS, LEGEND, LandCoverClass, Legend, rgb_of
+
+
+def named(value: int, **fields: Any) -> LandCoverClass:  # noqa: ANN401
+    words = {"name": f"class{value}", "title": f"Class {value}", "color_hint": "0A0B0C"}
+    return LandCoverClass.model_validate({"value": value} | words | fields)
+
+
+def test_the_six_classes_are_those_of_the_project() -> None:
+    assert [(c.value, c.name, c.rgb) for c in LEGEND.classes] == [
+        (1, "buildings", (0, 0, 0)),
+        (2, "roads", (191, 191, 191)),
+        (3, "water", (1, 176, 241)),
+        (4, "bare", (255, 255, 49)),
+        (5, "forest", (124, 215, 136)),
+        (6, "planted", (234, 217, 236)),
+    ]
+
+
+@pytest.mark.parametrize("values", [(2,), (1, 3), (2, 1), (1, 1), (1, 2, 4)])
+def test_values_count_up_from_one_without_gaps(values: tuple[int, ...]) -> None:
+    classes = tuple(named(v, name=f"c{i}") for i, v in enumerate(values))
+    with pytest.raises(ValidationError) as refusal:
+        Legend(classes=classes)
+    assert f"1..{len(values)}" in str(refusal.value)
+    assert str(values) in str(refusal.value)
+
+
+def test_values_one_two_three_make_a_legend() -> None:
+    assert Legend(classes=(named(1), named(2), named(3))).values == (1, 2, 3)
+
+
+def test_a_legend_has_at_least_one_class() -> None:
+    with pytest.raises(ValidationError, match="at least 1"):
+        Legend(classes=())
+
+
+def test_two_classes_never_share_a_name() -> None:
+    with pytest.raises(ValidationError, match=r"must differ.*'twin', 'twin'"):
+        Legend(classes=(named(1, name="twin"), named(2, name="twin")))
+
+
+@pytest.mark.parametrize("value", [-1, 0, 255, 256])
+def test_background_and_nodata_are_no_classes(value: int) -> None:
+    with pytest.raises(ValidationError, match="value"):
+        named(value)
+    with pytest.raises(KeyError):
+        LEGEND[value]
+
+
+def test_a_class_is_found_by_its_value() -> None:
+    for land_cover in LEGEND.classes:
+        assert LEGEND[land_cover.value] is land_cover
+    with pytest.raises(KeyError):
+        LEGEND[7]
+
+
+@pytest.mark.parametrize("colour", ["12345", "1234567", "12345G", "abcdef", "#123456", ""])
+def test_a_color_hint_is_six_upper_case_hex_digits(colour: str) -> None:
+    with pytest.raises(ValidationError, match="color_hint"):
+        named(1, color_hint=colour)
+
+
+@pytest.mark.parametrize("name", ["Forest", "two words", "", "1st", "wälder"])
+def test_a_class_name_is_machine_readable(name: str) -> None:
+    with pytest.raises(ValidationError, match="name"):
+        named(1, name=name)
+
+
+@pytest.mark.parametrize(
+    ("colour", "rgb"),
+    [("#01B0F1", (1, 176, 241)), ("01b0f1", (1, 176, 241)), ("FFFFFF", (255, 255, 255))],
+)
+def test_a_colour_is_read_with_and_without_its_hash(colour: str, rgb: tuple[int, int, int]) -> None:
+    assert rgb_of(colour) == rgb
+
+
+@pytest.mark.parametrize("colour", ["red", "#12345", "##123456", "#1234567", "12 456", "123456\n"])
+def test_what_is_no_colour_is_refused_by_name(colour: str) -> None:
+    with pytest.raises(ValueError, match="is not a colour") as refusal:
+        rgb_of(colour)
+    assert repr(colour) in str(refusal.value)
+
+
+@pytest.mark.parametrize("colormap_name", list(COLORMAPS))
+def test_every_colormap_tells_all_classes_apart(colormap_name: str) -> None:
+    colours = LEGEND.colours(colormap_name)
+    assert tuple(colours) == LEGEND.values
+    assert len(set(colours.values())) == len(LEGEND.classes)
+    assert all(0 <= level <= 255 for rgb in colours.values() for level in rgb)
+
+
+def test_the_default_colours_are_the_legends_own() -> None:
+    assert LEGEND.colours() == {c.value: c.rgb for c in LEGEND.classes}
+    assert LEGEND.colours("colorblind") == COLORMAPS["colorblind"]
+
+
+def test_a_class_a_colormap_does_not_know_keeps_its_own_colour() -> None:
+    seven = Legend(classes=(*LEGEND.classes, named(7)))
+    assert seven.colours("colorblind") == COLORMAPS["colorblind"] | {7: (10, 11, 12)}
+
+
+def test_an_unknown_colormap_is_refused() -> None:
+    with pytest.raises(KeyError, match="viridis"):
+        LEGEND.colours("viridis")
+
+
+def test_the_stac_list_says_every_value_and_one_nodata() -> None:
+    listed = LEGEND.stac()
+    assert [entry["value"] for entry in listed] == [1, 2, 3, 4, 5, 6, 255]
+    assert [entry.get("nodata", False) for entry in listed] == [False] * 6 + [True]
+    for entry, land_cover in zip(listed, LEGEND.classes, strict=False):
+        assert entry["name"] == land_cover.name
+        assert entry["title"] == land_cover.title
+        assert entry["color_hint"] == land_cover.color_hint
+        # STAC: a description, where there is one, is not empty
+        assert entry.get("description", "x")
+    assert Legend(classes=tuple(LandCoverClass(**entry) for entry in listed[:-1])) == LEGEND
+
+
+def test_a_legend_survives_its_journey_through_json() -> None:
+    assert Legend.model_validate_json(LEGEND.model_dump_json()) == LEGEND
