@@ -1,0 +1,160 @@
+"""Blocks on disk: one file per key, written whole or not at all, checked when read.
+
+A file is `magic, length, digest, payload`. A damaged one is a miss: it is deleted and counted,
+never served. When the disk is full or refuses, the service goes on without it and says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+import threading
+from pathlib import Path
+
+MAGIC = b"LCB1"
+_DIGEST = 16
+_HEADER = len(MAGIC) + 8 + _DIGEST
+_EVICT_TO = 0.9
+_TEMPORARY = ".part"
+
+log = logging.getLogger("landcover.cache")
+
+
+class DiskStore:
+    """A directory of entries with a limit in bytes; the longest unused goes first.
+
+    Several processes may share the directory. Safe to use from several threads.
+    """
+
+    def __init__(self, root: Path, limit_bytes: int) -> None:
+        self._root = root
+        self._limit = limit_bytes
+        self._lock = threading.Lock()
+        self.hits = 0
+        self.misses = 0
+        self.corrupt = 0
+        self.degraded: str | None = None
+        self.nbytes = 0
+        self._sweep()
+
+    def get(self, key: str) -> bytes | None:
+        """The payload, or None when there is none or it is damaged."""
+        path = self._path(key)
+        try:
+            data = path.read_bytes()
+        except OSError:
+            self.misses += 1
+            return None
+        payload = unframed(data)
+        if payload is None:
+            self.discard(key)
+            self.misses += 1
+            return None
+        self.hits += 1
+        try:
+            os.utime(path)
+        except OSError:
+            log.debug("cannot mark %s as used", path)
+        return payload
+
+    def discard(self, key: str) -> None:
+        """Deletes an entry whose content is damaged, and counts it."""
+        self.corrupt += 1
+        log.warning("cache entry %s is damaged; deleted and computed anew", key)
+        self._unlink(self._path(key))
+
+    def put(self, key: str, payload: bytes) -> None:
+        """Writes an entry beside its place and renames it there; failing is not an error."""
+        path = self._path(key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            written = _write_atomically(path, framed(payload))
+        except OSError as error:
+            self._degrade(f"{self._root}: {error.strerror}")
+            return
+        if self.degraded:
+            log.warning("disk cache works again")
+            self.degraded = None
+        with self._lock:
+            self.nbytes += written
+            full = self.nbytes > self._limit
+        if full:
+            self._evict()
+
+    def _degrade(self, reason: str) -> None:
+        if self.degraded is None:
+            log.warning("disk cache is out of use: %s", reason)
+        self.degraded = reason
+
+    def _path(self, key: str) -> Path:
+        return self._root / key[:2] / key
+
+    def _sweep(self) -> None:
+        """Counts what is there and removes what a killed process left half-written."""
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self._degrade(f"{self._root}: {error.strerror}")
+            return
+        for path in self._root.glob(f"*/*{_TEMPORARY}"):
+            self._unlink(path)
+        self.nbytes = sum(size for _, size, _ in self._entries())
+        if self.nbytes > self._limit:
+            self._evict()
+
+    def _entries(self) -> list[tuple[float, int, Path]]:
+        entries = []
+        for path in self._root.glob("*/*"):
+            try:
+                stat = path.stat()
+            except OSError:
+                continue
+            if path.suffix != _TEMPORARY:
+                entries.append((stat.st_mtime, stat.st_size, path))
+        return entries
+
+    def _evict(self) -> None:
+        with self._lock:
+            entries = sorted(self._entries())
+            self.nbytes = sum(size for _, size, _ in entries)
+            for _, size, path in entries:
+                if self.nbytes <= self._limit * _EVICT_TO:
+                    break
+                self._unlink(path)
+                self.nbytes -= size
+
+    @staticmethod
+    def _unlink(path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("cannot delete %s: %s", path, error.strerror)
+
+
+def framed(payload: bytes) -> bytes:
+    """An entry as it lies on disk."""
+    digest = hashlib.blake2b(payload, digest_size=_DIGEST).digest()
+    return MAGIC + len(payload).to_bytes(8, "little") + digest + payload
+
+
+def unframed(data: bytes) -> bytes | None:
+    """The payload of an entry, or None when a single bit of it is not as written."""
+    payload = data[_HEADER:]
+    return payload if framed(payload) == data else None
+
+
+def _write_atomically(path: Path, data: bytes) -> int:
+    """Writes beside `path`, flushes to disk, renames; nothing is left behind on failure."""
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=_TEMPORARY)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return len(data)

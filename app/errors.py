@@ -1,0 +1,74 @@
+"""What can go wrong on purpose. Pure: nothing here knows HTTP (app.routes.problems does).
+
+LandcoverError
+├── InvalidRequest      a value the asker gave is malformed or out of range
+├── UnknownName         a source, model, colormap … that is not configured
+├── TooLarge            the answer would exceed a limit
+├── Busy                the queue is full; worth asking again
+├── DeadlineExceeded    the answer took longer than allowed
+├── SourceUnavailable   imagery that should be there cannot be read
+└── ConfigurationError  the operator's settings cannot work
+"""
+
+from collections.abc import Iterable
+
+
+class LandcoverError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class InvalidRequest(LandcoverError):
+    """A value the asker gave is malformed or out of range."""
+
+    def __init__(self, field: str, value: object, expected: str) -> None:
+        shown = str(value)
+        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+        super().__init__(f"{field}={shown!r}: {expected} expected")
+        self.field = field
+        self.value = shown
+        self.expected = expected
+
+
+class UnknownName(LandcoverError):
+    """A source, model, colormap … that is not configured."""
+
+    def __init__(self, field: str, value: object, known: Iterable[str]) -> None:
+        self.field = field
+        self.value = str(value)[:80]
+        self.known = sorted(known)
+        super().__init__(f"no {field} {self.value!r}; known: {', '.join(self.known) or 'none'}")
+
+
+class TooLarge(LandcoverError):
+    """The answer would exceed a limit."""
+
+    def __init__(self, what: str, value: float, limit: float) -> None:
+        super().__init__(f"{what} is {value:g}, the limit is {limit:g}")
+        self.limit = limit
+
+
+class Busy(LandcoverError):
+    """The queue is full; worth asking again after `retry_after` seconds."""
+
+    def __init__(self, waiting: int, limit: int, retry_after: int) -> None:
+        super().__init__(f"{waiting} blocks are in work, the limit is {limit}")
+        self.retry_after = retry_after
+
+
+class DeadlineExceeded(LandcoverError):
+    """The answer took longer than allowed."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no answer within {seconds:g} s")
+
+
+class SourceUnavailable(LandcoverError):
+    """Imagery that should be there cannot be read. Never a class, never cached."""
+
+    def __init__(self, scene_id: str, reason: str) -> None:
+        super().__init__(f"scene {scene_id}: {reason}")
+        self.scene_id = scene_id
+
+
+class ConfigurationError(LandcoverError):
+    """The operator's settings cannot work."""

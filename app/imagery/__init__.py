@@ -1,0 +1,1 @@
+"""Where the pixels come from: scenes, the catalogs that list them, the reader that opens them."""

@@ -1,0 +1,43 @@
+"""GDAL's environment, set in code, with the reason for each knob.
+
+Wheels for Python 3.11 carry GDAL 3.10, later ones 3.12: nothing is left to defaults. The
+process environment is used because GDAL reads it in every thread; an operator's own value wins.
+"""
+
+from __future__ import annotations
+
+import os
+
+UNSAFE_DRIVERS = (
+    # Formats that are text naming other files or addresses: each can read what it should not.
+    "VRT,WMS,WMTS,WCS,HTTP,GTI,STACIT,STACTA,PLMosaic,EEDA,EEDAI,DAAS,OGCAPI,Zarr,netCDF"
+)
+
+KNOBS: dict[str, str] = {
+    "GDAL_SKIP": UNSAFE_DRIVERS,
+    # A directory listing per open costs a request (or a huge LIST) and finds nothing we use.
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    # No side files: an .aux.xml beside an image must not change what it says.
+    "GDAL_PAM_ENABLED": "NO",
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff",
+    # Without a timeout a connection that never closes hangs the read for ever (measured).
+    "GDAL_HTTP_TIMEOUT": "10",
+    "GDAL_HTTP_CONNECTTIMEOUT": "3",
+    "GDAL_HTTP_LOW_SPEED_TIME": "5",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",
+    "GDAL_HTTP_MAX_RETRY": "2",
+    "GDAL_HTTP_RETRY_DELAY": "0.2",
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    # The header and the tile index of a COG in the first request.
+    "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
+    "VSI_CACHE": "TRUE",
+    "VSI_CACHE_SIZE": "5000000",
+    # Not set on purpose: GDAL_NUM_THREADS (silent corruption on disconnect, OSGeo/gdal#11552).
+}
+
+
+def configure(cache_mb: int = 128) -> None:
+    """Sets the knobs for this process; call before the first file is opened."""
+    for name, value in KNOBS.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("GDAL_CACHEMAX", str(cache_mb))

@@ -1,0 +1,53 @@
+"""The application: settings → services → routes. Nothing is built at import."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from app.middleware import SecurityHeaders
+from app.routes import imagery, map_page, meta, point, problems, tiles
+from app.services import Services
+from app.settings import Settings
+
+DESCRIPTION = "1 m land cover of any place NAIP aerial imagery covers, on demand."
+
+
+def create_app(settings: Settings | None = None, services: Services | None = None) -> FastAPI:
+    """The ASGI application; `settings` default to the environment, `services` to theirs.
+
+    The services are closed with the application. ConfigurationError at start-up when the settings
+    cannot work.
+    """
+    chosen = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.services = services or Services(chosen)
+        try:
+            yield
+        finally:
+            app.state.services.close()
+
+    app = FastAPI(
+        title="Land cover tiles",
+        description=DESCRIPTION,
+        version="0.1.0",
+        lifespan=lifespan,
+        root_path=chosen.root_path,
+        openapi_url="/api",
+        docs_url="/api.html",
+        redoc_url=None,
+    )
+    problems.install(app)
+    for room in (meta, point, imagery, map_page, tiles):
+        app.include_router(room.router)
+    if chosen.cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(chosen.cors_origins), allow_methods=["GET"]
+        )
+    app.add_middleware(SecurityHeaders)
+    return app

@@ -1,0 +1,1 @@
+"""The only rooms that know HTTP: parse, call one thing, wrap its bytes."""

@@ -1,0 +1,79 @@
+"""The NAIP imagery itself, as tiles."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from app.errors import SourceUnavailable
+from app.picture import MEDIA_TYPES, Rgba, encode, picture
+from app.routes.schemas import openapi_parameters, query_of, tile_and_suffix
+from app.routes.work import ClientGone, while_connected
+from app.services import Services
+from app.source import Source
+from app.tile import Tile
+
+router = APIRouter(tags=["imagery"])
+
+
+class ImageryQuery(BaseModel):
+    """Query parameters of an imagery tile."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    source: str | None = Field(None, description="id of a source; the first one by default")
+    year: str = Field("latest", description="`latest`, or a year of four digits")
+    style: Literal["rgb", "cir", "ndvi"] = Field(
+        "rgb", description="true colour, colour infrared or vegetation index"
+    )
+    tilesize: Literal["256", "512"] = Field("256", description="edge of the image in pixels")
+
+
+@router.get(
+    "/imagery/tiles/{tileMatrixSetId}/{z}/{x}/{y}",
+    response_class=Response,
+    openapi_extra=openapi_parameters(ImageryQuery),
+)
+async def imagery_tile(request: Request) -> Response:
+    """One imagery tile; `y` may end in `@2x` and `.webp`, `.png` or `.jpg`."""
+    services: Services = request.app.state.services
+    path = request.path_params
+    query = query_of(ImageryQuery, request.scope["query_string"])
+    tile, suffix = tile_and_suffix(
+        path["tileMatrixSetId"],
+        path["z"],
+        path["x"],
+        path["y"],
+        tuple(MEDIA_TYPES),
+        int(query.tilesize),
+    )
+    source = services.sources.get(query.source)
+    work = _paint(services, source, source.year(query.year), tile, query, suffix)
+    try:
+        content = await while_connected(request, work, services.settings.deadline_s)
+    except ClientGone:
+        return Response(status_code=499)
+    headers = {"cache-control": f"public, max-age={services.settings.tile_max_age}"}
+    return Response(content, 200, headers, MEDIA_TYPES[suffix])
+
+
+async def _paint(
+    services: Services,
+    source: Source,
+    year: int | None,
+    tile: Tile,
+    query: ImageryQuery,
+    suffix: str,
+) -> bytes:
+    def paint() -> bytes:
+        image: Rgba = picture(services.reader, source, year, tile, query.style)
+        return encode(image, suffix)
+
+    try:
+        return await services.reads.run(paint)
+    except SourceUnavailable:
+        await services.reads.run(source.catalog.refresh)
+        raise

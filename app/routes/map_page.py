@@ -1,0 +1,58 @@
+"""The web page: our own files, and MapLibre GL out of the installed package `maplibre`."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from fastapi import APIRouter
+from starlette.responses import FileResponse, Response
+
+from app.errors import UnknownName
+
+router = APIRouter(include_in_schema=False)
+
+VIEWER = Path(__file__).parent.parent / "viewer"
+CSP = (
+    "default-src 'self'; script-src 'self'; worker-src 'self' blob:; img-src 'self' data: blob:; "
+    "style-src 'self' 'unsafe-inline'; connect-src 'self'; object-src 'none'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
+
+
+@cache
+def assets() -> dict[str, Path]:
+    """File name → path of everything the page may load. Only these are ever opened."""
+    files = {path.name: path for path in VIEWER.iterdir() if path.suffix in TYPES}
+    package = find_spec("maplibre")
+    if package and package.origin:
+        folder = Path(package.origin).parent / "srcjs"
+        for name in ("maplibre-gl.js", "maplibre-gl.css"):
+            files[name] = folder / name
+    return files
+
+
+@router.get("/map")
+async def map_page() -> Response:
+    """The map."""
+    return _file("index.html", {"content-security-policy": CSP, "cache-control": "no-cache"})
+
+
+@router.get("/map/assets/{name}")
+async def asset(name: str) -> Response:
+    """A script or style of the page."""
+    return _file(name, {"cache-control": "no-cache"})
+
+
+def _file(name: str, headers: dict[str, str]) -> Response:
+    path = assets().get(name)
+    if path is None:
+        raise UnknownName("asset", name, assets())
+    return FileResponse(path, headers=headers, media_type=TYPES[path.suffix])

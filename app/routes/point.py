@@ -1,0 +1,88 @@
+"""What is here: the class of one point."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from app.errors import InvalidRequest
+from app.routes.work import ClientGone, while_connected
+from app.services import Services
+from app.view import Found, at_point
+
+router = APIRouter(tags=["point"])
+
+
+@router.get("/point/{lon},{lat}", response_model=None)
+async def point(
+    request: Request,
+    lon: str,
+    lat: str,
+    source: Annotated[str | None, Query(description="id of a source")] = None,
+    year: Annotated[str, Query(description="`latest`, or a year of four digits")] = "latest",
+    model: Annotated[str | None, Query(description="name of a model")] = None,
+    probabilities: Annotated[bool, Query(description="with those of every class")] = False,
+) -> dict[str, Any] | Response:
+    """Class, confidence (per cent), scene and date under a point; class null where no imagery is.
+
+    `probabilities=true` adds the probability of every class (0..1); it costs one inference.
+    """
+    longitude, latitude = _degrees("lon", lon, 180), _degrees("lat", lat, 90)
+    services: Services = request.app.state.services
+    work = _look(services, longitude, latitude, source, year, model, probabilities)
+    try:
+        return await while_connected(request, work, services.settings.deadline_s)
+    except ClientGone:
+        return Response(status_code=499)
+
+
+async def _look(
+    services: Services,
+    longitude: float,
+    latitude: float,
+    source: str | None,
+    year: str,
+    model: str | None,
+    probabilities: bool,
+) -> dict[str, Any]:
+    selection = services.select(source, year, model)
+    found = await at_point(services.landcover, selection, longitude, latitude)
+    answer = _answer(found, longitude, latitude)
+    answer["source"] = selection.source.id
+    answer["model"] = selection.session.card.name
+    legend = selection.session.card.legend
+    if found is None:
+        return answer
+    chosen = legend[found.value]
+    answer["class"] = {"value": chosen.value, "name": chosen.name, "title": chosen.title}
+    if probabilities:
+        block = await services.landcover.probabilities(selection, found.block)
+        if block is not None:
+            pixel = block[:, found.row, found.col]
+            answer["probabilities"] = {c.name: float(pixel[c.value]) for c in legend.classes}
+    return answer
+
+
+def _answer(found: Found | None, longitude: float, latitude: float) -> dict[str, Any]:
+    scene = found.scenes[0] if found and found.scenes else None
+    return {
+        "coordinates": [longitude, latitude],
+        "class": None,
+        "confidence": found.confidence if found else None,
+        "year": int(scene.date[:4]) if scene and scene.date else None,
+        "scene": {"id": scene.id, "date": scene.date or None} if scene else None,
+        "scenes": [scene.id for scene in found.scenes] if found else [],
+    }
+
+
+def _degrees(field: str, text: str, limit: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not -limit <= value <= limit:
+        raise InvalidRequest(field, text, f"degrees within ±{limit:g}")
+    return value

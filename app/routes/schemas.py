@@ -1,0 +1,131 @@
+"""What clients may ask, and how each value is checked."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, TypeVar
+from urllib.parse import parse_qsl
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from app.errors import InvalidRequest, UnknownName
+from app.render import MEDIA_TYPES
+from app.tile import TMS_NAMES, Tile
+from model.legend import COLORMAPS, Rgb, rgb_of
+
+Query = TypeVar("Query", bound=BaseModel)
+
+_ROW = re.compile(r"(?P<y>-?\d{1,10})(?P<scale>@2x)?(?:\.(?P<suffix>[A-Za-z0-9]{1,5}))?")
+
+
+class TileQuery(BaseModel):
+    """Query parameters of a land cover tile."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    source: str | None = Field(None, description="id of a source; the first one by default")
+    year: str = Field("latest", description="`latest`, or a year of four digits")
+    model: str | None = Field(None, description="name of a model; the only one by default")
+    layer: Literal["class", "confidence"] = Field("class", description="what the tile shows")
+    classes: str | None = Field(None, description="class values to show, such as `1,5`; all")
+    colormap_name: str = Field("landcover", description="`landcover` or `colorblind`")
+    colormap: str | None = Field(
+        None, description='JSON of class value → colour, such as `{"1": "#ff0000"}`'
+    )
+    tilesize: Literal["256", "512"] = Field("256", description="edge of the image in pixels")
+
+    def shown(self, known: tuple[int, ...]) -> frozenset[int] | None:
+        """The class values to show; None for all."""
+        if self.classes is None:
+            return None
+        try:
+            values = frozenset(int(part) for part in self.classes.split(",") if part.strip())
+        except ValueError as error:
+            raise InvalidRequest("classes", self.classes, "class values such as 1,5") from error
+        if not values <= set(known):
+            raise InvalidRequest("classes", self.classes, f"values of {known}")
+        return values
+
+    def colours(self, base: dict[int, Rgb]) -> dict[int, Rgb]:
+        """`base` with the colours of `colormap` put over it."""
+        if self.colormap is None:
+            return base
+        try:
+            asked = {int(k): rgb_of(v) for k, v in json.loads(self.colormap).items()}
+        except (ValueError, AttributeError, TypeError) as error:
+            raise InvalidRequest("colormap", self.colormap, 'JSON {"1": "#RRGGBB"}') from error
+        if not set(asked) <= set(base):
+            raise InvalidRequest("colormap", self.colormap, f"class values of {sorted(base)}")
+        return base | asked
+
+
+@dataclass(frozen=True, slots=True)
+class TileAsked:
+    """A land cover tile as it was asked for, every value checked."""
+
+    tile: Tile
+    suffix: str
+    query: TileQuery
+
+
+@lru_cache(maxsize=4096)
+def tile_asked(tms: str, z: str, x: str, y: str, query: bytes) -> TileAsked:
+    """Parses path and query; InvalidRequest or UnknownName names the field, value and limit."""
+    parsed = query_of(TileQuery, query)
+    if parsed.colormap_name not in COLORMAPS:
+        raise UnknownName("colormap_name", parsed.colormap_name, COLORMAPS)
+    tile, suffix = tile_and_suffix(tms, z, x, y, tuple(MEDIA_TYPES), int(parsed.tilesize))
+    return TileAsked(tile, suffix, parsed)
+
+
+def tile_and_suffix(
+    tms: str, z: str, x: str, y: str, suffixes: tuple[str, ...], size: int = 256
+) -> tuple[Tile, str]:
+    """The tile of a path whose last part is `y`, `y@2x`, `y.png` or `y@2x.png`."""
+    if tms not in TMS_NAMES:
+        raise UnknownName("tileMatrixSetId", tms, TMS_NAMES)
+    match = _ROW.fullmatch(y)
+    if match is None:
+        raise InvalidRequest("y", y, "a row number, then optionally @2x and a format")
+    suffix = match["suffix"] or suffixes[0]
+    if suffix not in suffixes:
+        raise InvalidRequest("format", suffix, f"one of {', '.join(suffixes)}")
+    numbers = []
+    for field, text in (("z", z), ("x", x)):
+        if not re.fullmatch(r"-?\d{1,10}", text):
+            raise InvalidRequest(field, text, "a whole number")
+        numbers.append(int(text))
+    scale = 2 if match["scale"] else 1
+    return Tile(numbers[0], numbers[1], int(match["y"]), size * scale), suffix
+
+
+def query_of(model: type[Query], query: bytes) -> Query:
+    """The query string as `model`; InvalidRequest names the first wrong value."""
+    pairs = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    try:
+        return model.model_validate(pairs)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = str(first["loc"][0]) if first["loc"] else "query"
+        expected = first.get("ctx", {}).get("expected", first["msg"])
+        raise InvalidRequest(field, pairs.get(field, ""), str(expected)) from error
+
+
+def openapi_parameters(model: type[BaseModel]) -> dict[str, Any]:
+    """`model`'s fields as OpenAPI query parameters, for routes that parse them themselves."""
+    schema = model.model_json_schema()
+    return {
+        "parameters": [
+            {
+                "name": name,
+                "in": "query",
+                "required": False,
+                "description": field.pop("description", ""),
+                "schema": field,
+            }
+            for name, field in schema["properties"].items()
+        ]
+    }

@@ -1,0 +1,130 @@
+"""Land cover tiles. The ETag is answered before any work; a warm tile is one look-up."""
+
+from __future__ import annotations
+
+import hashlib
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app import geotiff
+from app.render import MEDIA_TYPES, Palette, render, shown_values
+from app.routes.schemas import TileAsked, TileQuery, openapi_parameters, tile_asked
+from app.routes.work import ClientGone, while_connected
+from app.services import Rendered, Services
+from app.tile import CRS, TMS_NAMES
+from app.view import View, compose, fingerprint
+from model.session import Session
+
+router = APIRouter(tags=["tiles"])
+
+_DOCUMENTED = openapi_parameters(TileQuery)
+_ANSWERS = {
+    200: {"content": {media: {} for media in MEDIA_TYPES.values()}, "description": "The tile."},
+    304: {"description": "The client's copy is still right."},
+}
+
+
+@router.get(
+    "/tiles/{tileMatrixSetId}/{z}/{x}/{y}",
+    response_class=Response,
+    responses=_ANSWERS,  # type: ignore[arg-type]
+    openapi_extra=_DOCUMENTED,
+)
+async def tile(request: Request) -> Response:
+    """One land cover tile; `y` may end in `@2x` and `.png`, `.webp`, `.tif` or `.npy`."""
+    path = request.path_params
+    return await _answer(request, path["tileMatrixSetId"], path["z"], path["x"], path["y"])
+
+
+@router.get("/{z}/{x}/{y}", response_class=Response, openapi_extra=_DOCUMENTED)
+async def tile_alias(request: Request) -> Response:
+    """The same, as the short address that map libraries expect."""
+    path = request.path_params
+    return await _answer(request, TMS_NAMES[0], path["z"], path["x"], path["y"])
+
+
+async def _answer(request: Request, tms: str, z: str, x: str, y: str) -> Response:
+    services: Services = request.app.state.services
+    scope = request.scope
+    address = (scope["path"], scope["query_string"], services.generation)
+    rendered = services.rendered.get(address)
+    if rendered is not None:
+        return _send(request, services, rendered)
+    asked = tile_asked(tms, z, x, y, scope["query_string"])
+    etag = _etag(services, asked)
+    if _matches(request, etag):
+        return _send(request, services, Rendered(etag, "", b"", ()))
+    try:
+        work = _render(services, asked, etag)
+        rendered = await while_connected(request, work, services.settings.deadline_s)
+    except ClientGone:
+        return Response(status_code=499)
+    if rendered.etag:
+        services.rendered.put(address, rendered, len(rendered.content) + 1024)
+    return _send(request, services, rendered)
+
+
+async def _render(services: Services, asked: TileAsked, etag: str) -> Rendered:
+    query = asked.query
+    selection = services.select(query.source, query.year, query.model)
+    view = await compose(
+        services.landcover, selection, asked.tile, query.layer, services.settings.block_budget
+    )
+    content = await services.reads.run(_encode, view, asked, selection.session)
+    headers = [
+        ("X-Landcover-Quality", "full" if view.complete else "partial"),
+        ("X-Landcover-Scenes", ",".join(scene.id for scene in view.scenes[:20])),
+    ]
+    kept_as = etag if view.complete else ""
+    return Rendered(kept_as, MEDIA_TYPES[asked.suffix], content, tuple(headers))
+
+
+def _encode(view: View, asked: TileAsked, session: Session) -> bytes:
+    palette = _palette(asked.query, session)
+    if asked.suffix != "tif":
+        return render(view.array, palette, asked.suffix)
+    array = shown_values(view.array, palette)
+    card = session.card.model_copy(update={"sha256": session.sha256})
+    return geotiff.tile_tif(array, palette.colours, asked.tile.bounds, CRS, card)
+
+
+def _palette(query: TileQuery, session: Session) -> Palette:
+    if query.layer == "confidence":
+        return Palette.of_confidence()
+    legend = session.card.legend
+    colours = query.colours(legend.colours(query.colormap_name))
+    return Palette.of_classes(legend, colours, query.shown(legend.values))
+
+
+def _etag(services: Services, asked: TileAsked) -> str:
+    """Digest of the blocks' keys and of how they are drawn; nothing is read for it."""
+    query = asked.query
+    selection = services.select(query.source, query.year, query.model)
+    palette = _palette(query, selection.session)
+    style = f"{asked.tile} {asked.suffix} {query.layer} {palette.colours}"
+    blocks = fingerprint(services.landcover, selection, asked.tile)
+    return f'"{hashlib.blake2b(f"{blocks} {style}".encode(), digest_size=12).hexdigest()}"'
+
+
+def _matches(request: Request, etag: str) -> bool:
+    """RFC 9110 If-None-Match."""
+    asked = request.headers.get("if-none-match")
+    if not asked or not etag:
+        return False
+    tags = (tag.strip().removeprefix("W/") for tag in asked.split(","))
+    return asked.strip() == "*" or etag in tags
+
+
+def _send(request: Request, services: Services, rendered: Rendered) -> Response:
+    if not rendered.etag:
+        headers = {"cache-control": "no-store", **dict(rendered.headers)}
+        return Response(rendered.content, 200, headers, rendered.media_type)
+    headers = {
+        "etag": rendered.etag,
+        "cache-control": f"public, max-age={services.settings.tile_max_age}",
+        **dict(rendered.headers),
+    }
+    if _matches(request, rendered.etag):
+        return Response(status_code=304, headers=headers)
+    return Response(rendered.content, 200, headers, rendered.media_type)

@@ -1,0 +1,98 @@
+"""Everything a running service holds, built once from the settings and closed at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.cache.blocks import BlockCache
+from app.cache.disk import DiskStore
+from app.cache.memory import MemoryStore
+from app.errors import ConfigurationError, UnknownName
+from app.imagery import gdal
+from app.imagery.directory import Directory
+from app.imagery.reader import Reader
+from app.landcover import LandCover, Selection
+from app.pool import Gate, Pool
+from app.settings import Settings
+from app.source import Source, Sources, source_id_of
+from model.cores import available_cores
+from model.errors import ModelError
+from model.session import Session
+
+_MB = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A finished tile, ready to be sent again."""
+
+    etag: str
+    media_type: str
+    content: bytes
+    headers: tuple[tuple[str, str], ...]
+
+
+class Services:
+    """The sources, the models, the caches and the pools of one process."""
+
+    def __init__(self, settings: Settings) -> None:
+        """ConfigurationError when the settings cannot work: no imagery, or a refused model."""
+        gdal.configure(settings.gdal_cache_mb)
+        self.settings = settings
+        try:
+            session = Session.load(settings.model, threads=1)
+        except ModelError as error:
+            raise ConfigurationError(f"the model is refused: {error}") from error
+        self.models = {session.card.name: session}
+        self.sources = Sources([_source(settings, session.card.ground_resolution)])
+        workers = settings.infer_workers or available_cores()
+        self.reads = Pool("read", settings.read_workers)
+        self.infers = Pool("infer", workers)
+        self.gate = Gate(settings.queue_blocks, workers)
+        disk = (
+            DiskStore(settings.cache_dir, settings.cache_disk_mb * _MB)
+            if settings.cache_dir
+            else None
+        )
+        cache = BlockCache(settings.cache_memory_mb * _MB, disk, self.reads)
+        self.reader = Reader()
+        self.landcover = LandCover(cache, self.reader, self.reads, self.infers, self.gate)
+        self.rendered: MemoryStore[tuple[str, bytes, int], Rendered] = MemoryStore(
+            settings.rendered_memory_mb * _MB
+        )
+
+    def model(self, name: str | None) -> Session:
+        """The model of that name, the only one for None; UnknownName otherwise."""
+        if name is None:
+            return next(iter(self.models.values()))
+        if name not in self.models:
+            raise UnknownName("model", name, self.models)
+        return self.models[name]
+
+    def select(self, source: str | None, year: str, model: str | None) -> Selection:
+        """What a client's source, year and model stand for; UnknownName or InvalidRequest."""
+        chosen = self.sources.get(source)
+        return Selection(chosen, chosen.year(year), self.model(model))
+
+    @property
+    def generation(self) -> int:
+        """Changes whenever a source does."""
+        return sum(source.catalog.generation for source in self.sources)
+
+    def close(self) -> None:
+        """Waits for what is being worked on; drops what has not begun."""
+        self.infers.close()
+        self.reads.close()
+
+
+def _source(settings: Settings, ground_resolution: float) -> Source:
+    if settings.imagery is None:
+        raise ConfigurationError(
+            "no imagery: give a directory of NAIP GeoTIFFs with --imagery or LANDCOVER_IMAGERY"
+        )
+    return Source(
+        id=source_id_of(settings.imagery),
+        title=settings.title or settings.imagery.resolve().name,
+        attribution=settings.attribution,
+        catalog=Directory(settings.imagery, ground_resolution),
+    )

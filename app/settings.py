@@ -1,0 +1,54 @@
+"""Everything an operator can set, as LANDCOVER_<NAME> in the environment or a CLI option.
+
+The settings page of the docs is generated from this class.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SHIPPED_MODEL = Path(__file__).parent.parent / "model" / "weights" / "landcover.onnx"
+
+
+class Settings(BaseSettings):
+    """Operator settings; each value is checked at start."""
+
+    model_config = SettingsConfigDict(env_prefix="LANDCOVER_", extra="forbid", frozen=True)
+
+    imagery: Path | None = Field(None, description="directory of NAIP GeoTIFFs to serve")
+    title: str = Field("", description="title of that source; its directory's name by default")
+    attribution: str = Field("Imagery: USDA NAIP (public domain)", description="shown on every map")
+    model: Path = Field(SHIPPED_MODEL, description="the .onnx model file")
+
+    cache_dir: Path | None = Field(
+        None, description="directory of the disk cache of classified blocks; none: memory only"
+    )
+    cache_disk_mb: int = Field(4096, ge=1, description="most the disk cache may hold, MB")
+    cache_memory_mb: int = Field(192, ge=0, description="classified blocks kept in memory, MB")
+    rendered_memory_mb: int = Field(32, ge=0, description="rendered tiles kept in memory, MB")
+
+    block_budget: int = Field(
+        16, ge=0, le=1024, description="blocks one tile request may infer below native zoom"
+    )
+    queue_blocks: int = Field(
+        128, ge=1, description="blocks in work at once; more are answered 503 with Retry-After"
+    )
+    deadline_s: float = Field(60, gt=0, description="longest a request may take, seconds")
+    infer_workers: int = Field(
+        0, ge=0, description="inference threads, one block each; 0: every available core"
+    )
+    read_workers: int = Field(4, ge=1, le=64, description="threads that read imagery")
+    gdal_cache_mb: int = Field(128, ge=16, description="GDAL's block cache, MB")
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on")
+    root_path: str = Field("", description="path the service is published under by a proxy")
+    cors_origins: tuple[str, ...] = Field(
+        (), description='origins that may read tiles from a browser, as JSON: ["https://a.org"]'
+    )
+    tile_max_age: int = Field(
+        300, ge=0, description="seconds a browser may show a tile without asking, Cache-Control"
+    )

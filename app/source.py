@@ -1,0 +1,82 @@
+"""A source: a configured set of scenes that clients name by id, never by path."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.errors import InvalidRequest, UnknownName
+from app.grid import Bounds, WorkGrid
+from app.imagery.directory import Directory
+from app.tile import native_zoom
+
+OVERVIEW_ZOOMS = 5
+"""Zooms below native at which tiles show the mode pyramid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A catalog with a name."""
+
+    id: str
+    title: str
+    attribution: str
+    catalog: Directory
+
+    @property
+    def bounds(self) -> Bounds:
+        """(west, south, east, north), degrees."""
+        return self.catalog.index.lonlat_bounds
+
+    @property
+    def zooms(self) -> tuple[int, int]:
+        """(lowest, native) zoom of 256 px tiles."""
+        _, south, _, north = self.bounds
+        resolution = min(grid.resolution for grid in self.catalog.grids())
+        native = native_zoom(resolution, (south + north) / 2)
+        return max(0, native - OVERVIEW_ZOOMS), native
+
+    @property
+    def years(self) -> tuple[int, ...]:
+        """Years of acquisition, ascending."""
+        return self.catalog.index.years
+
+    def grids(self) -> tuple[WorkGrid, ...]:
+        """The work grids of its scenes."""
+        return self.catalog.grids()
+
+    def year(self, wanted: str) -> int | None:
+        """`latest` as None, else a year that the source has; InvalidRequest or UnknownName."""
+        if wanted == "latest":
+            return None
+        if not re.fullmatch(r"\d{4}", wanted):
+            raise InvalidRequest("year", wanted, "`latest` or a year of four digits")
+        if int(wanted) not in self.years:
+            raise UnknownName("year", wanted, map(str, self.years))
+        return int(wanted)
+
+
+class Sources:
+    """The configured sources by id; the first one is the default."""
+
+    def __init__(self, sources: list[Source]) -> None:
+        self._by_id = {source.id: source for source in sources}
+
+    def __iter__(self) -> Iterator[Source]:
+        return iter(self._by_id.values())
+
+    def get(self, source_id: str | None) -> Source:
+        """The source of that id, the first one for None; UnknownName otherwise."""
+        if source_id is None:
+            return next(iter(self._by_id.values()))
+        if source_id not in self._by_id:
+            raise UnknownName("source", source_id, self._by_id)
+        return self._by_id[source_id]
+
+
+def source_id_of(path: Path) -> str:
+    """A directory's name as an id: lower case, letters, digits and dashes."""
+    name = path.resolve().stem if path.is_file() else path.resolve().name
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "imagery"
