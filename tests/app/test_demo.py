@@ -1,0 +1,188 @@
+"""Demo County is one place: the same in every quad, every run; different where years differ."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import rasterio
+from rasterio.enums import ColorInterp
+from rasterio.windows import from_bounds
+
+from app.demo import write_county
+from app.demo.county import county, land, trees
+from app.demo.files import QUADS
+from app.demo.paint import paint
+from app.demo.sensor import expose, snap
+
+BUILDING, WATER, OPEN, FOREST = 1, 3, 4, 5
+MEANS = {2013: (117, 131, 122, 159), 2017: (73, 87, 77, 131)}
+
+# Writing the county takes about 20 s of one core; on busy ones the first test waits for it.
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return write_county(tmp_path_factory.mktemp("county"))
+
+
+def truth_of(image: Path) -> Path:
+    return image.parents[1] / "truth" / f"{image.stem}_label.tif"
+
+
+def of_year(images: list[Path], year: int) -> list[Path]:
+    return [path for path in images if path.parent.name == str(year)]
+
+
+def read(path: Path) -> npt.NDArray[np.uint8]:
+    with rasterio.open(path) as source:
+        return np.asarray(source.read())
+
+
+def mosaic(images: list[Path], year: int) -> npt.NDArray[np.uint8]:
+    """True classes of the whole county, (rows, cols), 0 nowhere."""
+    paths = [truth_of(path) for path in of_year(images, year)]
+    bounds = []
+    for path in paths:
+        with rasterio.open(path) as source:
+            bounds.append(source.bounds)
+    left, top = min(b.left for b in bounds), max(b.top for b in bounds)
+    right, bottom = max(b.right for b in bounds), min(b.bottom for b in bounds)
+    whole = np.zeros((int(top - bottom), int(right - left)), dtype=np.uint8)
+    for path, box in zip(paths, bounds, strict=True):
+        truth = read(path)[0]
+        row, col = int(top - box.top), int(box.left - left)
+        part = whole[row : row + truth.shape[0], col : col + truth.shape[1]]
+        np.copyto(part, truth, where=truth > 0)
+    return whole
+
+
+def test_every_quad_is_a_naip_like_cog(images: list[Path]) -> None:
+    assert len(images) == 8
+    for path in images:
+        with rasterio.open(path) as source:
+            assert source.count == 4
+            assert set(source.dtypes) == {"uint8"}
+            assert source.crs.to_epsg() == 26916
+            assert source.res == (1, 1)
+            assert all(edge == int(edge) for edge in source.bounds)
+            assert source.block_shapes == [(512, 512)] * 4
+            assert source.overviews(1)
+            assert source.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+            assert source.colorinterp[:3] == (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+
+
+def test_truth_lies_on_the_grid_of_its_image(images: list[Path]) -> None:
+    for path in images:
+        with rasterio.open(path) as image, rasterio.open(truth_of(path)) as truth:
+            assert truth.count == 1
+            assert (truth.transform, truth.shape) == (image.transform, image.shape)
+            assert truth.crs == image.crs
+
+
+def test_neighbours_tell_the_same_truth_where_they_overlap(images: list[Path]) -> None:
+    met = 0
+    for year in MEANS:
+        for one, other in combinations([truth_of(path) for path in of_year(images, year)], 2):
+            with rasterio.open(one) as a, rasterio.open(other) as b:
+                shared = (
+                    max(a.bounds.left, b.bounds.left),
+                    max(a.bounds.bottom, b.bounds.bottom),
+                    min(a.bounds.right, b.bounds.right),
+                    min(a.bounds.top, b.bounds.top),
+                )
+                assert shared[2] - shared[0] >= 600
+                assert shared[3] - shared[1] >= 600
+                seen = a.read(1, window=from_bounds(*shared, a.transform))
+                again = b.read(1, window=from_bounds(*shared, b.transform))
+            both = (seen > 0) & (again > 0)
+            assert both.mean() > 0.8
+            assert np.array_equal(seen[both], again[both])
+            met += 1
+    assert met == 12
+
+
+@pytest.mark.parametrize("year", MEANS)
+def test_every_class_covers_at_least_a_sixtieth(images: list[Path], year: int) -> None:
+    classes = mosaic(images, year)
+    shares = np.bincount(classes[classes > 0], minlength=7) / np.count_nonzero(classes)
+    assert shares.size == 7
+    assert shares[1:].min() >= 0.015
+
+
+@pytest.mark.parametrize("year", MEANS)
+def test_band_means_are_those_of_the_year(images: list[Path], year: int) -> None:
+    means = []
+    for path in of_year(images, year):
+        image = read(path)
+        means.append(image[:, image.any(axis=0)].mean(axis=1))
+    assert np.mean(means, axis=0) == pytest.approx(MEANS[year], abs=6)
+
+
+def test_one_quad_calls_near_infrared_alpha(images: list[Path]) -> None:
+    tagged = []
+    for path in images:
+        with rasterio.open(path) as source:
+            if source.colorinterp[3] == ColorInterp.alpha:
+                tagged.append(path)
+    assert len(tagged) == 1
+    assert read(tagged[0])[3].std() > 20, "it still holds near infrared"
+
+
+def test_one_quad_has_a_collar_without_truth(images: list[Path]) -> None:
+    collared = []
+    for path in images:
+        dark = np.asarray(~read(path).any(axis=0))
+        assert np.array_equal(dark, read(truth_of(path))[0] == 0)
+        if dark.any():
+            collared.append(path)
+            widths = dark[dark.shape[0] // 2].sum(), dark[:, dark.shape[1] // 2].sum()
+            assert all(30 <= width <= 100 for width in widths)
+            with rasterio.open(path) as source:
+                assert source.nodata == 0
+    assert len(collared) == 1
+
+
+def test_the_years_differ_by_houses_a_pond_and_a_felled_wood(images: list[Path]) -> None:
+    before, after = mosaic(images, 2013), mosaic(images, 2017)
+    for old, new, least in (
+        ((OPEN, 6), (BUILDING,), 5_000),
+        ((OPEN, FOREST, 6), (WATER,), 5_000),
+        ((FOREST,), (OPEN,), 30_000),
+    ):
+        changed = np.isin(before, old) & np.isin(after, new)
+        assert np.count_nonzero(changed) >= least
+    # Years share one ground: what did not change is most of it.
+    assert (before == after).mean() > 0.6
+
+
+def test_near_infrared_tells_water_from_leaves(images: list[Path]) -> None:
+    for path in images:
+        image, classes = read(path), read(truth_of(path))[0]
+        infrared = [image[3][classes == value].mean() for value in range(1, 7)]
+        assert min(infrared) == infrared[WATER - 1]
+        assert infrared[5] > infrared[1] + 20
+
+
+def test_the_same_pixels_come_out_of_every_run(images: list[Path]) -> None:
+    land.cache_clear()
+    trees.cache_clear()
+    year = 2017
+    ground = county(year)
+    bands = [expose(light, year, band) for band, light in enumerate(paint(ground, land(), year))]
+    flight, quad = next((i, q) for i, q in enumerate(QUADS) if q.year == year and q.alpha)
+    again = np.stack([snap(b[quad.window], year, flight, i) for i, b in enumerate(bands)])
+    assert np.array_equal(again, read(images[flight]))
+
+
+def test_an_intact_county_is_kept(images: list[Path]) -> None:
+    folder = images[0].parents[1]
+    stamps = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    heard: list[str] = []
+    assert write_county(folder, progress=heard.append) == images
+    assert heard == []
+    assert stamps == {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
