@@ -67,8 +67,8 @@ def _soften(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Binomial 1-2-1 along rows and columns, edges repeated: float32 (bands, rows, cols)."""
     wide = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
     rows = (wide[:, :-2] + 2 * wide[:, 1:-1] + wide[:, 2:]) / 4
-    soft: NDArray[np.float32] = (rows[:, :, :-2] + 2 * rows[:, :, 1:-1] + rows[:, :, 2:]) / 4
-    return soft
+    soft = (rows[:, :, :-2] + 2 * rows[:, :, 1:-1] + rows[:, :, 2:]) / 4
+    return soft.astype(np.float32, copy=False)
 
 
 def resize_scene(scene: Scene, ground_resolution: float) -> tuple[Image, Label]:

@@ -31,15 +31,19 @@ def blocks(rows: int, cols: int, side: int, seed: int) -> NDArray[np.uint8]:
 
 @pytest.fixture
 def make_scene() -> MakeScene:
-    """Builds a scene; ground in EPSG:26916, its upper-left corner at (left, top)."""
+    """Builds a scene of `size` (or `rows` x `cols`) pixels, a tenth of them unlabelled.
+
+    Its ground lies in EPSG:26916, its upper-left corner at (left, top).
+    """
 
     def build(
         name: str = "scene",
         place: str = "town",
         year: str = "2013",
         *,
-        rows: int = 96,
-        cols: int = 96,
+        size: int = 96,
+        rows: int = 0,
+        cols: int = 0,
         resolution: float = 1.0,
         left: float = 500_000.0,
         top: float = 3_700_000.0,
@@ -47,9 +51,12 @@ def make_scene() -> MakeScene:
         made: bool = False,
         seed: int = 0,
     ) -> Scene:
+        rows, cols = rows or size, cols or size
         label = blocks(rows, cols, 16, seed)
-        noise = np.random.default_rng(seed + 1).integers(-8, 9, (4, rows, cols))
-        image = np.clip(COLOURS[label].transpose(2, 0, 1) + noise, 0, 255).astype(np.uint8)
+        rng = np.random.default_rng(seed + 1)
+        noise = rng.integers(-8, 9, (4, rows, cols))
+        image = np.clip(COLOURS[label].transpose(2, 0, 1) + noise, 1, 255).astype(np.uint8)
+        label[rng.random(label.shape) < 0.1] = 0
         return Scene(
             name=name,
             place=place,

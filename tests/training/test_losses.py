@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ pytestmark = pytest.mark.torch
 WEIGHTS = torch.tensor([1.0, 2.0, 0.5, 1.0, 1.5, 1.0])
 
 
-def _sample(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def _sample(seed: int = 0) -> tuple[Any, Any]:
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(2, 7, 8, 8, generator=generator)
     labels = torch.randint(0, 7, (2, 8, 8), generator=generator)
