@@ -183,7 +183,7 @@ async def _classify(services: Services, output: Path) -> None:
         )
 
 
-def _settings(**given: object) -> Settings:
+def _settings(**given: Any) -> Settings:  # noqa: ANN401 - pydantic checks every value
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:

@@ -125,6 +125,11 @@ def write_county(directory: Path, *, progress: Callable[[str], None] | None = No
     return images
 
 
+def county_bounds() -> tuple[int, int, int, int]:
+    """Left, bottom, right, top of all imagery, metres in EPSG:26916."""
+    return WEST, NORTH - ROWS, WEST + COLS, NORTH
+
+
 def collar(shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     """True where a frame flown slightly askew has no picture: west and south edges."""
     rows, cols = shape

@@ -52,8 +52,8 @@ class Ground:
         """The window around `shapes` and, inside it, bool (rows, cols): True = covered."""
         drawn = [shape for shape in shapes if not shape.is_empty]
         bounds = np.array([shape.bounds for shape in drawn] or [(0, 0, 0, 0)])
-        left, top = (int(math.floor(v)) for v in bounds[:, :2].min(axis=0))
-        right, bottom = (int(math.ceil(v)) for v in bounds[:, 2:].max(axis=0))
+        left, top = (math.floor(v) for v in bounds[:, :2].min(axis=0))
+        right, bottom = (math.ceil(v) for v in bounds[:, 2:].max(axis=0))
         left, top = max(left, 0), max(top, 0)
         right, bottom = min(right, COLS), min(bottom, ROWS)
         where = (slice(top, max(top, bottom)), slice(left, max(left, right)))
