@@ -72,7 +72,7 @@ def segment_window(
     inner = valid[_core(session)]
     if not inner.any():
         empty = np.full((BLOCK, BLOCK), NODATA, dtype=np.uint8)
-        return Segmentation(empty, empty)
+        return Segmentation(empty, empty.copy())
     probabilities = probabilities_of(session, image, valid, cancellation)
     classes, best = _best(probabilities)
     confidence = np.rint(best * 100).astype(np.uint8)
@@ -116,5 +116,7 @@ def _check(image: Image, valid: Valid) -> None:
             f"image {image.shape} and valid {valid.shape} must be (bands, rows, cols) "
             "and (rows, cols) of one size"
         )
+    if image.dtype != np.uint8:
+        raise ImageError(f"imagery must be uint8, got {image.dtype}")
     if valid.dtype != np.bool_:
         raise ImageError(f"valid must be bool, got {valid.dtype}")

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from model.card import METADATA_PREFIX, ModelCard
-from model.errors import ArtefactError, Cancelled, ImageError
+from model.errors import ArtefactError, Cancelled, CardError, ImageError
 from model.windows import MULTIPLE
 
 CARD_KEY = f"{METADATA_PREFIX}card"
@@ -68,11 +68,14 @@ class Session:
             content = path.read_bytes()
         except OSError as error:
             raise ArtefactError(f"{path}: {error.strerror}") from error
+        beside = _card_beside(path)
         try:
-            session = cls(content, _card_beside(path), threads)
+            session = cls(content, beside, threads)
             session.check_card()
         except ArtefactError as error:
             raise ArtefactError(f"{path}: {error}") from error
+        except CardError as error:
+            raise CardError(f"{path}: {error}") from error
         return session
 
     def embedded_card(self) -> ModelCard:
@@ -101,11 +104,14 @@ class Session:
         S must be a multiple of 16. Channel 0 is background and always 0. Cancelled when
         `cancellation` was used before or while the network ran.
         """
-        if batch.ndim != 4 or batch.shape[2] % MULTIPLE or batch.shape[3] % MULTIPLE:
+        bands = len(self.card.bands)
+        if batch.ndim != 4 or batch.shape[1] != bands or any(s % MULTIPLE for s in batch.shape[2:]):
             raise ImageError(
-                f"a batch must be (n, bands, S, S) with S a multiple of {MULTIPLE}, "
+                f"a batch must be (n, {bands}, S, S) with S a multiple of {MULTIPLE}, "
                 f"got {batch.shape}"
             )
+        if batch.dtype != np.float32:
+            raise ImageError(f"a batch must be float32, got {batch.dtype}")
         if cancellation is not None and cancellation.cancelled:
             raise Cancelled("cancelled before the run")
         options = cancellation.options if cancellation is not None else None

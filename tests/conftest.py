@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from model.session import Session
 from tests.world import graphs, world
@@ -27,9 +28,11 @@ REAL_DATA = Path(
 
 
 def pytest_configure() -> None:
-    """Wipes the environment before any module under test is imported."""
+    """Wipes the environment before any test module is imported; no deadlines on busy cores."""
     for name in _foreign():
         del os.environ[name]
+    settings.register_profile("house", deadline=None)
+    settings.load_profile("house")
 
 
 @pytest.fixture(autouse=True)

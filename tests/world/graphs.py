@@ -8,7 +8,7 @@ slow           pixelwise after some convolutions that change nothing: about 1 s 
 undecided      every class has the same probability everywhere.
 
 The normalisation of the card differs from band to band and none of it cancels out: a model fed
-with anything else gives other classes.
+with anything else gives other probabilities.
 """
 
 from __future__ import annotations
