@@ -11,6 +11,9 @@ from app.demo.ground import COLS, ROWS, Ground
 from app.demo.material import Material
 from app.demo.noise import Field, generator
 
+STRIP = 50
+"""Rows worked on at once."""
+
 
 class Canopy(NamedTuple):
     """Rasters (rows, cols) of a forest that covers everything; `grow` cuts the real one out."""
@@ -35,20 +38,23 @@ def canopy(spacing: float, tall: float, number: int) -> Canopy:
     size = rng.uniform(0.5, 0.82, shape).astype(np.float32) * spacing
     tone = rng.normal(1, 0.10, shape).astype(np.float32)
     at_x = np.arange(COLS, dtype=np.float32)[None] + np.float32(0.5)
-    at_y = np.arange(ROWS, dtype=np.float32)[:, None] + np.float32(0.5)
     cell_x = (at_x / spacing).astype(np.int32) + 1
-    cell_y = (at_y / spacing).astype(np.int32) + 1
     best = np.full((ROWS, COLS), np.inf, dtype=np.float32)
     tree = np.zeros((ROWS, COLS), dtype=np.int32)
-    for down in (-1, 0, 1):
-        for right in (-1, 0, 1):
-            index = (cell_y + down) * cols + (cell_x + right)
-            reach = (x.take(index) - at_x) ** 2
-            reach += (y.take(index) - at_y) ** 2
-            reach /= (size * size).take(index)
-            nearer = reach < best
-            np.copyto(best, reach, where=nearer)
-            np.copyto(tree, index, where=nearer)
+    # A strip at a time: what is worked on stays in the processor's cache.
+    for top in range(0, ROWS, STRIP):
+        strip = slice(top, min(top + STRIP, ROWS))
+        at_y = np.arange(strip.start, strip.stop, dtype=np.float32)[:, None] + np.float32(0.5)
+        cell_y = (at_y / spacing).astype(np.int32) + 1
+        for down in (-1, 0, 1):
+            for right in (-1, 0, 1):
+                index = (cell_y + down) * cols + (cell_x + right)
+                reach = (x.take(index) - at_x) ** 2
+                reach += (y.take(index) - at_y) ** 2
+                reach /= (size * size).take(index)
+                nearer = reach < best[strip]
+                np.copyto(best[strip], reach, where=nearer)
+                np.copyto(tree[strip], index, where=nearer)
     column = np.clip(x, 0, COLS - 1).astype(np.int32)
     row = np.clip(y, 0, ROWS - 1).astype(np.int32)
     return Canopy(np.sqrt(best), tone.take(tree), (row * COLS + column).take(tree), tall)
