@@ -1,0 +1,44 @@
+"""`make bench`: every figure in one run, into docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import os
+
+# One thread per matrix product, as one thread per window; before numpy is loaded.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+import sys
+from pathlib import Path
+
+from app.demo import write_county
+from app.settings import SHIPPED_MODEL
+from tests.benchmarks import inference, tiles
+from tests.benchmarks.report import Finding, write
+
+ROOT = Path(__file__).parents[2]
+
+
+def main() -> int:
+    """Runs everything; 1 when a goal is missed."""
+    county = ROOT / "demo-county"
+    write_county(county)
+    findings: list[Finding] = []
+    only = sys.argv[1:]
+
+    def note(*found: Finding) -> None:
+        findings.extend(found)
+        for finding in found:
+            print(f"{finding.ratio:6.2f}  {finding.name}  ({finding.detail})", flush=True)
+
+    if not only or "inference" in only:
+        note(*inference.measure(SHIPPED_MODEL))
+    for name in ("block", "viewport", "warm", "memory"):
+        if not only or name in only:
+            note(getattr(tiles, f"measure_{name}")(county))
+    if not only:
+        write(findings, ROOT / "docs" / "benchmarks.md")
+    return 0 if all(finding.met for finding in findings) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
