@@ -34,8 +34,14 @@ export class Controls {
   constructor(choice, sources, legend) {
     this.sources = sources;
     const pick = (key, as = String) => (value) => choice.change({ [key]: as(value) });
-    this.years = segments("years", [], pick("year", Number));
-    this.befores = segments("befores", [], pick("before", Number));
+    // Two different years are compared: picking the other side's year swaps the sides.
+    const side = (key, other) => (picked) => {
+      const { values } = choice;
+      const taken = values.before && Number(picked) === values[other];
+      choice.change({ [key]: Number(picked), ...(taken ? { [other]: values[key] } : {}) });
+    };
+    this.years = segments("years", [], side("year", "before"));
+    this.befores = segments("befores", [], side("before", "year"));
     this.styles = segments("styles", Object.entries(STYLES), pick("style"));
     this.colormaps = segments(
       "colormaps",
@@ -79,12 +85,12 @@ export class Controls {
       for (const group of [this.years, this.befores]) group.build(source.years.map((year) => [year, String(year)]));
     }
     element("source").value = source.id;
-    const years = values.before ? `${values.before} and ${values.year}` : values.year;
+    const years = values.before ? `${values.before}–${values.year}` : values.year;
     element("source-title").textContent = `${source.title} · ${years}`;
-    element("year-name").textContent = values.before ? "Right of the divider" : "Year";
+    element("year-name").textContent = values.before ? "Right" : "Year";
     element("compare-field").hidden = source.years.length < 2;
     element("compare").checked = Boolean(values.before);
-    element("before-field").hidden = !values.before;
+    for (const part of document.querySelectorAll(".before")) part.hidden = !values.before;
     this.years.show(values.year);
     this.befores.show(values.before);
     this.styles.show(values.style);

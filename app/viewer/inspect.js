@@ -9,7 +9,8 @@ const make = (tag, className = "", ...children) => {
   return element;
 };
 
-const dateOf = (iso) => new Intl.DateTimeFormat("en", { dateStyle: "long", timeZone: "UTC" }).format(new Date(iso));
+const LONG_DATE = new Intl.DateTimeFormat("en", { dateStyle: "long", timeZone: "UTC" });
+const dateOf = (iso) => (iso ? LONG_DATE.format(new Date(iso)) : "Date unknown");
 
 /** "40.03998° N, 76.30991° W" */
 function coordinatesOf({ lng, lat }) {
@@ -61,8 +62,8 @@ export class Inspector {
     );
     try {
       const points = await ask({});
-      body.replaceChildren(...points.map((point) => this.#section(point)));
-      if (points.some((point) => point.class)) body.append(this.#details(ask));
+      body.replaceChildren(...points.map((point, i) => this.#section(point, years[i])));
+      if (points.some((point) => point.class)) body.append(this.#details(ask, years));
       body.append(make("p", "quiet coordinates", coordinatesOf(lngLat)));
       body.dataset.state = "ready";
     } catch (error) {
@@ -72,8 +73,8 @@ export class Inspector {
     }
   }
 
-  #section(point) {
-    const year = make("span", "year", String(point.year));
+  #section(point, asked) {
+    const year = make("span", "year", String(point.year ?? asked));
     if (!point.class) {
       return make("section", "", make("header", "", make("b", "", "No data here"), year));
     }
@@ -89,18 +90,20 @@ export class Inspector {
       section.append(sure);
     }
     if (point.scene) {
-      section.append(make("p", "quiet scene", `${dateOf(point.scene.date)}`, make("code", "", point.scene.id)));
+      section.append(make("p", "quiet scene", dateOf(point.scene.date), make("code", "", point.scene.id)));
     }
     return section;
   }
 
   /** Probabilities of every class; asked for when opened, because they cost the server a look. */
-  #details(ask) {
+  #details(ask, years) {
     const details = make("details", "", make("summary", "", "All classes"));
     details.addEventListener("toggle", async () => {
       try {
         const points = await ask({ probabilities: true });
-        const lists = points.filter((point) => point.probabilities).map((point) => this.#list(point, points.length > 1));
+        const lists = points
+          .map((point, i) => point.probabilities && this.#list(point.probabilities, points.length > 1 ? years[i] : null))
+          .filter(Boolean);
         if (lists.length) details.replaceChildren(make("summary", "", "All classes"), ...lists);
         else details.remove();
       } catch (error) {
@@ -110,11 +113,11 @@ export class Inspector {
     return details;
   }
 
-  #list({ probabilities, year }, several) {
+  #list(probabilities, year) {
     const rows = this.legend.classes
       .filter((entry) => entry.name in probabilities)
       .sort((a, b) => probabilities[b.name] - probabilities[a.name])
       .map((entry) => gauge(entry.title, probabilities[entry.name], this.legend.colour(entry.value)));
-    return make("div", "probabilities", ...(several ? [make("p", "quiet", String(year))] : []), ...rows);
+    return make("div", "probabilities", ...(year ? [make("p", "quiet", String(year))] : []), ...rows);
   }
 }

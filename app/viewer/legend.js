@@ -86,7 +86,6 @@ export class Legend {
       const change = earlier ? tenths - earlier.get(value) : 0;
       delta.textContent = earlier ? signed(change) : "";
       delta.title = earlier ? `change since ${since}, in percentage points` : "";
-      delta.className = `delta ${change > 0 ? "up" : change < 0 ? "down" : ""}`;
     }
     [...this.strip.children].forEach((part, i) => {
       part.style.flexGrow = shares.get(this.values[i]);

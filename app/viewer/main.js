@@ -107,7 +107,10 @@ async function start() {
     pill.hidden = !text;
   };
   new Tiles(service, {
-    onProblem: (problem) => toasts.show(problem, () => panes.reload()),
+    onProblem: (problem) => toasts.show(problem, () => {
+      panes.reload();
+      tally.restart();
+    }),
     onPreliminary: (count) => {
       preliminary = count;
       hint();

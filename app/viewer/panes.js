@@ -18,6 +18,17 @@ const emptyStyle = () => ({
   }],
 });
 
+/** Whether two paths differ in nothing but one of the query's parameters. */
+function sameBut(one, other, parameter) {
+  const rest = (path) => {
+    const [place, query] = path.split("?");
+    const said = new URLSearchParams(query);
+    said.delete(parameter);
+    return `${place}?${said}`;
+  };
+  return rest(one) === rest(other);
+}
+
 function pane(container, options) {
   const map = new window.maplibregl.Map({
     container, style: emptyStyle(),
@@ -57,16 +68,20 @@ export class Panes {
   useSource(source, footprints) {
     this.#source = source;
     for (const map of this.maps) {
-      for (const id of ["footprints", "classes", "imagery"]) {
-        if (map.getLayer(id)) map.removeLayer(id);
-        if (map.getSource(id)) map.removeSource(id);
-      }
+      for (const id of ["scenes", "outlines", "classes", "imagery"]) if (map.getLayer(id)) map.removeLayer(id);
+      for (const id of ["footprints", "classes", "imagery"]) if (map.getSource(id)) map.removeSource(id);
       this.#shown.set(map, {});
+      const appears = source.minzoom - Math.log2(512 / TILE) - 0.5; // map zoom at which tiles begin
       map.addSource("footprints", { type: "geojson", data: footprints });
       map.addLayer({
-        id: "footprints", type: "line", source: "footprints",
+        id: "scenes", type: "fill", source: "footprints", maxzoom: Math.max(0, appears),
+        paint: { "fill-color": "#3f9d6b", "fill-opacity": 0.3 },
+      });
+      map.addLayer({
+        id: "outlines", type: "line", source: "footprints",
         paint: {
-          "line-color": "#ffffff", "line-width": 1.25, "line-dasharray": [3, 3],
+          "line-color": ["step", ["zoom"], "#3f9d6b", Math.max(0.1, appears), "#ffffff"],
+          "line-width": 1.25, "line-dasharray": [3, 3],
           "line-opacity": ["interpolate", ["linear"], ["zoom"], 12, 0.9, 16, 0.45],
         },
       });
@@ -84,17 +99,23 @@ export class Panes {
     this.#raster(map, "classes", side.classes, { "raster-resampling": "nearest" });
     if (map.getLayer("classes")) map.setPaintProperty("classes", "raster-opacity", side.opacity);
     map.setLayoutProperty("ground", "visibility", side.ground ? "visible" : "none");
-    map.setFilter("footprints", ["==", ["get", "year"], side.year]);
+    for (const id of ["scenes", "outlines"]) map.setFilter(id, ["==", ["get", "year"], side.year]);
   }
 
   #raster(map, id, path, paint) {
     const shown = this.#shown.get(map);
+    if (path && map.getSource(id) && !sameBut(shown[id], path, "classes")) {
+      // MapLibre keeps a source's old tiles until new ones come, or for good when they fail: last
+      // year's classes must not pass for this year's. Only switching classes keeps them meanwhile.
+      map.removeLayer(id);
+      map.removeSource(id);
+    }
     if (path && !map.getSource(id)) {
       const { bounds, minzoom, maxzoom } = this.#source;
       map.addSource(id, {
         type: "raster", tiles: [templateOf(path)], tileSize: TILE, bounds, minzoom, maxzoom,
       });
-      const above = id === "imagery" && map.getLayer("classes") ? "classes" : "footprints";
+      const above = id === "imagery" && map.getLayer("classes") ? "classes" : "scenes";
       map.addLayer({
         id, type: "raster", source: id, paint: { "raster-fade-duration": 0, ...paint },
       }, above);
