@@ -20,7 +20,7 @@ from app.errors import ConfigurationError, LandcoverError
 from app.landcover import Selection
 from app.main import create_app
 from app.services import Services
-from app.settings import Settings
+from app.settings import Settings, settings_page
 
 cli = typer.Typer(
     help="1 m land cover of any place NAIP aerial imagery covers.",
@@ -94,7 +94,9 @@ def doctor(imagery: Imagery = None, model: Model = None) -> None:
             f"CRS {', '.join(index.crs_list)}"
         )
         if index.problems:
-            table = Table("file", "not served: it …", title=f"{len(index.problems)} files skipped")
+            table = Table(title=f"{len(index.problems)} files skipped")
+            table.add_column("file", overflow="fold")
+            table.add_column("not served: it …", overflow="fold")
             for problem in index.problems:
                 table.add_row(problem.path, problem.reason)
             out.print(table)
@@ -128,6 +130,12 @@ def demo(
         port=port,
     )
     _run(settings)
+
+
+@cli.command()
+def settings() -> None:
+    """Print every setting as a Markdown page (docs/settings.md)."""
+    typer.echo(settings_page(), nl=False)
 
 
 class _Server(uvicorn.Server):

@@ -52,3 +52,21 @@ class Settings(BaseSettings):
     tile_max_age: int = Field(
         300, ge=0, description="seconds a browser may show a tile without asking, Cache-Control"
     )
+
+
+def settings_page() -> str:
+    """Every setting with its unit and default, as Markdown: docs/settings.md."""
+    lines = [
+        "# Settings",
+        "",
+        "Environment variables; the common ones are options of `landcover serve` too.",
+        "Written by `landcover settings`; do not edit.",
+        "",
+        "| variable | default | what |",
+        "|---|---|---|",
+    ]
+    for name, field in Settings.model_fields.items():
+        default = "the shipped model" if name == "model" else field.default
+        shown = "–" if default in (None, "", ()) else f"`{default}`"
+        lines.append(f"| `LANDCOVER_{name.upper()}` | {shown} | {field.description} |")
+    return "\n".join(lines) + "\n"
