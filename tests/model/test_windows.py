@@ -35,6 +35,7 @@ def pixels(window: Window | None) -> set[tuple[int, int]]:
 @given(extent=SMALL, size=st.integers(1, 16))
 def test_every_pixel_of_an_extent_lies_in_exactly_one_window(extent: Window, size: int) -> None:
     covered = [pixel for window in cover(extent, size) for pixel in pixels(window)]
+    assert all(window.intersection(extent) for window in cover(extent, size))
     assert len(covered) == len(set(covered))
     assert pixels(extent) <= set(covered)
 
