@@ -355,7 +355,7 @@ def test_threads_that_share_a_session_get_what_each_would_get_alone(
 
 
 def test_a_long_run_is_stopped_from_another_thread(slow: Session) -> None:
-    batch = batch_of(0, 576)
+    batch = batch_of(0, 384)
     started = time.monotonic()
     whole = slow.predict(batch)
     full = time.monotonic() - started
@@ -373,7 +373,7 @@ def test_a_long_run_is_stopped_from_another_thread(slow: Session) -> None:
 
 
 def test_a_stopped_run_stops_no_other(slow: Session) -> None:
-    batch = batch_of(0, 576)
+    batch = batch_of(0, 384)
     stopped, other = Cancellation(), Cancellation()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(slow.predict, batch, stopped)
@@ -382,7 +382,7 @@ def test_a_stopped_run_stops_no_other(slow: Session) -> None:
         stopped.cancel()
         with pytest.raises(Cancelled):
             first.result()
-        assert second.result().shape == (1, 7, 576, 576)
+        assert second.result().shape == (1, 7, 384, 384)
 
 
 def test_a_cancellation_once_used_stops_every_later_run(pixelwise: Session) -> None:
