@@ -53,6 +53,15 @@ class _Graph:
             x = self.op(kind, f"{name}.act{number}", [x])
         return x
 
+    def softmax(self, logits: str) -> str:
+        """exp(x - max) / sum over the channels: ONNX Runtime's Softmax over channels transposes
+        there and back, which made a window 9 % slower (measured, 576 px, one thread)."""
+        below = self.op("Sub", "below", [logits, self.op("ReduceMax", "peak", [logits], axes=[1])])
+        odds = self.op("Exp", "odds", [below])
+        axis = numpy_helper.from_array(np.array([1], dtype=np.int64))
+        total = self.op("ReduceSum", "total", [odds, self.op("Constant", "axis", [], value=axis)])
+        return self.op("Div", OUTPUT, [odds, total])
+
 
 def onnx_of(net: UNet) -> onnx.ModelProto:
     """The folded net with softmax and background forced to 0, without metadata.
@@ -75,7 +84,7 @@ def onnx_of(net: UNet) -> onnx.ModelProto:
         x = graph.op("Concat", f"skip{number}", [x, skips.pop()], axis=1)
         x = graph.level(f"join{number}", x, net.join[number])
     x = graph.weighted("Conv", "last", x, _without_background(net.last), kernel_shape=[1, 1])
-    graph.op("Softmax", OUTPUT, [x], axis=1)
+    graph.softmax(x)
 
     count = sum(int(np.prod(w.dims)) for w in graph.weights)
     if count != PARAMETERS or parameter_count(net) != PARAMETERS:
