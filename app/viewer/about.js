@@ -35,8 +35,8 @@ export function showAbout(source, card) {
   const scenes = `${source.scenes} ${source.scenes === 1 ? "scene" : "scenes"}`;
   list.append(...line("Imagery", `${source.title}: ${scenes}, ${listOf(source.years)}.`, small(source.attribution ?? "")));
   if (card) {
-    const resolution = card.ground_resolution ? ` ${card.ground_resolution} m per pixel.` : "";
-    list.append(...line("Model", `${card.name} ${card.version}.${resolution}`, small(card.description ?? "")));
+    const resolution = card.ground_resolution ? `, ${card.ground_resolution} m per pixel` : "";
+    list.append(...line("Model", `${card.name}, version ${card.version}${resolution}`, small(card.description ?? "")));
     const measured = card.accuracy ?? [];
     if (measured.length) list.append(...line("Measured accuracy", ...accuracyLines(measured)));
     else list.append(...line("Measured accuracy", "None is recorded for this model."));

@@ -2,7 +2,7 @@
 
 import { planShares } from "./shares.js";
 
-const CLOSEST = 16;
+const CLOSEST = 15;
 
 /** [west, south, east, north] of a GeoJSON geometry. */
 function boxOf(geometry) {
@@ -38,23 +38,26 @@ const paddingOf = (free) => ({
 });
 
 /** Moves the map so that `bounds` fills its free part. */
-export function fit(map, bounds, free, options = {}) {
-  map.fitBounds([bounds.slice(0, 2), bounds.slice(2)], { padding: paddingOf(free), maxZoom: CLOSEST, ...options });
+export function fit(map, bounds, free) {
+  map.fitBounds([bounds.slice(0, 2), bounds.slice(2)], { padding: paddingOf(free), maxZoom: CLOSEST });
 }
 
-/** Jumps to the first look: the subject, but no farther away than shares can be counted. */
+/** Zoom at which [west, south, east, north] just covers the free part of the window. */
+function coveringZoom(map, [west, south, east, north], free) {
+  const [a, b] = [map.project([west, north]), map.project([east, south])];
+  const scale = Math.max((free.right - free.left) / (b.x - a.x), (free.bottom - free.top) / (b.y - a.y));
+  return map.getZoom() + Math.log2(scale);
+}
+
+/** Jumps to the first look: the subject fills the free part, and its shares can be counted. */
 export function firstLook(panes, source, subject, free) {
   const map = panes.front;
-  fit(map, subject, free, { animate: false });
-  const centre = [(free.left + free.right) / 2, (free.top + free.bottom) / 2];
-  const aim = () => map.jumpTo({
-    center: middle(subject), zoom: map.getZoom(),
-    padding: { left: 0, top: 0, right: 0, bottom: 0 },
-  });
-  aim();
+  map.jumpTo({ center: middle(subject), zoom: 12 });
+  map.setZoom(Math.min(CLOSEST, coveringZoom(map, subject, free)));
   for (let i = 0; i < 60 && planShares(freeView(map, free), source, panes.tileZoom).why === "large"; i += 1) {
-    map.jumpTo({ zoom: map.getZoom() + 0.1 });
+    map.setZoom(map.getZoom() + 0.1);
   }
-  const shift = [centre[0] - window.innerWidth / 2, centre[1] - window.innerHeight / 2];
-  map.panBy([-shift[0], -shift[1]], { animate: false });
+  const aside = (free.left + free.right - window.innerWidth) / 2;
+  const above = (free.top + free.bottom - window.innerHeight) / 2;
+  map.panBy([-aside, -above], { animate: false });
 }

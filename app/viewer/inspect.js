@@ -2,6 +2,8 @@
 
 import { wasAborted } from "./service.js";
 
+const HALF_WIDTH = 150; // of the pop-up, CSS pixels
+
 const make = (tag, className = "", ...children) => {
   const element = document.createElement(tag);
   element.className = className;
@@ -30,7 +32,7 @@ export class Inspector {
   #controller = null;
   #popup = null;
 
-  /** `look()` gives { source, years }: the years shown, newest choice first. */
+  /** `look()` gives { source, years, free }: the years shown, left side first; the free window. */
   constructor(map, service, legend, look) {
     this.map = map;
     this.service = service;
@@ -38,7 +40,9 @@ export class Inspector {
     this.look = look;
     map.on("click", (event) => this.open(event.lngLat));
     map.getCanvas().addEventListener("keydown", (event) => {
-      if (event.key === "Enter") this.open(map.getCenter());
+      if (event.key !== "Enter") return;
+      event.preventDefault(); // the pop-up takes the focus: the same key must not press its button
+      this.open(map.getCenter());
     });
   }
 
@@ -50,10 +54,10 @@ export class Inspector {
     this.close();
     const controller = new AbortController();
     this.#controller = controller;
-    const { source, years } = this.look();
+    const { source, years, free } = this.look();
     const body = make("div", "place", make("p", "quiet", "Reading this place …"));
     body.dataset.state = "loading";
-    const popup = new window.maplibregl.Popup({ maxWidth: "300px", offset: 6 });
+    const popup = new window.maplibregl.Popup({ maxWidth: "300px", offset: 6, anchor: this.#anchor(lngLat, free) });
     popup.setLngLat(lngLat).setDOMContent(body).addTo(this.map);
     popup.on("close", () => controller.abort());
     this.#popup = popup;
@@ -71,6 +75,13 @@ export class Inspector {
       body.replaceChildren(make("b", "", error.message), make("p", "quiet", error.detail ?? ""));
       body.dataset.state = "failed";
     }
+  }
+
+  /** Beside the panel the pop-up opens away from it; elsewhere MapLibre finds it room. */
+  #anchor(lngLat, free) {
+    const { x, y } = this.map.project(lngLat);
+    if (free.left === 0 || x - free.left > HALF_WIDTH) return undefined;
+    return y < (free.top + free.bottom) / 2 ? "top-left" : "bottom-left";
   }
 
   #section(point, asked) {
@@ -99,6 +110,8 @@ export class Inspector {
   #details(ask, years) {
     const details = make("details", "", make("summary", "", "All classes"));
     details.addEventListener("toggle", async () => {
+      const waiting = make("p", "quiet", "Reading …");
+      details.append(waiting);
       try {
         const points = await ask({ probabilities: true });
         const lists = points
@@ -107,7 +120,7 @@ export class Inspector {
         if (lists.length) details.replaceChildren(make("summary", "", "All classes"), ...lists);
         else details.remove();
       } catch (error) {
-        if (!wasAborted(error)) details.append(make("p", "quiet", error.message));
+        if (!wasAborted(error)) waiting.textContent = error.message;
       }
     }, { once: true });
     return details;

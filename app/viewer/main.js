@@ -129,7 +129,7 @@ async function start() {
 
   const inspector = new Inspector(front, service, legend, () => {
     const { source, year, before } = choice.values;
-    return { source, years: before ? [before, year] : [year] };
+    return { source, years: before ? [before, year] : [year], free: layout.free };
   });
   const remember = () => window.history.replaceState(
     null, "", writeHash(choice.values, { zoom: front.getZoom(), center: front.getCenter() }),
