@@ -75,10 +75,10 @@ def _paint(
     if not ordered:
         return
     pixels = mosaic.read(reader, ordered, grid, window).pixels
-    x, y = tile.project(crs)
+    placed = tile.project(crs)
     left, _, _, top = grid.bounds(window)
-    cols = x / grid.resolution - left / grid.resolution - 0.5
-    rows = (top - y) / grid.resolution - 0.5
+    cols = placed.x / grid.resolution - left / grid.resolution - 0.5
+    rows = (top - placed.y) / grid.resolution - 0.5
     samples = _bilinear(pixels.image, cols, rows)
     nearest = np.rint(rows).astype(np.intp), np.rint(cols).astype(np.intp)
     fill = pixels.valid[nearest] & (out[..., 3] == 0)

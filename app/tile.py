@@ -25,6 +25,11 @@ MAX_ZOOM = 24
 SIZES = (256, 512, 1024)
 """Tile edges in pixels: 256 and 512, and 512@2x."""
 
+_EVERY = 16
+_SAFETY = 4
+
+Metres = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Tile:
@@ -63,29 +68,87 @@ class Tile:
         latitude = math.atan(math.sinh((bottom + top) / 2 / 6378137.0))
         return (right - left) / self.size * math.cos(latitude)
 
-    def centres(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def centres(self) -> tuple[Metres, Metres]:
         """x (size,) and y (size,) of the pixel centres in EPSG:3857, y descending."""
         left, bottom, right, top = self.bounds
         steps = (np.arange(self.size) + 0.5) / self.size
         return left + steps * (right - left), top - steps * (top - bottom)
 
-    def project(self, crs: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """x and y (size, size) of the pixel centres in `crs`, row 0 in the north. Read-only."""
+    def project(self, crs: str) -> Projected:
+        """Where the pixel centres lie in `crs`, row 0 in the north; interpolated, read-only."""
         return _project(self, crs)
 
     def cells(self, grid: WorkGrid) -> tuple[Cells, Cells]:
-        """(cols, rows), each (size, size): the grid pixel that holds each pixel's centre."""
-        return grid.cells(*self.project(grid.crs))
+        """(cols, rows), each int64 (size, size): the grid pixel that holds each pixel's centre.
+
+        Exact: where interpolation might choose the neighbour, the centre is projected itself.
+        """
+        placed = _project(self, grid.crs)
+        cols, rows = grid.cells(placed.x, placed.y)
+        near = placed.error / grid.resolution
+        doubtful = _near_an_edge(placed.x / grid.resolution, near)
+        doubtful |= _near_an_edge(placed.y / grid.resolution, near)
+        row, col = np.nonzero(doubtful)
+        if row.size:
+            x, y = self.centres()
+            east, north = transformer(CRS, grid.crs).transform(x[col], y[row])
+            exact = grid.cells(np.asarray(east), np.asarray(north))
+            cols[row, col], rows[row, col] = exact
+        return cols, rows
+
+
+@dataclass(frozen=True, slots=True)
+class Projected:
+    """`x`, `y`: float64 (size, size) in a CRS; `error`: how far they may be off, same unit."""
+
+    x: Metres
+    y: Metres
+    error: float
 
 
 @lru_cache(maxsize=16)
-def _project(tile: Tile, crs: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    x, y = np.meshgrid(*tile.centres())
-    projected: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
-    projected = transformer(CRS, crs).transform(x, y)
-    for array in projected:
+def _project(tile: Tile, crs: str) -> Projected:
+    """Bilinear between points every 16 pixels: PROJ takes 12 ms for the pixels of one tile.
+
+    Its error is measured half-way between the points, along both axes: a conformal projection is
+    harmonic, so that in the middle of a cell the errors of the two axes cancel.
+    """
+    left, bottom, right, top = tile.bounds
+    steps = np.linspace(0, 1, tile.size // _EVERY + 1)
+    across, down = np.meshgrid(left + steps * (right - left), top - steps * (top - bottom))
+    forward = transformer(CRS, crs).transform
+    x, y = (np.asarray(values) for values in forward(across, down))
+    error = 0.0
+    for halfway in (_between_columns, _between_rows):
+        exact_x, exact_y = forward(halfway(across), halfway(down))
+        for knots, exact in ((x, exact_x), (y, exact_y)):
+            error = max(error, float(np.abs(halfway(knots) - exact).max()))
+    placed = [_spread(knot, tile.size) for knot in (x, y)]
+    for array in placed:
         array.flags.writeable = False
-    return projected
+    return Projected(placed[0], placed[1], _SAFETY * error + 1e-6)
+
+
+def _between_columns(knots: Metres) -> Metres:
+    return np.asarray((knots[:, 1:] + knots[:, :-1]) / 2)
+
+
+def _between_rows(knots: Metres) -> Metres:
+    return np.asarray((knots[1:] + knots[:-1]) / 2)
+
+
+def _spread(knots: Metres, size: int) -> Metres:
+    """(size, size) from the knots; by hand, as a matrix product would wake BLAS's threads."""
+    position = (np.arange(size) + 0.5) / _EVERY
+    knot = position.astype(np.intp)
+    after = position - knot
+    along = knots[:, knot] * (1 - after) + knots[:, knot + 1] * after
+    return np.asarray(along[knot] * (1 - after[:, None]) + along[knot + 1] * after[:, None])
+
+
+def _near_an_edge(pixels: Metres, tolerance: float) -> npt.NDArray[np.bool_]:
+    near: npt.NDArray[np.bool_] = np.abs(pixels - np.rint(pixels)) <= tolerance
+    return near
 
 
 def native_zoom(resolution: float, latitude: float) -> int:

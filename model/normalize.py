@@ -27,5 +27,6 @@ def normalize(image: npt.NDArray[np.uint8], card: ModelCard) -> npt.NDArray[np.f
     table = ((levels[None, :] - mean[:, None]) / std[:, None]).astype(np.float32)
     out = np.empty(image.shape, dtype=np.float32)
     for band in range(image.shape[0]):
-        np.take(table[band], image[band], out=out[band])
+        # No uint8 is out of range; any other mode buffers the output.
+        np.take(table[band], image[band], out=out[band], mode="clip")
     return out
