@@ -59,18 +59,28 @@ export function planShares(view, source, tileZoom) {
   return { why: "large" };
 }
 
-/** Pixels per class value in the planned tiles: Uint32Array of 256, nodata at 255. */
-export async function countClasses(service, plan, { source, year, signal }) {
-  const counts = new Uint32Array(256);
+/**
+ * Pixels per class value in the planned tiles, one Uint32Array of 256 for each of `years`.
+ * A pixel without a class in any of the years is nodata in all: years are compared on equal ground.
+ */
+export async function countClasses(service, plan, { source, years, signal }) {
+  const counts = years.map(() => new Uint32Array(256));
   const waiting = [...plan.tiles];
-  const template = classesPath({ source, year }, ".npy").replace("{z}", plan.z);
+  const fetchTile = async (year, { x, y }) => {
+    const template = classesPath({ source, year }, ".npy");
+    const path = template.replace("{z}", plan.z).replace("{x}", x).replace("{y}", y);
+    const { data, shape } = readNpy(await service.bytes(path, signal));
+    if (shape.at(-1) !== TILE || shape.at(-2) !== TILE) throw new Error(`a class tile has the shape ${shape}`);
+    return data;
+  };
   const work = async () => {
     for (let tile = waiting.pop(); tile; tile = waiting.pop()) {
-      const path = template.replace("{x}", tile.x).replace("{y}", tile.y);
-      const { data, shape } = readNpy(await service.bytes(path, signal));
-      const width = shape.at(-1);
+      const each = await Promise.all(years.map((year) => fetchTile(year, tile)));
       for (let row = tile.top; row < tile.bottom; row += 1) {
-        for (let at = row * width + tile.left; at < row * width + tile.right; at += 1) counts[data[at]] += 1;
+        for (let at = row * TILE + tile.left; at < row * TILE + tile.right; at += 1) {
+          const known = each.every((data) => data[at] !== NODATA);
+          counts.forEach((count, i) => { count[known ? each[i][at] : NODATA] += 1; });
+        }
       }
     }
   };

@@ -62,9 +62,7 @@ export class Tally {
     this.#become("counting");
     try {
       const years = before ? [year, before] : [year];
-      const [now, then] = await Promise.all(
-        years.map((each) => countClasses(this.service, plan, { source: source.id, year: each, signal })),
-      );
+      const [now, then] = await countClasses(this.service, plan, { source: source.id, years, signal });
       if (signal.aborted) return undefined;
       this.#tell(now, then, { year, before });
     } catch (error) {
@@ -84,7 +82,7 @@ export class Tally {
     }
     const earlier = then ? sharesOf(then, this.legend.values) : null;
     const missing = Math.round(unclassifiedShare(now) * 100);
-    const rest = missing ? ` ${missing} % of the view is not classified.` : "";
+    const rest = missing ? ` ${missing} % of the view is not classified${before ? " in both years" : ""}.` : "";
     const change = earlier ? `, and the change since ${before} in points` : "";
     this.legend.showShares(shares, {
       earlier, since: before, note: `Of the classified pixels in view, ${year}${change}.${rest}`,

@@ -95,6 +95,11 @@ class Visit:
             for row in rows
         }
 
+    def deltas(self) -> list[str]:
+        """The legend's changes between two years, as they are written."""
+        texts: list[str] = self.page.locator("#legend .delta").all_inner_texts()
+        return texts
+
     def press(self, key: str) -> None:
         """Presses a key on the divider."""
         self.page.locator("#knob").press(key)
@@ -272,8 +277,7 @@ def test_two_years_are_compared_side_by_side(visit: Visit) -> None:
     for year in (2017, 2019):
         assert visit.asked(f"year={year}&style=rgb")
         assert [url for url in visit.asked(f"year={year}") if ".npy" in url]
-    changes = visit.page.locator("#legend .delta").all_inner_texts()
-    assert all(re.fullmatch(r"[+−±]\d+\.\d", change) for change in changes)
+    assert all(re.fullmatch(r"[+−±]\d+\.\d", change) for change in visit.deltas())
     visit.page.locator("#befores").get_by_text("2019").click()
     assert visit.page.locator("#source-title").inner_text().endswith("2019–2017")
 
@@ -331,3 +335,20 @@ def test_a_phone_gets_a_sheet_that_opens(phone_visit: Visit) -> None:
     assert page.locator("#settings").is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     assert phone_visit.trouble == []
+
+
+def test_years_are_compared_only_where_both_are_classified(visit: Visit) -> None:
+    visit.open("#map=14.2/32.9705/-86.969&year=2019&before=2017")  # the whole source in view
+    both: dict[int, list[npt.NDArray[np.uint8]]] = {2019: [], 2017: []}
+    for url in sorted(visit.asked(".npy")):
+        with urllib.request.urlopen(url) as response:  # noqa: S310
+            classes = np.load(io.BytesIO(response.read()))
+        both[2019 if "year=2019" in url else 2017].append(classes)
+    now, then = np.stack(both[2019]), np.stack(both[2017])
+    common = (now != 255) & (then != 255)
+    assert common.sum() < (now != 255).sum(), "the quads lie 100 m apart"
+    expected = {c.value: 1000 * (now[common] == c.value).mean() for c in LEGEND.classes}
+    assert visit.tenths() == pytest.approx(expected, abs=1)
+    assert visit.tenths() != pytest.approx(
+        {c.value: 1000 * (now[now != 255] == c.value).mean() for c in LEGEND.classes}, abs=1
+    )
