@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from app.middleware import SecurityHeaders
+from app.middleware import HeadAsGet, SecurityHeaders
 from app.routes import imagery, map_page, meta, point, problems, tiles
 from app.services import Services
 from app.settings import Settings
@@ -50,4 +50,5 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
             CORSMiddleware, allow_origins=list(chosen.cors_origins), allow_methods=["GET"]
         )
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(HeadAsGet)
     return app

@@ -1,4 +1,4 @@
-"""Headers every answer carries. Plain ASGI: a warm tile is only a few microseconds away."""
+"""What every answer has in common. Plain ASGI: a warm tile is only a few microseconds away."""
 
 from __future__ import annotations
 
@@ -25,3 +25,16 @@ class SecurityHeaders:
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
+
+
+class HeadAsGet:
+    """Answers HEAD like GET; the server leaves the body out (RFC 9110 9.3.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI entry."""
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await self.app(scope, receive, send)
