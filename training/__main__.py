@@ -34,19 +34,25 @@ def fit(
     county: County = None,
     run: Run = Path("runs/default"),
     steps: Annotated[int | None, typer.Option(min=1, help="length of the run")] = None,
+    begin: Annotated[
+        Path | None, typer.Option(help="checkpoint of another run whose weights to begin from")
+    ] = None,
     stop_after: Annotated[int, typer.Option(min=0, help="steps of this sitting; 0: all")] = 0,
     threads: Threads = 2,
 ) -> None:
     """Train, or go on with the run in the folder."""
     import torch
 
+    from training.checkpoint import Checkpoint
     from training.config import load_preset
     from training.data import read_data
     from training.fit import fit as train
 
     torch.set_num_threads(threads)
     chosen = load_preset(preset, steps=steps)
-    best = train(chosen, read_data(chosen, chips, county), run, stop_after=stop_after)
+    first = Checkpoint.load(begin) if begin else None
+    data = read_data(chosen, chips, county)
+    best = train(chosen, data, run, begin=first, stop_after=stop_after)
     typer.echo(f"best checkpoint: {best}")
 
 

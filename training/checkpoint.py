@@ -22,7 +22,10 @@ long as the learning rate has not begun to fall (fit.py sees to that)."""
 
 @dataclass
 class Checkpoint:
-    """State after `step` steps. `net`, `ema` and `optimiser` are torch state dictionaries."""
+    """State after `step` steps, and `before` steps of the run it began from.
+
+    `net`, `ema` and `optimiser` are torch state dictionaries.
+    """
 
     preset: dict[str, Any]
     data: str
@@ -33,6 +36,7 @@ class Checkpoint:
     best_score: float = -1.0
     waited: int = 0
     card: str = ""
+    before: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
 
     def save(self, path: Path) -> None:

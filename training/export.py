@@ -41,7 +41,7 @@ def export(checkpoint: Path, out: Path) -> ModelCard:
     """
     state = Checkpoint.load(checkpoint)
     card = ModelCard.parse(state.card, f"{checkpoint}: card")
-    facts = card.training.model_copy(update={"steps": state.step})
+    facts = card.training.model_copy(update={"steps": state.before + state.step})
     card = card.model_copy(update={"training": facts})
     net = net_of(state)
     graph = onnx_of(fold(net))

@@ -8,10 +8,11 @@ rate rises, stays, and falls along a half cosine over the last share of the step
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,23 +79,37 @@ class Learner:
         return float(loss.detach())
 
 
-def fit(preset: Preset, data: Data, run: Path, say: Say = echo, stop_after: int = 0) -> Path:
+def fit(
+    preset: Preset,
+    data: Data,
+    run: Path,
+    *,
+    begin: Checkpoint | None = None,
+    say: Say = echo,
+    stop_after: int = 0,
+) -> Path:
     """Trains into the folder `run` and returns the path of the best checkpoint.
 
-    A `last.pt` in the folder is resumed. `stop_after` > 0 ends this sitting after that many steps
-    (the run can go on later). Raises CheckpointError when `run` holds another run.
+    A `last.pt` in the folder is resumed. A new run begins from the judged weights of `begin`, a
+    checkpoint of another run, where given. `stop_after` > 0 ends this sitting after that many
+    steps (the run can go on later). Raises CheckpointError when `run` holds another run, or when
+    `begin` saw its imagery normalised otherwise.
     """
     run.mkdir(parents=True, exist_ok=True)
     card = draft_card(preset, data)
-    _write_facts(run, preset, card, data)
     learner = Learner.fresh(preset)
     state = Checkpoint(
         preset.model_dump(mode="json"), digest(data), 0, {}, {}, {}, card=card.embedded()
     )
+    if begin is not None:
+        state = _begun(begin, state, card)
+        learner.net.load_state_dict(begin.ema)
+        learner.ema.load_state_dict(begin.ema)
     if (run / "last.pt").is_file():
-        state = _resumable(run / "last.pt", preset, data)
+        state = _resumable(run / "last.pt", preset, state.data)
         learner.resume(state)
         say(f"resumed after step {state.step}")
+    _write_facts(run, preset, card, data)
 
     crops = Crops(data.train, preset, card)
     weights = _class_weights(preset, data)
@@ -172,10 +187,23 @@ def _judge(state: Checkpoint, ema: UNet, card: ModelCard, data: Data) -> bool:
     return better
 
 
-def _resumable(path: Path, preset: Preset, data: Data) -> Checkpoint:
+def _begun(begin: Checkpoint, state: Checkpoint, card: ModelCard) -> Checkpoint:
+    """The state of a new run that knows what it began from."""
+    theirs = ModelCard.parse(begin.card, "the card of the run to begin from")
+    if (theirs.mean, theirs.std) != (card.mean, card.std):
+        raise CheckpointError(
+            f"the run to begin from was normalised by {theirs.mean}, {theirs.std}, "
+            f"this one is by {card.mean}, {card.std}"
+        )
+    marks = [state.data, begin.data, begin.preset["name"], str(begin.step)]
+    data = hashlib.sha256(" ".join(marks).encode()).hexdigest()
+    return replace(state, data=data, before=begin.before + begin.step)
+
+
+def _resumable(path: Path, preset: Preset, data: str) -> Checkpoint:
     """The checkpoint, when the steps behind it are those this preset and data would have made."""
     state = Checkpoint.load(path)
-    state.check(preset, digest(data))
+    state.check(preset, data)
     before = Preset.model_validate(state.preset)
     begins = min(decay_start(before), decay_start(preset))
     if decay_start(before) != decay_start(preset) and state.step > begins:

@@ -9,7 +9,7 @@ from training.metrics import scores
 
 
 def markdown(card: ModelCard, command: str) -> str:
-    """The page: what was trained, and one section per assessment; `command` reproduces it."""
+    """The page: what was trained, and one section per assessment; `command` measures it again."""
     t = card.training
     pixels = ", ".join(f"{name} {count:,}" for name, count in t.pixels.items())
     lines = [

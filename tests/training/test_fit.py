@@ -41,10 +41,10 @@ def data(make_scene: MakeScene) -> Data:
 def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(
     data: Data, tmp_path: Path
 ) -> None:
-    fit(SHORT, data, tmp_path / "whole", quiet)
-    fit(SHORT, data, tmp_path / "parts", quiet, stop_after=3)
-    fit(SHORT, data, tmp_path / "parts", quiet, stop_after=2)
-    fit(SHORT, data, tmp_path / "parts", quiet)
+    fit(SHORT, data, tmp_path / "whole", say=quiet)
+    fit(SHORT, data, tmp_path / "parts", say=quiet, stop_after=3)
+    fit(SHORT, data, tmp_path / "parts", say=quiet, stop_after=2)
+    fit(SHORT, data, tmp_path / "parts", say=quiet)
     whole = Checkpoint.load(tmp_path / "whole" / "last.pt")
     parts = Checkpoint.load(tmp_path / "parts" / "last.pt")
     assert whole.step == parts.step == 8
@@ -55,23 +55,44 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(
 def test_a_run_may_be_prolonged_before_its_rate_falls_and_not_after(
     data: Data, tmp_path: Path
 ) -> None:
-    fit(SHORT, data, tmp_path, quiet, stop_after=4)
+    fit(SHORT, data, tmp_path, say=quiet, stop_after=4)
     longer = SHORT.model_copy(update={"steps": 12})
-    fit(longer, data, tmp_path, quiet)
+    fit(longer, data, tmp_path, say=quiet)
     assert Checkpoint.load(tmp_path / "last.pt").step == 12
     with pytest.raises(CheckpointError, match="too late"):
-        fit(SHORT.model_copy(update={"steps": 20}), data, tmp_path, quiet)
+        fit(SHORT.model_copy(update={"steps": 20}), data, tmp_path, say=quiet)
 
 
 def test_another_preset_or_other_data_is_not_resumed(
     data: Data, make_scene: MakeScene, tmp_path: Path
 ) -> None:
-    fit(SHORT, data, tmp_path, quiet, stop_after=1)
+    fit(SHORT, data, tmp_path, say=quiet, stop_after=1)
     with pytest.raises(CheckpointError, match=r"learning_rate is 0\.1"):
-        fit(SHORT.model_copy(update={"learning_rate": 0.1}), data, tmp_path, quiet)
+        fit(SHORT.model_copy(update={"learning_rate": 0.1}), data, tmp_path, say=quiet)
     other = Data(Split((make_scene(seed=9),), data.real.validation, ()), None)
     with pytest.raises(CheckpointError, match="other data"):
-        fit(SHORT, other, tmp_path, quiet)
+        fit(SHORT, other, tmp_path, say=quiet)
+
+
+def test_a_run_begins_from_the_judged_weights_of_another(data: Data, tmp_path: Path) -> None:
+    first = Checkpoint.load(fit(SHORT, data, tmp_path / "first", say=quiet))
+    still = SHORT.model_copy(update={"learning_rate": 1e-12, "weight_decay": 0.0})
+    fit(still, data, tmp_path / "second", begin=first, say=quiet, stop_after=1)
+    fit(still, data, tmp_path / "second", begin=first, say=quiet)
+    second = Checkpoint.load(tmp_path / "second" / "last.pt")
+    assert (second.before, second.step) == (first.step, 8)
+    assert torch.allclose(second.net["last.weight"], first.ema["last.weight"], atol=1e-6)
+    with pytest.raises(CheckpointError, match="other data"):
+        fit(still, data, tmp_path / "second", say=quiet)
+
+
+def test_a_run_does_not_begin_from_one_that_was_normalised_otherwise(
+    data: Data, make_scene: MakeScene, tmp_path: Path
+) -> None:
+    first = Checkpoint.load(fit(SHORT, data, tmp_path / "first", say=quiet))
+    other = Data(Split((make_scene(seed=9),), (), ()), None)
+    with pytest.raises(CheckpointError, match="normalised"):
+        fit(SHORT, other, tmp_path / "second", begin=first, say=quiet)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
@@ -101,7 +122,7 @@ def test_the_made_world_is_learnt(make_scene: MakeScene, tmp_path: Path) -> None
         gamma=(0.95, 1.05),
         noise=(0.0, 2.0),
     )
-    best = fit(preset, data, tmp_path, quiet)
+    best = fit(preset, data, tmp_path, say=quiet)
     net = net_of(Checkpoint.load(best))
     figures = scores(judge(net, data.real.validation, draft_card(preset, data)))
     assert figures.overall > 0.9
@@ -112,7 +133,7 @@ def test_a_run_without_validation_keeps_its_last_weights(
     make_scene: MakeScene, tmp_path: Path
 ) -> None:
     data = Data(Split((make_scene(),), (), ()), None)
-    best = Checkpoint.load(fit(SHORT, data, tmp_path, quiet))
+    best = Checkpoint.load(fit(SHORT, data, tmp_path, say=quiet))
     assert best.step == 8
 
 
