@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -27,9 +28,11 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.services = services or Services(chosen)
+        watch = asyncio.create_task(app.state.services.watch())
         try:
             yield
         finally:
+            watch.cancel()
             app.state.services.close()
 
     app = FastAPI(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from dataclasses import dataclass
 
 from app.cache.blocks import BlockCache
@@ -20,6 +22,8 @@ from model.errors import ModelError
 from model.session import Session
 
 _MB = 1_000_000
+
+log = logging.getLogger("landcover.services")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,16 @@ class Services:
     def generation(self) -> int:
         """Changes whenever a source does."""
         return sum(source.catalog.generation for source in self.sources)
+
+    async def watch(self) -> None:
+        """Looks for new and changed imagery from time to time, for ever."""
+        while self.settings.refresh_s:
+            await asyncio.sleep(self.settings.refresh_s)
+            for source in self.sources:
+                try:
+                    await self.reads.run(source.catalog.refresh)
+                except ConfigurationError as error:
+                    log.warning("imagery: %s", error)
 
     def close(self) -> None:
         """Waits for what is being worked on; drops what has not begun."""

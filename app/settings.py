@@ -20,6 +20,9 @@ class Settings(BaseSettings):
 
     imagery: Path | None = Field(None, description="directory of NAIP GeoTIFFs to serve")
     title: str = Field("", description="title of that source; its directory's name by default")
+    refresh_s: float = Field(
+        60, ge=0, description="seconds between looks for new and changed files; 0: never"
+    )
     attribution: str = Field("Imagery: USDA NAIP (public domain)", description="shown on every map")
     model: Path = Field(SHIPPED_MODEL, description="the .onnx model file")
 

@@ -15,7 +15,7 @@ import shapely
 
 from app.errors import ConfigurationError
 from app.grid import Bounds, WorkGrid
-from app.imagery.scene import Refused, Scene, inspect
+from app.imagery.scene import Refused, Scene, identity_of, inspect
 
 SUFFIXES = (".tif", ".tiff")
 """Compared without regard to case."""
@@ -74,6 +74,7 @@ class Directory:
         self.root = root
         self._resolution = ground_resolution
         self._lock = threading.Lock()
+        self._seen: dict[Path, tuple[str, Scene | Problem]] = {}
         self.generation = 0
         self.index = self._scan()
         if not self.index.scenes:
@@ -108,10 +109,18 @@ class Directory:
         return Index(_distinct(scenes), [r for r in results if isinstance(r, Problem)])
 
     def _inspect(self, path: Path, base: Path) -> Scene | Problem:
+        """What a file is; one that has not changed is not opened again."""
         try:
-            return inspect(path, self._resolution)
+            identity = identity_of(path)
+            if path in self._seen and self._seen[path][0] == identity:
+                return self._seen[path][1]
+            result: Scene | Problem = inspect(path, self._resolution)
+        except OSError as error:
+            return Problem(str(path.relative_to(base)), f"cannot be opened: {error.strerror}")
         except Refused as refusal:
-            return Problem(str(path.relative_to(base)), str(refusal))
+            result = Problem(str(path.relative_to(base)), str(refusal))
+        self._seen[path] = (identity, result)
+        return result
 
 
 def _distinct(scenes: list[Scene]) -> list[Scene]:

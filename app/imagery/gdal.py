@@ -7,6 +7,9 @@ process environment is used because GDAL reads it in every thread; an operator's
 from __future__ import annotations
 
 import os
+import warnings
+
+from rasterio.errors import NotGeoreferencedWarning
 
 UNSAFE_DRIVERS = (
     # Formats that are text naming other files or addresses: each can read what it should not.
@@ -41,3 +44,5 @@ def configure(cache_mb: int = 128) -> None:
     for name, value in KNOBS.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("GDAL_CACHEMAX", str(cache_mb))
+    # Such a file is refused with a reason of its own.
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)

@@ -110,8 +110,8 @@ def _describe(
     ground_resolution: float,
     scene_id: str,
 ) -> Scene:
-    if dataset.crs is None:
-        raise Refused("has no CRS: georeference it first")
+    if dataset.crs is None or dataset.transform.is_identity:
+        raise Refused("has no CRS or no place in it: georeference it first")
     if dataset.count < BANDS:
         raise Refused(f"has {dataset.count} bands; red, green, blue and near infrared are needed")
     wrong = {dtype for dtype in dataset.dtypes[:BANDS] if dtype != "uint8"}

@@ -1,0 +1,83 @@
+"""A running application over a made world, and what its answers say."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import rasterio
+from PIL import Image
+from pyproj import Transformer
+from rasterio.io import MemoryFile
+from starlette.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings
+from app.tile import TMS
+from model.legend import LEGEND, NODATA
+
+Classes = npt.NDArray[np.uint8]
+Serve = Callable[..., AbstractContextManager[TestClient]]
+
+
+@contextmanager
+def _served(imagery: Path, model: Path, **settings: object) -> Iterator[TestClient]:
+    chosen = Settings.model_validate({"imagery": imagery, "model": model, **settings})
+    with TestClient(create_app(chosen), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def serve() -> Serve:
+    """serve(imagery, model, **settings): the application as a client sees it."""
+    return _served
+
+
+def classes_in(content: bytes, suffix: str) -> Classes:
+    """uint8 (rows, cols): the classes in a tile of any format, 255 where it is transparent."""
+    if suffix == "npy":
+        values: Classes = np.load(io.BytesIO(content))[0]
+        return values
+    if suffix == "tif":
+        with MemoryFile(content) as memory, memory.open() as dataset:
+            band: Classes = dataset.read(1)
+        return band
+    rgba = np.asarray(Image.open(io.BytesIO(content)).convert("RGBA"))
+    classes = np.full(rgba.shape[:2], NODATA, dtype=np.uint8)
+    for value, colour in LEGEND.colours().items():
+        classes[(rgba[..., :3] == colour).all(axis=2) & (rgba[..., 3] == 255)] = value
+    return classes
+
+
+def raster_at_tile(path: Path, z: int, x: int, y: int, size: int) -> Classes:
+    """The values of a class GeoTIFF under the centres of a tile's pixels, each projected by PROJ.
+
+    255 outside the raster. Shares nothing with the code under test but the file.
+    """
+    box = TMS.xy_bounds(x, y, z)
+    steps = (np.arange(size) + 0.5) / size
+    mercator = np.meshgrid(
+        box.left + steps * (box.right - box.left), box.top - steps * (box.top - box.bottom)
+    )
+    with rasterio.open(path) as dataset:
+        east, north = Transformer.from_crs(3857, dataset.crs, always_xy=True).transform(*mercator)
+        left, top = dataset.transform.c, dataset.transform.f
+        col, row = (east - left) / dataset.res[0], (top - north) / dataset.res[1]
+        band = dataset.read(1)
+    cols, rows = np.floor(col).astype(int), np.floor(row).astype(int)
+    inside = (cols >= 0) & (rows >= 0) & (cols < band.shape[1]) & (rows < band.shape[0])
+    values: Classes = np.full(inside.shape, NODATA, dtype=np.uint8)
+    values[inside] = band[rows[inside], cols[inside]]
+    return values
+
+
+def tiles_around(lon: float, lat: float, zoom: int, reach: int = 1) -> list[tuple[int, int, int]]:
+    """(z, x, y) of the tile that holds a point and of its neighbours."""
+    middle = TMS.tile(lon, lat, zoom)
+    span = range(-reach, reach + 1)
+    return [(zoom, middle.x + dx, middle.y + dy) for dy in span for dx in span]

@@ -1,0 +1,311 @@
+"""The one law: a pixel has one class, whoever asks."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from typer.testing import CliRunner
+
+from app.area import write_window
+from app.cli import cli
+from app.grid import Block, WorkGrid
+from app.imagery import mosaic
+from app.landcover import Selection
+from app.services import Services
+from app.settings import SHIPPED_MODEL, Settings
+from app.tile import TMS, Tile
+from app.view import level_of
+from model.legend import NODATA
+from model.segment import segment_window
+from model.session import Session
+from model.windows import BLOCK, Window, cover
+from tests.app.conftest import Classes, Serve, classes_in, raster_at_tile, tiles_around
+from tests.world.graphs import classes_by_hand, decided, probabilities_by_hand
+from tests.world.ground import on_grid
+from tests.world.world import World
+
+GRID = WorkGrid("EPSG:26916")
+
+
+def extent_of(world: World) -> Window:
+    extent = GRID.inside(world.bounds)
+    assert extent is not None
+    return extent
+
+
+def raster_of(imagery: Path, model: Path, grid: WorkGrid, extent: Window, path: Path) -> Path:
+    services = Services(Settings(imagery=imagery, model=model))
+    try:
+        selection = Selection(services.sources.get(None), None, services.model(None))
+        asyncio.run(write_window(services.landcover, selection, grid, extent, path))
+    finally:
+        services.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def raster(
+    two_quads: World, neighbourhood_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Both quads as one GeoTIFF."""
+    path = tmp_path_factory.mktemp("law") / "both.tif"
+    return raster_of(two_quads.directory, neighbourhood_model, GRID, extent_of(two_quads), path)
+
+
+def test_the_download_is_what_the_network_says_of_the_whole_ground_at_once(
+    raster: Path, two_quads: World
+) -> None:
+    extent = extent_of(two_quads)
+    image = on_grid(extent.col, extent.row, extent.cols, extent.rows)
+    probabilities = probabilities_by_hand("neighbourhood", image)
+    expected = classes_by_hand("neighbourhood", image)
+    with rasterio.open(raster) as dataset:
+        found = dataset.read(1)
+    inside = np.zeros(found.shape, dtype=bool)
+    # The quads lie staggered: away from all outer edges the mosaic is the ground itself.
+    inside[150:-150, 50:-50] = True
+    sure = inside & (found != NODATA) & decided(probabilities)
+    assert sure.sum() > 1_000_000
+    assert (found[sure] != expected[sure]).sum() == 0
+
+
+FORMS = [
+    (".png", "", 256),
+    (".webp", "", 256),
+    (".tif", "", 256),
+    (".npy", "", 256),
+    ("@2x.png", "", 512),
+    ("@2x.npy", "?tilesize=512", 1024),
+    (".npy", "?tilesize=512", 512),
+]
+NATIVE = [(z, *f) for z in (15, 16, 17, 18, 20) for f in FORMS if 2**z * f[2] >= 2**25]
+"""Zooms and forms at which a tile's pixels are no larger than the blocks'."""
+
+
+@pytest.mark.parametrize(("zoom", "suffix", "query", "size"), NATIVE)
+def test_a_tile_of_any_format_and_size_shows_the_classes_of_the_download(
+    serve: Serve,
+    two_quads: World,
+    neighbourhood_model: Path,
+    raster: Path,
+    zoom: int,
+    suffix: str,
+    query: str,
+    size: int,
+) -> None:
+    lon, lat = two_quads.scenes[0].lonlat
+    z, x, y = tiles_around(lon, lat, zoom, 0)[0]
+    with serve(two_quads.directory, neighbourhood_model) as client:
+        answer = client.get(f"/tiles/WebMercatorQuad/{z}/{x}/{y}{suffix}{query}")
+    assert answer.status_code == 200
+    found = classes_in(answer.content, suffix.rpartition(".")[2])
+    expected = raster_at_tile(raster, z, x, y, size)
+    assert found.shape == (size, size)
+    assert len(np.unique(expected)) > 2
+    assert (found != expected).sum() == 0
+
+
+def test_every_tile_around_the_overlap_shows_the_classes_of_the_download_in_any_order(
+    serve: Serve, two_quads: World, neighbourhood_model: Path, raster: Path, tmp_path: Path
+) -> None:
+    west, east = two_quads.scenes
+    lon, lat = (west.lonlat[0] + east.lonlat[0]) / 2, west.lonlat[1]
+    tiles = tiles_around(lon, lat, 17, 2)
+    cache = tmp_path / "cache"
+    for seed in (1, 2):  # the second server starts on the first one's disk cache
+        random.Random(seed).shuffle(tiles)
+        with serve(two_quads.directory, neighbourhood_model, cache_dir=cache) as client:
+            for z, x, y in tiles:
+                answer = client.get(f"/tiles/WebMercatorQuad/{z}/{x}/{y}.npy")
+                found = classes_in(answer.content, "npy")
+                assert (found != raster_at_tile(raster, z, x, y, 256)).sum() == 0
+            computed = client.app.state.services.landcover.cache.computed  # type: ignore[attr-defined]
+        assert bool(computed) == (seed == 1)
+
+
+def test_a_point_has_the_class_of_the_tile_pixel_it_lies_in(
+    serve: Serve, two_quads: World, neighbourhood_model: Path
+) -> None:
+    lon, lat = two_quads.scenes[0].lonlat
+    z, x, y = tiles_around(lon, lat, 18, 0)[0]
+    box = TMS.bounds(x, y, z)
+    draw = random.Random(5)
+    with serve(two_quads.directory, neighbourhood_model) as client:
+        tile = classes_in(client.get(f"/tiles/WebMercatorQuad/{z}/{x}/{y}.npy").content, "npy")
+        for _ in range(60):
+            row, col = draw.randrange(256), draw.randrange(256)
+            xy = TMS.xy_bounds(x, y, z)
+            east = xy.left + (col + 0.5) / 256 * (xy.right - xy.left)
+            north = xy.top - (row + 0.5) / 256 * (xy.top - xy.bottom)
+            lon, lat = TMS.lnglat(east, north)
+            assert box.left < lon < box.right
+            answer = client.get(f"/point/{lon!r},{lat!r}").json()
+            assert answer["class"]["value"] == tile[row, col]
+
+
+def test_the_most_probable_class_of_a_point_is_its_class(
+    serve: Serve, two_quads: World, neighbourhood_model: Path
+) -> None:
+    lon, lat = two_quads.scenes[0].lonlat
+    with serve(two_quads.directory, neighbourhood_model) as client:
+        answer = client.get(f"/point/{lon},{lat}?probabilities=true").json()
+    probabilities = answer["probabilities"]
+    assert max(probabilities, key=probabilities.get) == answer["class"]["name"]
+    assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert round(max(probabilities.values()) * 100) == answer["confidence"]
+
+
+def test_classify_on_the_command_line_writes_the_classes_that_tiles_show(
+    serve: Serve, two_quads: World, neighbourhood_model: Path, tmp_path: Path
+) -> None:
+    scene, out = two_quads.scenes[0].path, tmp_path / "classes.tif"
+    command = ["classify", str(scene), str(out), "--model", str(neighbourhood_model)]
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 0, result.output
+    lon, lat = two_quads.scenes[0].lonlat
+    with serve(scene, neighbourhood_model) as client:
+        for z, x, y in tiles_around(lon, lat, 17):
+            found = classes_in(client.get(f"/{z}/{x}/{y}.png").content, "png")
+            assert (found != raster_at_tile(out, z, x, y, 256)).sum() == 0
+
+
+def test_a_fourth_band_tagged_alpha_changes_no_class(
+    alpha_quads: World, two_quads: World, neighbourhood_model: Path, raster: Path, tmp_path: Path
+) -> None:
+    tagged = raster_of(
+        alpha_quads.directory,
+        neighbourhood_model,
+        GRID,
+        extent_of(two_quads),
+        tmp_path / "alpha.tif",
+    )
+    with rasterio.open(raster) as plain, rasterio.open(tagged) as other:
+        assert (plain.read(1) != other.read(1)).sum() == 0
+
+
+def test_where_two_zones_meet_tiles_and_points_agree_and_leave_no_hole(
+    serve: Serve, utm_seam: World, pixelwise_model: Path
+) -> None:
+    lon, lat = -84.0, utm_seam.scenes[0].lonlat[1]
+    draw = random.Random(7)
+    with serve(utm_seam.directory, pixelwise_model) as client:
+        for z, x, y in tiles_around(lon, lat, 17):
+            tile = classes_in(client.get(f"/tiles/WebMercatorQuad/{z}/{x}/{y}.npy").content, "npy")
+            assert (tile == NODATA).sum() == 0
+            xy = TMS.xy_bounds(x, y, z)
+            for _ in range(12):
+                row, col = draw.randrange(256), draw.randrange(256)
+                east = xy.left + (col + 0.5) / 256 * (xy.right - xy.left)
+                north = xy.top - (row + 0.5) / 256 * (xy.top - xy.bottom)
+                at = TMS.lnglat(east, north)
+                answer = client.get(f"/point/{at.x!r},{at.y!r}").json()
+                assert answer["class"]["value"] == tile[row, col]
+
+
+@pytest.mark.parametrize("zoom", [13, 14, 15])
+def test_below_native_zoom_a_pixel_shows_a_class_no_other_outnumbers(
+    serve: Serve, two_quads: World, pixelwise_model: Path, tmp_path: Path, zoom: int
+) -> None:
+    extent = extent_of(two_quads)
+    whole = [block.window for block in (Block.of(GRID, w) for w in cover(extent))]
+    blocks = Window(
+        min(w.col for w in whole),
+        min(w.row for w in whole),
+        max(w.col_stop for w in whole) - min(w.col for w in whole),
+        max(w.row_stop for w in whole) - min(w.row for w in whole),
+    )
+    path = raster_of(two_quads.directory, pixelwise_model, GRID, blocks, tmp_path / "all.tif")
+    with rasterio.open(path) as dataset:
+        full: Classes = dataset.read(1)
+    lon, lat = two_quads.scenes[0].lonlat
+    z, x, y = tiles_around(lon, lat, zoom, 0)[0]
+    tile = Tile(z, x, y)
+    level = level_of(tile, 1.0)
+    assert level == 17 - zoom
+    with serve(two_quads.directory, pixelwise_model, block_budget=100) as client:
+        answer = client.get(f"/tiles/WebMercatorQuad/{z}/{x}/{y}.npy")
+    assert answer.headers["x-landcover-quality"] == "full"
+    shown = classes_in(answer.content, "npy")
+    cols, rows = tile.cells(GRID)
+    cell = 1 << level
+    checked = 0
+    for row, col in zip(*np.nonzero(np.ones_like(shown)), strict=True):
+        if (row * 7 + col) % 23:
+            continue
+        left = (int(cols[row, col]) // cell) * cell - blocks.col
+        top = (int(rows[row, col]) // cell) * cell - blocks.row
+        under = full[max(top, 0) : top + cell, max(left, 0) : left + cell]
+        if under.size < cell * cell or min(left, top) < 0:
+            assert shown[row, col] == NODATA
+            continue
+        counts = np.bincount(under.ravel(), minlength=256)
+        assert counts[shown[row, col]] == counts.max()
+        checked += 1
+    assert checked > 300
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Session:
+    """The model that ships."""
+    return Session.load(SHIPPED_MODEL)
+
+
+@pytest.mark.real
+def test_the_shipped_model_keeps_the_law_on_real_imagery(
+    serve: Serve, real_data: Path, tmp_path: Path
+) -> None:
+    scene = real_data / "naip" / "awkward" / "m_4208701_ne_16_060_20200902.tif"
+    out = tmp_path / "classes.tif"
+    assert CliRunner().invoke(cli, ["classify", str(scene), str(out)]).exit_code == 0
+    with rasterio.open(out) as dataset:
+        lon, lat = dataset.lnglat()
+    with serve(scene, SHIPPED_MODEL) as client:
+        for z, x, y in [*tiles_around(lon, lat, 17), *tiles_around(lon, lat, 19, 0)]:
+            found = classes_in(client.get(f"/{z}/{x}/{y}.png").content, "png")
+            assert (found != raster_at_tile(out, z, x, y, 256)).sum() == 0
+
+
+@pytest.mark.real
+def test_a_wider_halo_changes_hardly_a_class_of_real_imagery(
+    real_data: Path, shipped: Session
+) -> None:
+    """Halo 96 is the network's whole reach: bit-identical to any context, however wide."""
+    content = SHIPPED_MODEL.read_bytes()
+    wide = Session(content, shipped.card.model_copy(update={"halo": 96, "sha256": None}))
+    differing = pixels = 0
+    for path in sorted((real_data / "naip" / "north_dakota_5m").glob("*.tif"))[:2]:
+        with rasterio.open(path) as dataset:
+            image = dataset.read(indexes=(1, 2, 3, 4))
+        row, col = (image.shape[1] - BLOCK) // 2, (image.shape[2] - BLOCK) // 2
+        cores = []
+        for session in (shipped, wide):
+            halo = session.card.halo
+            window = image[:, row - halo : row + BLOCK + halo, col - halo : col + BLOCK + halo]
+            valid = np.ones(window.shape[1:], dtype=bool)
+            cores.append(segment_window(session, window, valid).classes)
+        differing += int((cores[0] != cores[1]).sum())
+        pixels += cores[0].size
+    print(f"halo 32 against 96: {differing} of {pixels} pixels differ")
+    assert differing / pixels <= 1e-4
+
+
+def test_the_mosaic_is_read_with_its_halo_across_the_boundary_of_two_scenes(
+    two_quads: World, neighbourhood_model: Path
+) -> None:
+    services = Services(Settings(imagery=two_quads.directory, model=neighbourhood_model))
+    selection = Selection(services.sources.get(None), None, services.model(None))
+    west, east = two_quads.scenes
+    middle = (east.bounds[0] + west.bounds[2]) / 2
+    window = GRID.touching((middle - 1, west.bounds[3] - 700, middle + 1, west.bounds[3] - 690))
+    block = Block.of(GRID, next(cover(window)))
+    scenes = services.landcover.scenes(selection, block)
+    pixels = mosaic.read(services.reader, scenes, GRID, block.window.expand(32)).pixels
+    services.close()
+    halo = block.window.expand(32)
+    assert pixels.valid.all()
+    assert (pixels.image == on_grid(halo.col, halo.row, halo.cols, halo.rows)).all()
