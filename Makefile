@@ -9,7 +9,7 @@ TRAIN ?= auto
 TORCH = 2.13.0
 
 BIN = $(VENV)/bin
-PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .PHONY: help demo serve test lint format bench setup train clean
 
@@ -50,17 +50,18 @@ clean:           ## remove what was made here
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 …"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@echo "Setting up $(VENV): about a minute, once."
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.serve: $(BIN)/python docker/requirements.txt pyproject.toml
-	$(PIP) --require-hashes -r docker/requirements.txt
-	$(PIP) --no-deps -e .
+	@$(PIP) --require-hashes -r docker/requirements.txt
+	@$(PIP) --no-deps -e .
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.serve .ci/requirements.txt
-	$(PIP) --require-hashes -r .ci/requirements.txt
+	@$(PIP) --require-hashes -r .ci/requirements.txt
 ifeq ($(TRAIN),1)
-	$(PIP) torch==$(TORCH)
+	@$(PIP) torch==$(TORCH)
 else ifeq ($(TRAIN),auto)
 	@$(PIP) torch==$(TORCH)+cpu 2>/dev/null || \
 	  echo "No CPU build of torch on this index: the training tests will be skipped (TRAIN=1 forces)."

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import morecantile
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -59,7 +60,7 @@ def raster_at_tile(path: Path, z: int, x: int, y: int, size: int) -> Classes:
 
     255 outside the raster. Shares nothing with the code under test but the file.
     """
-    box = TMS.xy_bounds(x, y, z)
+    box = TMS.xy_bounds(morecantile.Tile(x, y, z))
     steps = (np.arange(size) + 0.5) / size
     mercator = np.meshgrid(
         box.left + steps * (box.right - box.left), box.top - steps * (box.top - box.bottom)

@@ -21,6 +21,7 @@ from app.settings import Settings
 from model.legend import NODATA
 from tests.app.conftest import Serve, classes_in, tiles_around
 from tests.world import world as made
+from tests.world.scenes import write_scene
 from tests.world.world import World
 
 
@@ -247,7 +248,7 @@ def test_a_scene_that_changes_is_never_mixed_with_what_it_was(
     path = tile_path(place, suffix="npy")
     with serve(tmp_path / "now", pixelwise_model) as client:
         before = classes_in(client.get(path).content, "npy")
-        other = made.write_scene(tmp_path / "other.tif", origin=made.WEST, year=2021)
+        other = write_scene(tmp_path / "other.tif", origin=made.WEST, year=2021)
         other.path.replace(place.scenes[0].path)
         z, x, y = tiles_around(*place.scenes[0].lonlat, 17, 2)[0]
         elsewhere = f"/tiles/WebMercatorQuad/{z}/{x}/{y}.npy"
@@ -285,7 +286,8 @@ def test_fifty_clients_of_one_cold_tile_cost_one_inference_a_block(
 def test_a_full_queue_says_when_to_come_back(
     serve: Serve, two_quads: World, slow_model: Path
 ) -> None:
-    tiles = tiles_around(*two_quads.scenes[0].lonlat, 17, 2)
+    # Each lies in one block, and they do not share it.
+    tiles = tiles_around(*two_quads.scenes[0].lonlat, 20, 18)
     paths = [f"/tiles/WebMercatorQuad/{z}/{x}/{y}.png" for z, x, y in (tiles[0], tiles[-1])]
     with (
         serve(two_quads.directory, slow_model, queue_blocks=1, infer_workers=1) as client,

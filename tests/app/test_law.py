@@ -6,6 +6,7 @@ import asyncio
 import random
 from pathlib import Path
 
+import morecantile
 import numpy as np
 import pytest
 import rasterio
@@ -133,13 +134,13 @@ def test_a_point_has_the_class_of_the_tile_pixel_it_lies_in(
 ) -> None:
     lon, lat = two_quads.scenes[0].lonlat
     z, x, y = tiles_around(lon, lat, 18, 0)[0]
-    box = TMS.bounds(x, y, z)
+    box = TMS.bounds(morecantile.Tile(x, y, z))
     draw = random.Random(5)
     with serve(two_quads.directory, neighbourhood_model) as client:
         tile = classes_in(client.get(f"/tiles/WebMercatorQuad/{z}/{x}/{y}.npy").content, "npy")
         for _ in range(60):
             row, col = draw.randrange(256), draw.randrange(256)
-            xy = TMS.xy_bounds(x, y, z)
+            xy = TMS.xy_bounds(morecantile.Tile(x, y, z))
             east = xy.left + (col + 0.5) / 256 * (xy.right - xy.left)
             north = xy.top - (row + 0.5) / 256 * (xy.top - xy.bottom)
             lon, lat = TMS.lnglat(east, north)
@@ -197,7 +198,7 @@ def test_where_two_zones_meet_tiles_and_points_agree_and_leave_no_hole(
         for z, x, y in tiles_around(lon, lat, 17):
             tile = classes_in(client.get(f"/tiles/WebMercatorQuad/{z}/{x}/{y}.npy").content, "npy")
             assert (tile == NODATA).sum() == 0
-            xy = TMS.xy_bounds(x, y, z)
+            xy = TMS.xy_bounds(morecantile.Tile(x, y, z))
             for _ in range(12):
                 row, col = draw.randrange(256), draw.randrange(256)
                 east = xy.left + (col + 0.5) / 256 * (xy.right - xy.left)
