@@ -22,7 +22,12 @@ from training.unet import UNet, build, fold
 TOLERANCE = 1e-4
 """Largest difference of any probability between torch and ONNX Runtime."""
 
-PROBES = ((1, 64), (2, 160), (1, 576))
+HALO = 80
+"""Context of a block in pixels. With 32 the trained network's classes differ in 0.4 % of a block
+from those with all the context it can see, with 64 in 0.04 %, with 80 in 0.003 % (real imagery,
+`python -m tests.benchmarks halo`); the law asks for at most 0.01 %."""
+
+PROBES = ((1, 64), (2, 160), (1, 672))
 """Batch and side of the windows that are compared; the last is the served one."""
 
 
@@ -42,7 +47,7 @@ def export(checkpoint: Path, out: Path) -> ModelCard:
     state = Checkpoint.load(checkpoint)
     card = ModelCard.parse(state.card, f"{checkpoint}: card")
     facts = card.training.model_copy(update={"steps": state.before + state.step})
-    card = card.model_copy(update={"training": facts})
+    card = card.model_copy(update={"training": facts, "halo": HALO})
     net = net_of(state)
     graph = onnx_of(fold(net))
     check_parity(net, graph, card)

@@ -26,6 +26,7 @@ from model.segment import segment_window
 from model.session import Session
 from model.windows import BLOCK, Window, cover
 from tests.app.conftest import Classes, Serve, classes_in, raster_at_tile, tiles_around
+from tests.benchmarks import halo
 from tests.world.graphs import classes_by_hand, decided, probabilities_by_hand
 from tests.world.ground import on_grid
 from tests.world.world import World
@@ -275,9 +276,18 @@ def test_the_shipped_model_keeps_the_law_on_real_imagery(
 def test_a_wider_halo_changes_hardly_a_class_of_real_imagery(
     real_data: Path, shipped: Session
 ) -> None:
-    """Halo 96 is the network's whole reach: bit-identical to any context, however wide."""
+    share, pixels = halo.share_changed(shipped, real_data)
+    assert pixels > 500_000
+    assert share <= 1e-4
+
+
+@pytest.mark.real
+def test_a_whole_block_of_real_imagery_hardly_changes_with_a_wider_halo(
+    real_data: Path, shipped: Session
+) -> None:
+    """At 5 m, the only real imagery here that is larger than a block and the widest halo."""
     content = SHIPPED_MODEL.read_bytes()
-    wide = Session(content, shipped.card.model_copy(update={"halo": 96, "sha256": None}))
+    wide = Session(content, shipped.card.model_copy(update={"halo": halo.REACH, "sha256": None}))
     differing = pixels = 0
     for path in sorted((real_data / "naip" / "north_dakota_5m").glob("*.tif"))[:2]:
         with rasterio.open(path) as dataset:
@@ -285,13 +295,12 @@ def test_a_wider_halo_changes_hardly_a_class_of_real_imagery(
         row, col = (image.shape[1] - BLOCK) // 2, (image.shape[2] - BLOCK) // 2
         cores = []
         for session in (shipped, wide):
-            halo = session.card.halo
-            window = image[:, row - halo : row + BLOCK + halo, col - halo : col + BLOCK + halo]
+            edge = session.card.halo
+            window = image[:, row - edge : row + BLOCK + edge, col - edge : col + BLOCK + edge]
             valid = np.ones(window.shape[1:], dtype=bool)
             cores.append(segment_window(session, window, valid).classes)
         differing += int((cores[0] != cores[1]).sum())
         pixels += cores[0].size
-    print(f"halo 32 against 96: {differing} of {pixels} pixels differ")
     assert differing / pixels <= 1e-4
 
 
@@ -307,6 +316,6 @@ def test_the_mosaic_is_read_with_its_halo_across_the_boundary_of_two_scenes(
     scenes = services.landcover.scenes(selection, block)
     pixels = mosaic.read(services.reader, scenes, GRID, block.window.expand(32)).pixels
     services.close()
-    halo = block.window.expand(32)
+    whole = block.window.expand(32)
     assert pixels.valid.all()
-    assert (pixels.image == on_grid(halo.col, halo.row, halo.cols, halo.rows)).all()
+    assert (pixels.image == on_grid(whole.col, whole.row, whole.cols, whole.rows)).all()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from app.demo import write_county
 from app.settings import SHIPPED_MODEL
-from tests.benchmarks import inference, tiles
+from tests.benchmarks import halo, inference, tiles
 from tests.benchmarks.report import Finding, write
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +32,9 @@ def main() -> int:
 
     if not only or "inference" in only:
         note(*inference.measure(SHIPPED_MODEL))
+    data = ROOT.parent / "shared" / "data"
+    if (not only or "halo" in only) and data.exists():
+        note(halo.measure(SHIPPED_MODEL, data))
     for name in ("block", "viewport", "warm", "memory"):
         if not only or name in only:
             note(getattr(tiles, f"measure_{name}")(county))
