@@ -42,9 +42,10 @@ def flops_of(path: Path, size: int) -> int:
 def measure(model: Path) -> list[Finding]:
     """One finding per thread count: one thread, and every core with a window each."""
     session = Session.load(model, threads=1)
-    window = np.random.default_rng(0).standard_normal((1, 4, 576, 576)).astype(np.float32)
+    size = session.card.window
+    window = np.random.default_rng(0).standard_normal((1, 4, size, size)).astype(np.float32)
     matrix = np.random.default_rng(1).standard_normal((GEMM, GEMM)).astype(np.float32)
-    flops, gemm_flops, repeats = flops_of(model, 576), 2 * GEMM**3, 4
+    flops, gemm_flops, repeats = flops_of(model, size), 2 * GEMM**3, 4
     findings = []
     for threads in sorted({1, available_cores()}):
         with ThreadPoolExecutor(threads) as pool:
