@@ -80,23 +80,28 @@ class Classified:
 def mode_of(classes: Classes, level: int) -> Classes:
     """The most frequent class of every 2ᵏ × 2ᵏ pixels of (rows, cols), nodata counted as one.
 
-    Ties rotate among the tied classes with the position of the result: a fixed order would
-    favour one class everywhere (measured: up to 12 % of its area at level 6).
+    Ties rotate among the tied classes with the position of the result, each as often as the others:
+    a fixed order would favour one class everywhere (measured: up to 12 % of its area at level 6).
     """
     cell = 1 << level
     rows, cols = classes.shape[0] // cell, classes.shape[1] // cell
-    values = [value for value in np.unique(classes).tolist() if value != NODATA]
-    turn = (np.arange(rows)[:, None] + np.arange(cols)[None, :]).astype(np.int32)
-    best = np.full((rows, cols), -1, dtype=np.int32)
+    values = np.unique(classes).tolist()
+    counts = np.stack(
+        [
+            (classes == value)
+            .reshape(rows, cell, cols, cell)
+            .sum(axis=1, dtype=np.uint16)
+            .sum(axis=2, dtype=np.uint16)
+            for value in values
+        ]
+    )
+    tied = counts == counts.max(axis=0)
+    turn = (np.arange(rows)[:, None] + np.arange(cols)[None, :]) % tied.sum(axis=0)
     mode = np.full((rows, cols), NODATA, dtype=np.uint8)
-    candidates = [*values, NODATA]
-    for rank, value in enumerate(candidates):
-        same = (classes == value).reshape(rows, cell, cols, cell)
-        count = same.sum(axis=1, dtype=np.int32).sum(axis=2, dtype=np.int32)
-        score = count * len(candidates) + (turn + rank) % len(candidates)
-        better = (score > best) & (count > 0)
-        best[better] = score[better]
-        mode[better] = value
+    passed = np.zeros((rows, cols), dtype=np.int64)
+    for value, among in zip(values, tied, strict=True):
+        mode[among & (passed == turn)] = value
+        passed += among
     return mode
 
 

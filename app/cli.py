@@ -10,7 +10,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 import uvicorn
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
@@ -76,7 +78,7 @@ def classify(
         _fail(str(error))
     finally:
         services.close()
-    out.print(f"Wrote {output}")
+    out.print(f"Wrote {escape(str(output))}")
 
 
 @cli.command()
@@ -98,7 +100,7 @@ def doctor(imagery: Imagery = None, model: Model = None) -> None:
             table.add_column("file", overflow="fold")
             table.add_column("not served: it …", overflow="fold")
             for problem in index.problems:
-                table.add_row(problem.path, problem.reason)
+                table.add_row(escape(problem.path), escape(problem.reason))
             out.print(table)
         problems += len(index.problems)
     services.close()
@@ -118,9 +120,9 @@ def demo(
 ) -> None:
     """Write Demo County, synthetic imagery of a place that is not, and serve its map."""
     target = write_only or directory
-    write_county(target, progress=lambda text: err.print(f"[dim]{text}"))
+    write_county(target, progress=lambda text: err.print(f"[dim]{escape(text)}"))
     if write_only:
-        out.print(f"Wrote Demo County to {target}")
+        out.print(f"Wrote Demo County to {escape(str(target))}")
         return
     settings = _settings(
         imagery=target,
@@ -155,7 +157,7 @@ def _run(settings: Settings) -> None:
     for source in services.sources:
         index = source.catalog.index
         skipped = f", {len(index.problems)} files skipped (see doctor)" if index.problems else ""
-        err.print(f"[dim]{source.title}: {len(index.scenes)} scenes{skipped}")
+        err.print(f"[dim]{escape(source.title)}: {len(index.scenes)} scenes{skipped}")
     config = uvicorn.Config(
         create_app(settings, services),
         host=settings.host,
@@ -180,7 +182,7 @@ async def _classify(services: Services, output: Path) -> None:
     selection = Selection(source, None, services.model(None))
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err) as bar:
-        task = bar.add_task(f"{scene.id}: blocks")
+        task = bar.add_task(f"{escape(scene.id)}: blocks")
         await area.write_window(
             services.landcover,
             selection,
@@ -198,6 +200,8 @@ def _settings(**given: Any) -> Settings:  # noqa: ANN401 - pydantic checks every
         first = error.errors(include_url=False)[0]
         name = "LANDCOVER_" + "_".join(map(str, first["loc"])).upper()
         _fail(f"{name}={first.get('input')!r}: {first['msg']}")
+    except SettingsError as error:
+        _fail(f"LANDCOVER_*: {error}; a list is written as JSON")
 
 
 def _services(settings: Settings) -> Services:
@@ -208,7 +212,7 @@ def _services(settings: Settings) -> Services:
 
 
 def _fail(message: str) -> NoReturn:
-    err.print(f"[red]error:[/] {message}", highlight=False, soft_wrap=True)
+    err.print(f"[red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
     raise typer.Exit(2)
 
 

@@ -41,7 +41,12 @@ def level_of(tile: Tile, resolution: float) -> int:
 
 
 def blocks_near(selection: Selection, tile: Tile) -> list[Block]:
-    """Every block that may show in the tile, in a fixed order."""
+    """Every block that may show in the tile, in a fixed order; none below the advertised zooms.
+
+    Without that bound a tile of the whole world would be millions of blocks.
+    """
+    if tile.z + math.log2(tile.size / 256) < selection.source.zooms[0]:
+        return []
     blocks = []
     for grid in selection.source.grids():
         bounds = bounds_between(CRS, grid.crs, tile.bounds)

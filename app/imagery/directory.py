@@ -99,7 +99,7 @@ class Directory:
         if self.root.is_file():
             paths = [self.root]
         elif self.root.is_dir():
-            paths = sorted(p for p in self.root.rglob("*") if p.suffix.lower() in SUFFIXES)
+            paths = sorted(filter(_may_be_a_scene, self.root.rglob("*")))
         else:
             raise ConfigurationError(f"{self.root}: no such directory")
         base = self.root if self.root.is_dir() else self.root.parent
@@ -121,6 +121,11 @@ class Directory:
             result = Problem(str(path.relative_to(base)), str(refusal))
         self._seen[path] = (identity, result)
         return result
+
+
+def _may_be_a_scene(path: Path) -> bool:
+    """GeoTIFFs by name, but for `<scene>_label.tif`: where training keeps a scene's labels."""
+    return path.suffix.lower() in SUFFIXES and not path.stem.endswith("_label")
 
 
 def _distinct(scenes: list[Scene]) -> list[Scene]:
