@@ -35,6 +35,8 @@ def picture(reader: Reader, source: Source, year: int | None, tile: Tile, style:
     SourceUnavailable when imagery cannot be read.
     """
     out = np.zeros((tile.size, tile.size, 4), dtype=np.uint8)
+    if not source.shows(tile):
+        return out
     west, _, east, _ = tile.lonlat_bounds
     for grid in ranked(source.grids(), (west + east) / 2):
         if out[..., 3].all():

@@ -10,7 +10,7 @@ from pathlib import Path
 from app.errors import InvalidRequest, UnknownName
 from app.grid import Bounds, WorkGrid
 from app.imagery.directory import Directory
-from app.tile import native_zoom
+from app.tile import Tile, native_zoom
 
 OVERVIEW_ZOOMS = 5
 """Zooms below native at which tiles show the mode pyramid."""
@@ -37,6 +37,15 @@ class Source:
         resolution = min(grid.resolution for grid in self.catalog.grids())
         native = native_zoom(resolution, (south + north) / 2)
         return max(0, native - OVERVIEW_ZOOMS), native
+
+    def shows(self, tile: Tile) -> bool:
+        """Whether a tile is in its zooms and shares ground with it. Below the lowest zoom a tile
+        would hold more blocks than it has pixels."""
+        if tile.z < self.zooms[0]:
+            return False
+        west, south, east, north = self.bounds
+        left, bottom, right, top = tile.lonlat_bounds
+        return left < east and west < right and bottom < north and south < top
 
     @property
     def years(self) -> tuple[int, ...]:

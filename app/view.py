@@ -47,7 +47,9 @@ def blocks_near(selection: Selection, tile: Tile) -> list[Block]:
     """
     if tile.z + math.log2(tile.size / 256) < selection.source.zooms[0]:
         return []
-    blocks = []
+    blocks: list[Block] = []
+    if not selection.source.shows(tile):
+        return blocks
     for grid in selection.source.grids():
         bounds = bounds_between(CRS, grid.crs, tile.bounds)
         if selection.source.catalog.index.search(grid.crs, bounds, selection.year):

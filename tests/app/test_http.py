@@ -122,6 +122,29 @@ def test_an_empty_place_is_a_transparent_tile(client: TestClient) -> None:
     assert client.get("/imagery/tiles/WebMercatorQuad/17/5/5.webp").status_code == 200
 
 
+@pytest.mark.parametrize("kind", ["tiles", "imagery/tiles"])
+@pytest.mark.parametrize("zoom", [0, 1, 5, 9, 11])
+def test_below_the_lowest_zoom_a_tile_is_empty_at_once(
+    client: TestClient, two_quads: World, kind: str, zoom: int
+) -> None:
+    z, x, y = tiles_around(*two_quads.scenes[0].lonlat, zoom, 0)[0]
+    began = time.monotonic()
+    answer = client.get(f"/{kind}/WebMercatorQuad/{z}/{x}/{y}@2x.png")
+    assert answer.status_code == 200
+    assert (classes_in(answer.content, "png") == NODATA).all()
+    # Not a matter of speed: the blocks under such a tile are too many to be counted one by one.
+    assert time.monotonic() - began < 20
+
+
+def test_tiles_all_over_the_world_are_answered(client: TestClient) -> None:
+    for zoom in (12, 17, 24):
+        last = 2**zoom - 1
+        for x, y in ((0, 0), (last, last), (last // 2, last // 2), (0, last), (last, 0)):
+            for kind in ("tiles", "imagery/tiles"):
+                answer = client.get(f"/{kind}/WebMercatorQuad/{zoom}/{x}/{y}.png")
+                assert answer.status_code == 200
+
+
 def test_a_validator_is_answered_before_any_work(
     serve: Serve, two_quads: World, pixelwise_model: Path
 ) -> None:
