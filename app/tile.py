@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import InvalidRequest
-from app.grid import Bounds, Cells, WorkGrid, bounds_between, transformer
+from app.grid import NORTH, Bounds, Cells, WorkGrid, bounds_between, transformer
 
 TMS = morecantile.tms.get("WebMercatorQuad")
 TMS_NAMES = ("WebMercatorQuad", "GoogleMapsCompatible", "WholeWorld_WebMercator")
@@ -87,7 +87,7 @@ class Tile:
         cols, rows = grid.cells(placed.x, placed.y)
         near = placed.error / grid.resolution
         doubtful = _near_an_edge(placed.x / grid.resolution, near)
-        doubtful |= _near_an_edge(placed.y / grid.resolution, near)
+        doubtful |= _near_an_edge((NORTH - placed.y) / grid.resolution, near)
         row, col = np.nonzero(doubtful)
         if row.size:
             x, y = self.centres()
