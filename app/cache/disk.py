@@ -11,6 +11,7 @@ import logging
 import os
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 MAGIC = b"LCB1"
@@ -18,6 +19,8 @@ _DIGEST = 16
 _HEADER = len(MAGIC) + 8 + _DIGEST
 _EVICT_TO = 0.9
 _TEMPORARY = ".part"
+_STALE_S = 600
+"""Age in seconds from which a half-written entry is nobody's work any more."""
 
 log = logging.getLogger("landcover.cache")
 
@@ -99,7 +102,9 @@ class DiskStore:
             self._degrade(f"{self._root}: {error.strerror}")
             return
         for path in self._root.glob(f"*/*{_TEMPORARY}"):
-            self._unlink(path)
+            # A younger one may be another process's entry, about to be renamed.
+            if _age(path) > _STALE_S:
+                self._unlink(path)
         self.nbytes = sum(size for _, size, _ in self._entries())
         if self.nbytes > self._limit:
             self._evict()
@@ -131,6 +136,14 @@ class DiskStore:
             path.unlink(missing_ok=True)
         except OSError as error:
             log.warning("cannot delete %s: %s", path, error.strerror)
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was written; 0 when it has gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0
 
 
 def framed(payload: bytes) -> bytes:
