@@ -344,7 +344,7 @@ def test_one_who_comes_after_a_cancellation_starts_anew() -> None:
         third = asyncio.create_task(flights.run("a", compute))
         await asyncio.sleep(0)
         event.set()
-        assert await asyncio.gather(second, third) == [2, 2]
+        assert (await second, await third) == (2, 2)
         assert len(flights) == 0
 
     asyncio.run(story())

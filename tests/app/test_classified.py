@@ -20,11 +20,9 @@ def patchy(seed: int = 1) -> Classes:
     values = np.array([1, 2, 3, 4, 5, 6, NODATA], dtype=np.uint8)
     out = np.zeros((BLOCK, BLOCK), dtype=np.uint8)
     for quarter, side in enumerate((1, 2, 8, 32)):
-        rows, cols = np.s_[:256] if quarter < 2 else np.s_[256:], np.s_[:256]
-        if quarter % 2:
-            cols = np.s_[256:]
+        row, col = 256 * (quarter // 2), 256 * (quarter % 2)
         drawn = random.choice(values, size=(256 // side, 256 // side))
-        out[rows, cols] = drawn.repeat(side, axis=0).repeat(side, axis=1)
+        out[row : row + 256, col : col + 256] = drawn.repeat(side, axis=0).repeat(side, axis=1)
     return out
 
 
