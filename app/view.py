@@ -45,8 +45,6 @@ def blocks_near(selection: Selection, tile: Tile) -> list[Block]:
 
     Without that bound a tile of the whole world would be millions of blocks.
     """
-    if tile.z + math.log2(tile.size / 256) < selection.source.zooms[0]:
-        return []
     blocks: list[Block] = []
     if not selection.source.shows(tile):
         return blocks
