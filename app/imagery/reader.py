@@ -54,15 +54,20 @@ class Reader:
         """
         with _translated(scene):
             dataset = self._open(scene)
-            ratio = grid.resolution / scene.resolution
-            left, _, _, top = scene.bounds
-            col = (window.col * grid.resolution - left) / scene.resolution
-            row = (top - NORTH + window.row * grid.resolution) / scene.resolution
-            if abs(ratio - 1) < 1e-6:
-                native = RasterWindow(round(col), round(row), window.cols, window.rows)
+            matches = scene.matches(grid)
+            if matches and (extent := scene.extent(grid)):
+                col, row = window.col - extent.col, window.row - extent.row
+                native = RasterWindow(col, row, window.cols, window.rows)
                 image = dataset.read(indexes=INDEXES, window=native)
             else:
-                native = RasterWindow(col, row, window.cols * ratio, window.rows * ratio)
+                ratio = grid.resolution / scene.resolution
+                left, _, _, top = scene.bounds
+                native = RasterWindow(
+                    (window.col * grid.resolution - left) / scene.resolution,
+                    (top - NORTH + window.row * grid.resolution) / scene.resolution,
+                    window.cols * ratio,
+                    window.rows * ratio,
+                )
                 image = dataset.read(
                     indexes=INDEXES,
                     window=native,
@@ -70,7 +75,7 @@ class Reader:
                     resampling=Resampling.average if ratio > 1 else Resampling.bilinear,
                 )
         valid = (image != scene.nodata).any(axis=0)
-        if ratio != 1 and not valid.all():
+        if not matches and not valid.all():
             valid = _eroded(valid)
         return Pixels(image, valid)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from datetime import date
@@ -12,7 +13,7 @@ from rasterio.errors import RasterioError
 from shapely.geometry import Polygon, box, mapping
 
 from app.classified import SceneRef
-from app.grid import Bounds, WorkGrid, transformer
+from app.grid import NORTH, Bounds, WorkGrid, transformer
 from model.windows import Window
 
 BANDS = 4
@@ -50,11 +51,22 @@ class Scene:
         """The scene as it travels with a result."""
         return SceneRef(self.id, self.acquired)
 
+    def matches(self, grid: WorkGrid) -> bool:
+        """Whether its pixels are as large as the grid's: then they are copied, not resampled."""
+        return abs(self.resolution / grid.resolution - 1) < 1e-6
+
     def extent(self, grid: WorkGrid) -> Window | None:
-        """The grid's pixels that lie wholly inside the image, or None."""
-        # Half a pixel when the image is on the grid's resolution: it is then read unresampled.
-        same = abs(self.resolution / grid.resolution - 1) < 1e-6
-        return grid.inside(self.bounds, tolerance=0.5 if same else 1e-3)
+        """The grid's pixels that lie wholly inside the image, or None.
+
+        An image that matches the grid is its own pixels, moved as one by half a pixel at most.
+        """
+        if not self.matches(grid):
+            return grid.inside(self.bounds)
+        left, bottom, right, top = self.bounds
+        col = math.floor(left / grid.resolution + 0.5)
+        row = math.floor((NORTH - top) / grid.resolution + 0.5)
+        cols, rows = (right - left) / self.resolution, (top - bottom) / self.resolution
+        return Window(col, row, round(cols), round(rows))
 
     def footprint(self) -> Polygon:
         """The image's outline in degrees (longitude, latitude), edges densified."""
