@@ -43,7 +43,8 @@ def evaluate(
                 name=place,
                 description=(
                     f"{len(members)} NAIP chips of {place} ({', '.join(years)}); no chip of this "
-                    "place was used for training or for any choice. Photo-interpreted labels."
+                    "place was used for training or to choose a checkpoint. Labels: "
+                    "photo-interpreted superpixels."
                 ),
                 contingency=_rows(assess(session, members)),
             )

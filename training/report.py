@@ -25,6 +25,7 @@ def markdown(card: ModelCard, command: str) -> str:
         "",
         f"Training: preset `{t.preset}`, seed {t.seed}, {t.steps:,} steps, on "
         f"{', '.join(t.places)}. Labelled pixels: {pixels}.",
+        f"How the run came about stands in `training/presets/{t.preset}.toml`.",
         "",
         "| where | pixels | overall | macro F1 | mean IoU | kappa |",
         "|---|--:|--:|--:|--:|--:|",
