@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
 from app.cache.blocks import BlockCache
 from app.classified import Classified
-from app.errors import SourceUnavailable
+from app.errors import ConfigurationError, SourceUnavailable
 from app.grid import Block, WorkGrid, central_meridian
 from app.imagery import mosaic
 from app.imagery.directory import Directory
@@ -111,7 +112,8 @@ class LandCover:
             return await self.reads.run(mosaic.read, self.reader, scenes, block.grid, window)
         except SourceUnavailable:
             # What changed or vanished must not be asked for again.
-            await self.reads.run(selection.source.catalog.refresh)
+            with suppress(ConfigurationError):  # nothing is left: the scenes stay as known
+                await self.reads.run(selection.source.catalog.refresh)
             raise
 
     async def _infer(

@@ -77,14 +77,13 @@ class Directory:
         self._seen: dict[Path, tuple[str, Scene | Problem]] = {}
         self.generation = 0
         self.index = self._scan()
-        if not self.index.scenes:
-            reasons = "; ".join(f"{p.path}: {p.reason}" for p in self.index.problems[:5])
-            raise ConfigurationError(
-                f"{root}: no scene that can be served ({reasons or 'no GeoTIFF in it'})"
-            )
 
     def refresh(self) -> None:
-        """Looks at the files again; what changed gets a new identity, what vanished is dropped."""
+        """Looks at the files again; what changed gets a new identity, what vanished is dropped.
+
+        ConfigurationError when nothing is left: a disk that is away is not an empty place, and the
+        scenes stay as they were known.
+        """
         with self._lock:
             index = self._scan()
             if index.scenes != self.index.scenes or index.problems != self.index.problems:
@@ -106,7 +105,13 @@ class Directory:
         with ThreadPoolExecutor(8) as pool:
             results = list(pool.map(lambda path: self._inspect(path, base), paths))
         scenes = [result for result in results if isinstance(result, Scene)]
-        return Index(_distinct(scenes), [r for r in results if isinstance(r, Problem)])
+        index = Index(_distinct(scenes), [r for r in results if isinstance(r, Problem)])
+        if not index.scenes:
+            reasons = "; ".join(f"{p.path}: {p.reason}" for p in index.problems[:5])
+            raise ConfigurationError(
+                f"{self.root}: no scene that can be served ({reasons or 'no GeoTIFF in it'})"
+            )
+        return index
 
     def _inspect(self, path: Path, base: Path) -> Scene | Problem:
         """What a file is; one that has not changed is not opened again."""

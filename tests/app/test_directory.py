@@ -6,6 +6,7 @@ import itertools
 import os
 import random
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from app.grid import WorkGrid
 from app.imagery import gdal
 from app.imagery.directory import Directory, Index
 from app.imagery.scene import Refused, Scene, inspect
+from tests.app.conftest import Serve, tiles_around
 from tests.world.scenes import MadeScene, write_scene
 from tests.world.world import World
 
@@ -352,12 +354,40 @@ def test_a_file_that_turned_bad_becomes_a_problem_and_a_mended_one_a_scene(tmp_p
     assert [scene.id for scene in directory.index.scenes] == ["kept", "second"]
 
 
-def test_a_directory_that_vanishes_while_served_leaves_what_was_known(tmp_path: Path) -> None:
+def emptied(imagery: Path) -> None:
+    for path in imagery.iterdir():
+        path.unlink()
+
+
+@pytest.mark.parametrize("lose", [emptied, shutil.rmtree])
+def test_when_nothing_is_left_the_scenes_stay_as_they_were_known(
+    tmp_path: Path, lose: Callable[[Path], None]
+) -> None:
     imagery = tmp_path / "imagery"
-    small(imagery / NAME)
+    made = small(imagery / NAME)
     directory = Directory(imagery, 1.0)
     before = directory.index
-    shutil.rmtree(imagery)
-    with pytest.raises(ConfigurationError, match="no such directory"):
+    kept = shutil.copy2(made.path, tmp_path / "kept")
+    lose(imagery)
+    with pytest.raises(ConfigurationError, match=r"no such directory|no GeoTIFF in it"):
         directory.refresh()
     assert directory.index is before
+    imagery.mkdir(exist_ok=True)
+    shutil.copy2(kept, made.path)
+    directory.refresh()
+    assert directory.index.scenes == before.scenes
+
+
+@pytest.mark.parametrize("lose", [emptied, shutil.rmtree])
+def test_imagery_that_is_gone_as_a_whole_is_unavailable_and_not_an_empty_place(
+    serve: Serve, pixelwise_model: Path, tmp_path: Path, lose: Callable[[Path], None]
+) -> None:
+    imagery = tmp_path / "imagery"
+    made = small(imagery / NAME)
+    z, x, y = tiles_around(*made.lonlat, 17, 0)[0]
+    with serve(imagery, pixelwise_model) as client:
+        lose(imagery)
+        for _ in range(3):
+            assert client.get(f"/tiles/WebMercatorQuad/{z}/{x}/{y}.png").status_code == 502
+        assert client.get("/WebMercatorQuad/tilejson.json").status_code == 200
+        assert client.get("/sources").status_code == 200
