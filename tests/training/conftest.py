@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 
 import numpy as np
@@ -27,6 +28,13 @@ def blocks(rows: int, cols: int, side: int, seed: int) -> NDArray[np.uint8]:
     coarse = rng.integers(1, 7, (-(-rows // side), -(-cols // side)), dtype=np.uint8)
     coarse.flat[:6] = np.arange(1, 7)
     return np.kron(coarse, np.ones((side, side), np.uint8))[:rows, :cols]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """torch's threads wait for each other by spinning: on busy cores one is faster than two."""
+    if importlib.util.find_spec("torch"):
+        importlib.import_module("torch").set_num_threads(1)
 
 
 @pytest.fixture

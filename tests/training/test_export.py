@@ -91,7 +91,7 @@ def test_deepness_finds_its_keys_with_its_types(exported: Path) -> None:
     assert list(read["class_names"]) == [str(i) for i in range(7)]
     assert all(isinstance(name, str) for name in read["class_names"].values())
     assert float(read["resolution"]) == 100.0
-    assert read["tile_size"] == read["tiles_size"] == 672
+    assert read["tile_size"] == read["tiles_size"] == 704
     assert 0 < read["tiles_overlap"] < 50
     assert len(read["standardization_mean"]) == len(read["standardization_std"]) == 4
     assert isinstance(read["seg_thresh"], float)
