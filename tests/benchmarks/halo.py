@@ -35,8 +35,8 @@ def images(data: Path) -> Iterator[npt.NDArray[np.uint8]]:
             yield image
 
 
-def share_changed(session: Session, data: Path) -> tuple[float, int]:
-    """(share of a block's classes that differ from those with full context, pixels compared)."""
+def shares_changed(session: Session, data: Path) -> tuple[dict[int, float], int]:
+    """({halo: share of a block's classes that full context would change}, pixels compared)."""
     differing, compared = np.zeros(2 * BLOCK), np.zeros(2 * BLOCK)
     near = _distance(CORE)
     for image in images(data):
@@ -46,20 +46,22 @@ def share_changed(session: Session, data: Path) -> tuple[float, int]:
             np.add.at(compared, (near + halo).ravel(), 1)
             np.add.at(differing, (near + halo).ravel(), changed.ravel())
     rate = differing / np.maximum(compared, 1)
-    context = _distance(BLOCK) + session.card.halo
-    return float(rate[context].mean()), int(compared.sum())
+    edges = _distance(BLOCK)
+    halos = sorted({32, 48, 64, 80, session.card.halo})
+    return {halo: float(rate[edges + halo].mean()) for halo in halos}, int(compared.sum())
 
 
 def measure(model: Path, data: Path) -> Finding:
     """The shipped model's halo, held against the share that may change."""
     session = Session.load(model)
-    share, pixels = share_changed(session, data)
+    shares, pixels = shares_changed(session, data)
+    each = ", ".join(f"{halo}: {100 * share:.4f} %" for halo, share in shares.items())
     return Finding(
-        f"% of a block's classes that a halo of {REACH} would change (halo {session.card.halo})",
-        100 * share,
+        f"% of a block's classes that more context would change (halo {session.card.halo})",
+        100 * shares[session.card.halo],
         0.01,
         False,
-        f"{100 * share:.4f} %, from {pixels:,} pixels of real imagery",
+        f"by halo: {each}; from {pixels:,} pixels of real imagery",
     )
 
 
