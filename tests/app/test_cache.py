@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
@@ -476,3 +477,41 @@ def test_memory_of_blocks_is_bounded_and_the_disk_remembers(tmp_path: Path, pool
         assert (again.classes[0, 0], calls) == (1, [1, 2, 3, 4, 5, 6])
 
     asyncio.run(story())
+
+
+# Two stores on one directory
+
+
+def test_what_one_store_puts_another_on_the_directory_gets(tmp_path: Path) -> None:
+    first, second = DiskStore(tmp_path, MB), DiskStore(tmp_path, MB)
+    first.put(KEY, b"payload")
+    assert second.get(KEY) == b"payload"
+    (path,) = entries(tmp_path)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert second.get(KEY) is None
+    assert first.get(KEY) is None
+    assert (second.corrupt, first.corrupt) == (1, 0)
+    second.put(KEY, b"anew")
+    assert first.get(KEY) == b"anew"
+
+
+def test_two_stores_that_write_and_evict_at_once_never_serve_half_an_entry(tmp_path: Path) -> None:
+    stores = [DiskStore(tmp_path, 30_000) for _ in range(2)]
+    keys = [f"{number:02x}" * 20 for number in range(20)]
+    payloads = {key: random.Random(key).randbytes(4000) for key in keys}
+
+    def work(number: int) -> int:
+        draw, served = random.Random(number), 0
+        for _ in range(60):
+            key, store = draw.choice(keys), stores[number % 2]
+            found = store.get(key)
+            assert found in (None, payloads[key])
+            served += found is not None
+            store.put(key, payloads[key])
+        return served
+
+    with ThreadPoolExecutor(4) as threads:
+        assert sum(threads.map(work, range(4))) > 20
+    for store in stores:
+        assert (store.corrupt, store.degraded) == (0, None)
+    assert not [path for path in entries(tmp_path) if path.suffix == ".part"]
