@@ -16,6 +16,7 @@ from app.imagery.reader import Reader
 from app.landcover import ranked
 from app.source import Source
 from app.tile import CRS, Tile
+from model.edges import extend
 
 Style = Literal["rgb", "cir", "ndvi"]
 STYLES = get_args(Style)
@@ -81,7 +82,8 @@ def _paint(
     left, _, _, top = grid.bounds(window)
     cols = placed.x / grid.resolution - left / grid.resolution - 0.5
     rows = (top - placed.y) / grid.resolution - 0.5
-    samples = _bilinear(pixels.image, cols, rows)
+    # Mirrored beyond its edge, as the interpolation would mix black into the last pixel.
+    samples = _bilinear(extend(pixels.image, pixels.valid), cols, rows)
     nearest = np.rint(rows).astype(np.intp), np.rint(cols).astype(np.intp)
     fill = pixels.valid[nearest] & (out[..., 3] == 0)
     colours = _styled(samples, style)

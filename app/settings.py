@@ -44,7 +44,7 @@ class Settings(BaseSettings):
         0, ge=0, description="inference threads, one block each; 0: every available core"
     )
     read_workers: int = Field(4, ge=1, le=64, description="threads that read imagery")
-    gdal_cache_mb: int = Field(128, ge=16, description="GDAL's block cache, MB")
+    gdal_cache_mb: int = Field(64, ge=16, description="GDAL's block cache, MB")
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")

@@ -73,6 +73,7 @@ class DiskStore:
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            before = path.stat().st_size if path.exists() else 0
             written = _write_atomically(path, framed(payload))
         except OSError as error:
             self._degrade(f"{self._root}: {error.strerror}")
@@ -81,7 +82,7 @@ class DiskStore:
             log.warning("disk cache works again")
             self.degraded = None
         with self._lock:
-            self.nbytes += written
+            self.nbytes += written - before
             full = self.nbytes > self._limit
         if full:
             self._evict()

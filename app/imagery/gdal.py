@@ -33,13 +33,12 @@ KNOBS: dict[str, str] = {
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
     # The header and the tile index of a COG in the first request.
     "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
-    "VSI_CACHE": "TRUE",
-    "VSI_CACHE_SIZE": "5000000",
-    # Not set on purpose: GDAL_NUM_THREADS (silent corruption on disconnect, OSGeo/gdal#11552).
+    # Not set on purpose: GDAL_NUM_THREADS (silent corruption on disconnect, OSGeo/gdal#11552);
+    # VSI_CACHE (5 MB for every open file of every thread, beside GDAL's own block cache).
 }
 
 
-def configure(cache_mb: int = 128) -> None:
+def configure(cache_mb: int = 64) -> None:
     """Sets the knobs for this process; call before the first file is opened."""
     for name, value in KNOBS.items():
         os.environ.setdefault(name, value)
