@@ -24,7 +24,7 @@ TOLERANCE = 1e-4
 
 HALO = 96
 """Context of a block in pixels: all that the network can see, so that a class does not depend on
-where blocks begin. With 32 the trained network's classes differ in 0.4 % of a block from those with
+where blocks begin. With 32 the trained network's classes differ in 0.6 % of a block from those with
 this context, with 64 in 0.05 %, with 80 in 0.006 % (`python -m tests.benchmarks halo`)."""
 
 PROBES = ((1, 64), (2, 160), (1, 704))
