@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
 from app.cache.blocks import BlockCache
 from app.classified import Classified
-from app.errors import ConfigurationError, SourceUnavailable
+from app.errors import SourceUnavailable
 from app.grid import Block, WorkGrid, central_meridian
 from app.imagery import mosaic
 from app.imagery.directory import Directory
@@ -64,56 +63,50 @@ class LandCover:
 
     def key(self, selection: Selection, block: Block) -> str | None:
         """Digest of everything the block depends on; None where there is no imagery."""
-        scenes = self.scenes(selection, block)
-        if not scenes:
-            return None
-        grid = block.grid
-        parts = [
-            PROCESSING,
-            selection.session.sha256,
-            str(selection.session.card.halo),
-            f"{grid.crs} {grid.resolution} {block.col} {block.row}",
-            *(f"{scene.href} {scene.identity}" for scene in scenes),
-        ]
-        return hashlib.blake2b("\n".join(parts).encode(), digest_size=20).hexdigest()
+        return _key(selection, block, self.scenes(selection, block))
 
     async def block(self, selection: Selection, block: Block) -> Classified | None:
         """The classified block; None where there is no imagery.
 
         SourceUnavailable when imagery cannot be read, Busy when the queue is full: neither is kept.
         """
-        key = self.key(selection, block)
+        # Asked once: a refresh in between must not put new pixels under the old key.
+        scenes = self.scenes(selection, block)
+        key = _key(selection, block, scenes)
         if key is None:
             return None
-        return await self.cache.get_or_compute(key, lambda: self._classify(selection, block))
+        return await self.cache.get_or_compute(
+            key, lambda: self._classify(selection, block, scenes)
+        )
 
     async def probabilities(self, selection: Selection, block: Block) -> Probabilities | None:
         """float32 (channels, 512, 512) of a block, computed anew and not kept; None as above."""
-        if not self.scenes(selection, block):
+        scenes = self.scenes(selection, block)
+        if not scenes:
             return None
         async with self.gate.admitted():
-            pixels = (await self._read(selection, block)).pixels
+            pixels = (await self._read(selection, block, scenes)).pixels
             return await self._infer(
                 probabilities_of, selection.session, pixels.image, pixels.valid
             )
 
-    async def _classify(self, selection: Selection, block: Block) -> Classified:
+    async def _classify(
+        self, selection: Selection, block: Block, scenes: tuple[Scene, ...]
+    ) -> Classified:
         async with self.gate.admitted():
-            image = await self._read(selection, block)
+            image = await self._read(selection, block, scenes)
             result = await self._infer(
                 segment_window, selection.session, image.pixels.image, image.pixels.valid
             )
         return Classified(result.classes, result.confidence, image.scenes)
 
-    async def _read(self, selection: Selection, block: Block) -> Mosaic:
-        scenes = self.scenes(selection, block)
+    async def _read(self, selection: Selection, block: Block, scenes: tuple[Scene, ...]) -> Mosaic:
         window = block.window.expand(selection.session.card.halo)
         try:
             return await self.reads.run(mosaic.read, self.reader, scenes, block.grid, window)
         except SourceUnavailable:
             # What changed or vanished must not be asked for again.
-            with suppress(ConfigurationError):  # nothing is left: the scenes stay as known
-                await self.reads.run(selection.source.catalog.refresh)
+            await self.reads.run(selection.source.look_again)
             raise
 
     async def _infer(
@@ -130,6 +123,20 @@ class LandCover:
         except asyncio.CancelledError:
             cancellation.cancel()
             raise
+
+
+def _key(selection: Selection, block: Block, scenes: tuple[Scene, ...]) -> str | None:
+    if not scenes:
+        return None
+    grid = block.grid
+    parts = [
+        PROCESSING,
+        selection.session.sha256,
+        str(selection.session.card.halo),
+        f"{grid.crs} {grid.resolution} {block.col} {block.row}",
+        *(f"{scene.href} {scene.identity}" for scene in scenes),
+    ]
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=20).hexdigest()
 
 
 def _scenes_of(

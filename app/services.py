@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass
 
 from app.cache.blocks import BlockCache
@@ -22,8 +21,6 @@ from model.errors import ModelError
 from model.session import Session
 
 _MB = 1_000_000
-
-log = logging.getLogger("landcover.services")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +85,7 @@ class Services:
         while self.settings.refresh_s:
             await asyncio.sleep(self.settings.refresh_s)
             for source in self.sources:
-                try:
-                    await self.reads.run(source.catalog.refresh)
-                except ConfigurationError as error:
-                    log.warning("imagery: %s", error)
+                await self.reads.run(source.look_again)
 
     def close(self) -> None:
         """Waits for what is being worked on; drops what has not begun."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.errors import InvalidRequest, UnknownName
+from app.errors import ConfigurationError, InvalidRequest, UnknownName
 from app.grid import Bounds, WorkGrid
 from app.imagery.directory import Directory
 from app.tile import Tile, native_zoom
 
 OVERVIEW_ZOOMS = 5
 """Zooms below native at which tiles show the mode pyramid."""
+
+
+log = logging.getLogger("landcover.source")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,14 @@ class Source:
     def years(self) -> tuple[int, ...]:
         """Years of acquisition, ascending."""
         return self.catalog.index.years
+
+    def look_again(self) -> None:
+        """Finds new, changed and vanished files. When nothing is left, a disk is away: the scenes
+        stay as they were known, so that asking for them is an error and not an empty place."""
+        try:
+            self.catalog.refresh()
+        except ConfigurationError as error:
+            log.warning("source %s: %s", self.id, error)
 
     def grids(self) -> tuple[WorkGrid, ...]:
         """The work grids of its scenes."""

@@ -140,13 +140,12 @@ async def _within_budget(
 def _columns_of_rank(
     tile: Tile, grids: list[WorkGrid], grid: WorkGrid, rank: int
 ) -> npt.NDArray[np.bool_]:
-    """bool (size,): the tile's columns for which `grid` is the choice number `rank`."""
+    """bool (size,): the tile's columns for which `grid`, of sorted `grids`, is choice `rank`."""
     x, _ = tile.centres()
     longitude, _ = transformer(CRS, "OGC:CRS84").transform(x, np.zeros_like(x))
-    ordered = sorted(grids)
-    distance = np.stack([np.abs(longitude - central_meridian(each.crs)) for each in ordered])
+    distance = np.stack([np.abs(longitude - central_meridian(each.crs)) for each in grids])
     order = np.argsort(distance, axis=0, kind="stable")
-    chosen: npt.NDArray[np.bool_] = order[rank] == ordered.index(grid)
+    chosen: npt.NDArray[np.bool_] = order[rank] == grids.index(grid)
     return chosen
 
 

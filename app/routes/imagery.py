@@ -11,7 +11,7 @@ from starlette.responses import Response
 from app.errors import SourceUnavailable
 from app.picture import MEDIA_TYPES, Rgba, encode, picture
 from app.routes.schemas import openapi_parameters, query_of, tile_and_suffix
-from app.routes.work import ClientGone, while_connected
+from app.routes.work import while_connected
 from app.services import Services
 from app.source import Source
 from app.tile import Tile
@@ -52,10 +52,7 @@ async def imagery_tile(request: Request) -> Response:
     )
     source = services.sources.get(query.source)
     work = _paint(services, source, source.year(query.year), tile, query, suffix)
-    try:
-        content = await while_connected(request, work, services.settings.deadline_s)
-    except ClientGone:
-        return Response(status_code=499)
+    content = await while_connected(request, work, services.settings.deadline_s)
     headers = {"cache-control": f"public, max-age={services.settings.tile_max_age}"}
     return Response(content, 200, headers, MEDIA_TYPES[suffix])
 
@@ -75,5 +72,5 @@ async def _paint(
     try:
         return await services.reads.run(paint)
     except SourceUnavailable:
-        await services.reads.run(source.catalog.refresh)
+        await services.reads.run(source.look_again)
         raise

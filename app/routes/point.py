@@ -6,10 +6,9 @@ import math
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import Response
 
 from app.errors import InvalidRequest
-from app.routes.work import ClientGone, while_connected
+from app.routes.work import while_connected
 from app.services import Services
 from app.view import Found, at_point
 
@@ -25,7 +24,7 @@ async def point(
     year: Annotated[str, Query(description="`latest`, or a year of four digits")] = "latest",
     model: Annotated[str | None, Query(description="name of a model")] = None,
     probabilities: Annotated[bool, Query(description="with those of every class")] = False,
-) -> dict[str, Any] | Response:
+) -> dict[str, Any]:
     """Class, confidence (per cent), scene and date under a point; class null where no imagery is.
 
     `probabilities=true` adds the probability of every class (0..1); it costs one inference.
@@ -33,10 +32,7 @@ async def point(
     longitude, latitude = _degrees("lon", lon, 180), _degrees("lat", lat, 90)
     services: Services = request.app.state.services
     work = _look(services, longitude, latitude, source, year, model, probabilities)
-    try:
-        return await while_connected(request, work, services.settings.deadline_s)
-    except ClientGone:
-        return Response(status_code=499)
+    return await while_connected(request, work, services.settings.deadline_s)
 
 
 async def _look(

@@ -19,6 +19,7 @@ from app.errors import (
     TooLarge,
     UnknownName,
 )
+from app.routes.work import ClientGone
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -50,6 +51,7 @@ def problem(
 def install(app: FastAPI) -> None:
     """Registers the table with an application."""
     app.add_exception_handler(LandcoverError, _landcover_error)
+    app.add_exception_handler(ClientGone, _client_gone)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected)
@@ -77,6 +79,11 @@ async def _landcover_error(_: Request, error: Exception) -> Response:
         log.warning("imagery unavailable: %s", error)
         return problem(status, title, str(error), {"retry-after": "5"}, scene=error.scene_id)
     return problem(status, title, str(error))
+
+
+async def _client_gone(_: Request, __: Exception) -> Response:
+    """For the log only; nobody reads it."""
+    return Response(status_code=499)
 
 
 async def _validation_error(_: Request, error: Exception) -> Response:

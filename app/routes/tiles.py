@@ -10,7 +10,7 @@ from starlette.responses import Response
 from app import geotiff
 from app.render import MEDIA_TYPES, Palette, render, shown_values
 from app.routes.schemas import TileAsked, TileQuery, openapi_parameters, tile_asked
-from app.routes.work import ClientGone, while_connected
+from app.routes.work import while_connected
 from app.services import Rendered, Services
 from app.tile import CRS, TMS_NAMES
 from app.view import View, compose, fingerprint
@@ -55,11 +55,8 @@ async def _answer(request: Request, tms: str, z: str, x: str, y: str) -> Respons
     etag = _etag(services, asked)
     if _matches(request, etag):
         return _send(request, services, Rendered(etag, "", b"", ()))
-    try:
-        work = _render(services, asked, etag)
-        rendered = await while_connected(request, work, services.settings.deadline_s)
-    except ClientGone:
-        return Response(status_code=499)
+    work = _render(services, asked, etag)
+    rendered = await while_connected(request, work, services.settings.deadline_s)
     if rendered.etag:
         services.rendered.put(address, rendered, len(rendered.content) + 1024)
     return _send(request, services, rendered)

@@ -264,6 +264,46 @@ def test_a_source_that_vanishes_is_a_502_and_nothing_is_kept(
         assert (classes_in(client.get(path).content, "png") != NODATA).all()
 
 
+@pytest.mark.parametrize("kind", ["tiles", "imagery/tiles"])
+def test_imagery_that_is_away_altogether_is_a_502_for_every_kind_of_tile(
+    serve: Serve, pixelwise_model: Path, tmp_path: Path, kind: str
+) -> None:
+    place = made.two_quads(tmp_path / "imagery")
+    path = tile_path(place).replace("/tiles", f"/{kind}", 1)
+    with serve(tmp_path / "imagery", pixelwise_model) as client:
+        (tmp_path / "imagery").rename(tmp_path / "away")
+        assert [client.get(path).status_code for _ in range(2)] == [502, 502]
+        (tmp_path / "away").rename(tmp_path / "imagery")
+        assert client.get(path).status_code == 200
+
+
+def test_a_disk_cache_that_cannot_be_written_costs_no_tile(
+    serve: Serve, two_quads: World, pixelwise_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with serve(two_quads.directory, pixelwise_model, cache_dir=tmp_path / "file" / "cache") as bad:
+        answer = bad.get(tile_path(two_quads))
+        assert bad.get("/readyz").json()["cache_degraded"]
+    with serve(two_quads.directory, pixelwise_model) as good:
+        assert good.get("/readyz").json()["cache_degraded"] is None
+        assert answer.content == good.get(tile_path(two_quads)).content
+
+
+def test_a_damaged_cache_entry_is_never_shown(
+    serve: Serve, two_quads: World, pixelwise_model: Path, tmp_path: Path
+) -> None:
+    with serve(two_quads.directory, pixelwise_model, cache_dir=tmp_path) as before:
+        expected = before.get(tile_path(two_quads)).content
+    entries = list(tmp_path.glob("*/*"))
+    for entry in entries:
+        data = bytearray(entry.read_bytes())
+        data[len(data) // 2] ^= 1
+        entry.write_bytes(data)
+    with serve(two_quads.directory, pixelwise_model, cache_dir=tmp_path) as after:
+        assert after.get(tile_path(two_quads)).content == expected
+        assert services_of(after).landcover.cache.computed == len(entries) > 0
+
+
 def test_a_scene_that_changes_is_never_mixed_with_what_it_was(
     serve: Serve, pixelwise_model: Path, tmp_path: Path
 ) -> None:
