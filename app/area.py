@@ -54,7 +54,7 @@ async def write_window(
     `progress` is told (blocks done, blocks in all). SourceUnavailable when imagery cannot be read,
     OSError when the file cannot be written; then nothing is left at `path`.
     """
-    card = selection.session.card.model_copy(update={"sha256": selection.session.sha256})
+    card = selection.session.passport
     palette = Palette.of_classes(card.legend, card.legend.colours(), None)
     total = sum(1 for _ in cover(extent))
     empty = np.full((BLOCK, BLOCK), NODATA, dtype=np.uint8)

@@ -78,6 +78,12 @@ class Session:
             raise CardError(f"{path}: {error}") from error
         return session
 
+    @property
+    def passport(self) -> ModelCard:
+        """The card with the digest of the file that runs, whether a card beside it said so or not:
+        what travels with results."""
+        return self.card.model_copy(update={"sha256": self.sha256})
+
     def embedded_card(self) -> ModelCard:
         """The card inside the file; ArtefactError when there is none, CardError when it is bad."""
         metadata = self._run.get_modelmeta().custom_metadata_map

@@ -81,8 +81,7 @@ async def model_card(
     name: Annotated[str | None, Query(description="name of a model")] = None,
 ) -> dict[str, Any]:
     """The model's card: what it expects, what it was trained on, how accurate it is."""
-    session = _services(request).model(name)
-    return session.card.model_dump(mode="json") | {"sha256": session.sha256}
+    return _services(request).model(name).passport.model_dump(mode="json")
 
 
 @router.get(

@@ -82,8 +82,7 @@ def _encode(view: View, asked: TileAsked, session: Session) -> bytes:
     if asked.suffix != "tif":
         return render(view.array, palette, asked.suffix)
     array = shown_values(view.array, palette)
-    card = session.card.model_copy(update={"sha256": session.sha256})
-    return geotiff.tile_tif(array, palette.colours, asked.tile.bounds, CRS, card)
+    return geotiff.tile_tif(array, palette.colours, asked.tile.bounds, CRS, session.passport)
 
 
 def _palette(query: TileQuery, session: Session) -> Palette:
