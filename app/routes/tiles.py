@@ -64,7 +64,9 @@ async def _answer(request: Request, tms: str, z: str, x: str, y: str) -> Respons
 
 async def _render(services: Services, asked: TileAsked, etag: str) -> Rendered:
     query = asked.query
-    selection = services.select(query.source, query.year, query.model)
+    selection = services.select(
+        query.source, query.year, query.model, query.datetime, query.fill
+    )
     view = await compose(
         services.landcover, selection, asked.tile, query.layer, services.settings.block_budget
     )
@@ -96,7 +98,9 @@ def _palette(query: TileQuery, session: Session) -> Palette:
 def _etag(services: Services, asked: TileAsked) -> str:
     """Digest of the blocks' keys and of how they are drawn; nothing is read for it."""
     query = asked.query
-    selection = services.select(query.source, query.year, query.model)
+    selection = services.select(
+        query.source, query.year, query.model, query.datetime, query.fill
+    )
     palette = _palette(query, selection.session)
     style = f"{asked.tile} {asked.suffix} {query.layer} {palette.colours}"
     blocks = fingerprint(services.landcover, selection, asked.tile)

@@ -36,7 +36,7 @@ def reader() -> Reader:
 
 
 def source_of(directory: Path) -> Source:
-    return Source("made", "Made", "", Directory(directory, 1.0))
+    return Source("made", "Made", "", Directory(directory, Reading()))
 
 
 def shown(
