@@ -12,6 +12,7 @@ from app.errors import ConfigurationError, InvalidRequest, SourceUnavailable, Un
 from app.grid import Bounds, WorkGrid
 from app.imagery.catalog import Catalog
 from app.imagery.when import LATEST, When, interval_of
+from app.pool import Pool
 from app.tile import Tile, native_zoom
 
 OVERVIEW_ZOOMS = 5
@@ -29,6 +30,8 @@ class Source:
     title: str
     attribution: str
     catalog: Catalog
+    reads: Pool | None = None
+    """Threads of its own; None for local files."""
 
     @property
     def bounds(self) -> Bounds:

@@ -56,7 +56,9 @@ async def imagery_tile(request: Request) -> Response:
         int(query.tilesize),
     )
     source = services.sources.get(query.source)
-    work = _paint(services, source, source.when(query.year, query.datetime, query.fill), tile, query, suffix)
+    work = _paint(
+        services, source, source.when(query.year, query.datetime, query.fill), tile, query, suffix
+    )
     content = await while_connected(request, work, services.settings.deadline_s)
     headers = {"cache-control": f"public, max-age={services.settings.tile_max_age}"}
     return Response(content, 200, headers, MEDIA_TYPES[suffix])
@@ -70,12 +72,14 @@ async def _paint(
     query: ImageryQuery,
     suffix: str,
 ) -> bytes:
+    reads = source.reads or services.reads
+
     def paint() -> bytes:
         image: Rgba = picture(services.reader, source, when, tile, query.style)
         return encode(image, suffix)
 
     try:
-        return await services.reads.run(paint)
+        return await reads.run(paint)
     except SourceUnavailable:
-        await services.reads.run(source.look_again)
+        await reads.run(source.look_again)
         raise

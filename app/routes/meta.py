@@ -95,9 +95,7 @@ async def tilejson(request: Request, tileMatrixSetId: str) -> dict[str, Any]:  #
         raise UnknownName("tileMatrixSetId", tileMatrixSetId, TMS_NAMES)
     services = _services(request)
     query = query_of(TileQuery, request.scope["query_string"])
-    selection = services.select(
-        query.source, query.year, query.model, query.datetime, query.fill
-    )
+    selection = services.select(query.source, query.year, query.model, query.datetime, query.fill)
     source = selection.source
     west, south, east, north = source.bounds
     minzoom, maxzoom = source.zooms

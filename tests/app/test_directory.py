@@ -22,6 +22,7 @@ from app.imagery import gdal
 from app.imagery.directory import Directory
 from app.imagery.index import Index
 from app.imagery.scene import Reading, Refused, Scene, inspect
+from app.imagery.when import LATEST, When
 from tests.app.conftest import Serve, tiles_around
 from tests.world.scenes import MadeScene, write_scene
 from tests.world.world import World
@@ -189,7 +190,9 @@ def test_files_of_one_name_have_ids_of_their_own_that_do_not_change(tmp_path: Pa
 def test_one_file_is_a_source_too(tmp_path: Path) -> None:
     made = small(tmp_path / NAME)
     small(tmp_path / "other.tif")
-    assert [scene.href for scene in Directory(made.path, Reading()).index.scenes] == [str(made.path)]
+    assert [scene.href for scene in Directory(made.path, Reading()).index.scenes] == [
+        str(made.path)
+    ]
 
 
 def test_a_missing_directory_cannot_be_served(tmp_path: Path) -> None:
@@ -255,7 +258,7 @@ def test_a_search_finds_what_a_look_at_every_scene_finds() -> None:
                 and scene.bounds[1] < box[3]
                 and scene.bounds[3] > box[1]
             }
-            found = index.search(crs, box, year)
+            found = index.search(crs, box, LATEST if year is None else When.of_year(year))
             assert len(found) == len(expected)
             assert {scene.id for scene in found} == expected
             found_any += bool(found)
