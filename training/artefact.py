@@ -58,6 +58,14 @@ def stamped(graph: onnx.ModelProto, card: ModelCard) -> bytes:
     return content
 
 
+def graph_digest(graph: onnx.ModelProto) -> str:
+    """SHA-256 of the network alone, whatever card it carries."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(graph)
+    del bare.metadata_props[:]
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
+
+
 def write(graph: onnx.ModelProto, card: ModelCard, path: Path) -> ModelCard:
     """Writes `path` and the card beside it, each by renaming; returns the card with its digest.
 
