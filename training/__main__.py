@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from training import cli_assess
+from training import cli_assess, cli_export
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
@@ -25,7 +25,6 @@ Run = Annotated[Path, typer.Option(help="folder of the run: checkpoints and fact
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads")]
 
 CHIPS = Path("../shared/data/labels/chips.csv")
-WEIGHTS = Path("model/weights/landcover.onnx")
 
 
 @app.command()
@@ -58,20 +57,7 @@ def fit(
     typer.echo(f"best checkpoint: {best}")
 
 
-@app.command()
-def export(
-    *,
-    run: Run = Path("runs/default"),
-    checkpoint: Annotated[str, typer.Option(help="best or last")] = "best",
-    out: Annotated[Path, typer.Option(help="the model file to write")] = WEIGHTS,
-) -> None:
-    """Write the model file and its card, once both answer alike."""
-    from training.export import export as write
-
-    card = write(run / f"{checkpoint}.pt", out)
-    typer.echo(f"{out}: {card.training.steps} steps, sha256 {card.sha256}")
-
-
+cli_export.register(app)
 cli_assess.register(app)
 
 

@@ -15,7 +15,7 @@ from training.confidence import Reliability, intervals, reliability
 from training.metrics import Counts, scores
 from training.report.page import measured_by
 from training.report.pictures import RIGHT, WRONG, Pictures, pictures_of
-from training.report.tables import NAMES, between, percent, share
+from training.report.tables import NAMES, between, between_shares, percent, share
 from training.scenes import Scene
 
 PAPER = 320
@@ -72,8 +72,8 @@ def page(found: Evaluation, album: Album, shown: int = 24) -> str:
     tiles = [
         (percent(s.overall), "overall accuracy" + between(known.overall)),
         (percent(mean_of_places(found)), "mean of places" + between(known.mean_of_places)),
-        (share(s.macro_f1), "macro F1" + between(known.macro_f1)),
-        (share(s.kappa), "kappa" + between(known.kappa)),
+        (share(s.macro_f1), "macro F1" + between_shares(known.macro_f1)),
+        (share(s.kappa), "kappa" + between_shares(known.kappa)),
         (percent(curve.error), "calibration error (ECE)"),
         (f"{s.pixels.sum():,}", f"labelled pixels, {len(found.scenes)} scenes"),
     ]
@@ -92,7 +92,7 @@ def page(found: Evaluation, album: Album, shown: int = 24) -> str:
             '<div class="tiles">',
             *(f'<div class="tile"><b>{a}</b><span>{escape(b)}</span></div>' for a, b in tiles),
             "</div>",
-            f'<p class="soft">In brackets: {escape(known.method)}, in per cent.</p>',
+            f'<p class="soft">In brackets: {escape(known.method)}.</p>',
             "<h2>By class</h2>",
             _classes(found, known.f1),
             "<h2>Contingency table</h2>",

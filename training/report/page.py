@@ -129,7 +129,7 @@ class Page:
                     "three years: accuracies apart",
                     "≤ 3 points",
                     f"{100 * apart:.1f} points",
-                    apart <= 0.03,
+                    round(apart, 9) <= 0.03,
                 )
             )
         if self.lowres is not None and 4 in self.lowres.factors:

@@ -185,6 +185,11 @@ def between(interval: Interval) -> str:
     return f" ({100 * interval.low:.1f}–{100 * interval.high:.1f})"
 
 
+def between_shares(interval: Interval) -> str:
+    """An interval of shares to stand behind a share; nothing when it is unknown."""
+    return "" if np.isnan(interval.low) else f" ({interval.low:.3f}–{interval.high:.3f})"
+
+
 def _of(pixels: Counts) -> str:
     return f"{int(pixels.sum()):,}"
 
