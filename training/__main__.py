@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from training import cli_assess
+from training import cli_assess, cli_crossval
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
@@ -39,6 +39,9 @@ def fit(
     begin: Annotated[
         Path | None, typer.Option(help="checkpoint of another run whose weights to begin from")
     ] = None,
+    other_years: Annotated[
+        Path | None, typer.Option(help="images of the chips' ground in other years")
+    ] = None,
     stop_after: Annotated[int, typer.Option(min=0, help="steps of this sitting; 0: all")] = 0,
     threads: Threads = 2,
 ) -> None:
@@ -53,7 +56,7 @@ def fit(
     torch.set_num_threads(threads)
     chosen = load_preset(preset, steps=steps)
     first = Checkpoint.load(begin) if begin else None
-    data = read_data(chosen, chips, county)
+    data = read_data(chosen, chips, county, other_years)
     best = train(chosen, data, run, begin=first, stop_after=stop_after)
     typer.echo(f"best checkpoint: {best}")
 
@@ -73,6 +76,7 @@ def export(
 
 
 cli_assess.register(app)
+cli_crossval.register(app)
 
 
 def main() -> None:
