@@ -15,6 +15,11 @@ def test_every_shipped_preset_is_valid(name: str) -> None:
     assert load_preset(name).name == name
 
 
+@pytest.mark.parametrize("name", ["default", "refine", "article"])
+def test_the_presets_of_the_shipped_model_hold_the_city_out(name: str) -> None:
+    assert load_preset(name).held_out == ("claremont",)
+
+
 def test_the_run_that_others_begin_from_sees_no_real_place() -> None:
     assert load_preset("made").made_share == 1.0
 

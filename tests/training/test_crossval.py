@@ -39,7 +39,7 @@ def quiet(line: str) -> None:
 def apart(one: Scene, other: Scene) -> float:
     """Metres between the bounds of two scenes, negative where they overlap."""
     a, b = one.bounds, other.bounds
-    return max(a.left - b.right, b.left - a.right, a.bottom - b.top, b.bottom - a.top)
+    return float(max(a.left - b.right, b.left - a.right, a.bottom - b.top, b.bottom - a.top))
 
 
 def test_every_place_is_judged_whole_by_a_fold_that_never_saw_it(make_scene: MakeScene) -> None:

@@ -70,6 +70,7 @@ def test_another_preset_or_other_data_is_not_resumed(
     fit(SHORT, data, tmp_path, say=quiet, stop_after=1)
     with pytest.raises(CheckpointError, match=r"learning_rate is 0\.1"):
         fit(SHORT.model_copy(update={"learning_rate": 0.1}), data, tmp_path, say=quiet)
+    assert data.real is not None
     other = Data(Split((make_scene(seed=9),), data.real.validation, ()), None)
     with pytest.raises(CheckpointError, match="other data"):
         fit(SHORT, other, tmp_path, say=quiet)
