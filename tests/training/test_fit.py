@@ -70,8 +70,7 @@ def test_another_preset_or_other_data_is_not_resumed(
     fit(SHORT, data, tmp_path, say=quiet, stop_after=1)
     with pytest.raises(CheckpointError, match=r"learning_rate is 0\.1"):
         fit(SHORT.model_copy(update={"learning_rate": 0.1}), data, tmp_path, say=quiet)
-    assert data.real is not None
-    other = Data(Split((make_scene(seed=9),), data.real.validation, ()), None)
+    other = Data(Split((make_scene(seed=9),), data.validation["real"], ()), None)
     with pytest.raises(CheckpointError, match="other data"):
         fit(SHORT, other, tmp_path, say=quiet)
 
@@ -141,7 +140,7 @@ def test_the_made_world_is_learnt(make_scene: MakeScene, tmp_path: Path) -> None
     )
     best = fit(preset, data, tmp_path, say=quiet)
     net = net_of(Checkpoint.load(best))
-    figures = scores(judge(net, data.real.validation, draft_card(preset, data)))
+    figures = scores(judge(net, data.validation["real"], draft_card(preset, data)))
     assert figures.overall > 0.9
     assert figures.macro_f1 > 0.9
 
