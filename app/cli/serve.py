@@ -1,4 +1,4 @@
-"""Commands around the server: serve, demo, doctor, settings."""
+"""Commands around the server: serve, demo, settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 import uvicorn
 from rich.markup import escape
-from rich.table import Table
 
 from app.cli import terminal
 from app.cli.options import (
@@ -48,32 +47,6 @@ def serve(
         infer_workers=workers,
     )
     _run(settings)
-
-
-def doctor(imagery: Imagery = None, sources: Sources = None, model: Model = None) -> None:
-    """Check the model and every file of the imagery; name what is not served, and why."""
-    services = services_of(settings_of(imagery=imagery, sources=sources, model=model))
-    session = services.model(None)
-    out = terminal.out
-    out.print(f"model   {session.card.name} {session.card.version}  sha256 {session.sha256[:12]}…")
-    problems = 0
-    for source in services.sources:
-        catalog = source.catalog
-        years = ", ".join(map(str, source.years)) or "unknown"
-        out.print(
-            f"source  {source.id}: {len(catalog.scenes)} scenes, years {years}, "
-            f"CRS {', '.join(grid.crs for grid in source.grids())}"
-        )
-        if catalog.problems:
-            table = Table(title=f"{len(catalog.problems)} files skipped")
-            table.add_column("file", overflow="fold")
-            table.add_column("not served: it …", overflow="fold")
-            for problem in catalog.problems:
-                table.add_row(escape(problem.path), escape(problem.reason))
-            out.print(table)
-        problems += len(catalog.problems)
-    services.close()
-    out.print("Everything is served." if not problems else "The rest is served.")
 
 
 def demo(
