@@ -18,10 +18,11 @@ from app.classified import Classified
 from app.errors import SourceUnavailable
 from app.grid import Block, WorkGrid, central_meridian
 from app.imagery import mosaic
-from app.imagery.directory import Directory
+from app.imagery.catalog import Catalog
 from app.imagery.mosaic import Mosaic
 from app.imagery.reader import Reader
 from app.imagery.scene import Scene
+from app.imagery.when import When
 from app.pool import Gate, Pool
 from app.source import Source
 from model.segment import Image, Valid, probabilities_of, segment_window
@@ -35,10 +36,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is asked of: imagery of one year (None: the newest there is) and a model."""
+    """What is asked of: imagery of some dates, and a model."""
 
     source: Source
-    year: int | None
+    when: When
     session: Session
 
 
@@ -59,7 +60,7 @@ class LandCover:
         """Scenes of a block and its halo in the order of use; empty when none holds the block."""
         catalog = selection.source.catalog
         halo = selection.session.card.halo
-        return self._scenes(catalog, catalog.generation, selection.year, block, halo)
+        return self._scenes(catalog, catalog.generation, selection.when, block, halo)
 
     def key(self, selection: Selection, block: Block) -> str | None:
         """Digest of everything the block depends on; None where there is no imagery."""
@@ -134,18 +135,18 @@ def _key(selection: Selection, block: Block, scenes: tuple[Scene, ...]) -> str |
         selection.session.sha256,
         str(selection.session.card.halo),
         f"{grid.crs} {grid.resolution} {block.col} {block.row}",
-        *(f"{scene.href} {scene.identity}" for scene in scenes),
+        *(scene.key for scene in scenes),
     ]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=20).hexdigest()
 
 
 def _scenes_of(
-    catalog: Directory, generation: int, year: int | None, block: Block, halo: int
+    catalog: Catalog, generation: int, when: When, block: Block, halo: int
 ) -> tuple[Scene, ...]:
     """`generation` is part of the key it is remembered by: a refreshed catalog is asked anew."""
     core, window = block.window, block.window.expand(halo)
-    found = catalog.index.search(block.grid.crs, block.grid.bounds(window), year)
-    scenes = mosaic.ordered(found, block.grid, window)
+    found = catalog.search(block.grid.crs, block.grid.bounds(window), when)
+    scenes = mosaic.ordered(found, block.grid, window, when)
     extents = (scene.extent(block.grid) for scene in scenes)
     holds_core = any(extent and extent.intersection(core) for extent in extents)
     return scenes if holds_core else ()

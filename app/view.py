@@ -50,7 +50,7 @@ def blocks_near(selection: Selection, tile: Tile) -> list[Block]:
         return blocks
     for grid in selection.source.grids():
         bounds = bounds_between(CRS, grid.crs, tile.bounds)
-        if selection.source.catalog.index.search(grid.crs, bounds, selection.year):
+        if selection.source.catalog.search(grid.crs, bounds, selection.when):
             blocks += [Block.of(grid, window) for window in cover(grid.touching(bounds).expand(1))]
     return blocks
 

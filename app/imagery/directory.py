@@ -4,75 +4,28 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-import shapely
 
 from app.errors import ConfigurationError
 from app.grid import Bounds, WorkGrid
-from app.imagery.scene import Refused, Scene, identity_of, inspect
+from app.imagery.index import Index, Problem
+from app.imagery.scene import Reading, Refused, Scene, identity_of, inspect
+from app.imagery.when import When
 
 SUFFIXES = (".tif", ".tiff")
 """Compared without regard to case."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A file that is not served, and why."""
-
-    path: str
-    reason: str
-
-
-class Index:
-    """An immutable snapshot of scenes, searchable by ground."""
-
-    def __init__(self, scenes: Iterable[Scene], problems: Iterable[Problem] = ()) -> None:
-        self.scenes = tuple(sorted(scenes, key=lambda scene: scene.id))
-        self.problems = tuple(problems)
-        by_crs: dict[str, list[Scene]] = defaultdict(list)
-        for scene in self.scenes:
-            by_crs[scene.crs].append(scene)
-        self._by_crs = {
-            crs: (shapely.STRtree([shapely.box(*scene.bounds) for scene in scenes]), scenes)
-            for crs, scenes in sorted(by_crs.items())
-        }
-        self.years = tuple(sorted({scene.year for scene in self.scenes if scene.year}))
-
-    @property
-    def crs_list(self) -> tuple[str, ...]:
-        """Every CRS that scenes are in."""
-        return tuple(self._by_crs)
-
-    def search(self, crs: str, bounds: Bounds, year: int | None = None) -> list[Scene]:
-        """Scenes in `crs` that share ground with `bounds`, of one year or (None) of all."""
-        if crs not in self._by_crs:
-            return []
-        tree, scenes = self._by_crs[crs]
-        hits = np.sort(tree.query(shapely.box(*bounds)))
-        found = (scenes[i] for i in hits)
-        return [scene for scene in found if year is None or scene.year == year]
-
-    @cached_property
-    def lonlat_bounds(self) -> Bounds:
-        """(west, south, east, north) of everything, degrees."""
-        outlines = [scene.footprint().bounds for scene in self.scenes]
-        west, south, east, north = zip(*outlines, strict=True)
-        return min(west), min(south), max(east), max(north)
-
-
 class Directory:
     """The scenes below a directory, found at start and again by `refresh`."""
 
-    def __init__(self, root: Path, ground_resolution: float) -> None:
+    def __init__(self, root: Path, reading: Reading) -> None:
         """ConfigurationError when there is no such directory, or nothing in it can be served."""
         self.root = root
-        self._resolution = ground_resolution
+        self._reading = reading
         self._lock = threading.Lock()
         self._seen: dict[Path, tuple[str, Scene | Problem]] = {}
         self.generation = 0
@@ -90,9 +43,50 @@ class Directory:
                 self.index = index
                 self.generation += 1
 
+    @property
+    def unavailable(self) -> str | None:
+        """That the directory is away, if it is."""
+        return None if self.root.exists() else f"{self.root}: no such directory"
+
+    def knows(self, bounds: Bounds, when: When) -> bool:
+        """Always: the list is read as a whole."""
+        del bounds, when
+        return True
+
+    def prepare(self, bounds: Bounds, when: When) -> None:
+        """Nothing is left to learn."""
+
+    def search(self, crs: str, bounds: Bounds, when: When) -> list[Scene]:
+        """See Catalog."""
+        return self.index.search(crs, bounds, when)
+
+    def within(self, bounds: Bounds, when: When) -> list[Scene]:
+        """See Catalog."""
+        return self.index.within(bounds, when)
+
     def grids(self) -> tuple[WorkGrid, ...]:
         """The work grids of the scenes."""
-        return tuple(WorkGrid(crs, self._resolution) for crs in self.index.crs_list)
+        return self.index.grids(self._reading.ground_resolution)
+
+    @property
+    def scenes(self) -> Sequence[Scene]:
+        """Every scene, by id."""
+        return self.index.scenes
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        """Files that are not served, and why."""
+        return self.index.problems
+
+    @property
+    def years(self) -> tuple[int, ...]:
+        """Years of acquisition, ascending."""
+        return self.index.years
+
+    @property
+    def lonlat_bounds(self) -> Bounds:
+        """(west, south, east, north) of everything, degrees."""
+        return self.index.lonlat_bounds
 
     def _scan(self) -> Index:
         if self.root.is_file():
@@ -119,7 +113,7 @@ class Directory:
             identity = identity_of(path)
             if path in self._seen and self._seen[path][0] == identity:
                 return self._seen[path][1]
-            result: Scene | Problem = inspect(path, self._resolution)
+            result: Scene | Problem = inspect(path, self._reading)
         except OSError as error:
             return Problem(str(path.relative_to(base)), f"cannot be opened: {error.strerror}")
         except Refused as refusal:
@@ -143,9 +137,6 @@ def _distinct(scenes: list[Scene]) -> list[Scene]:
         distinct.append(
             scene
             if number == 1
-            else Scene(
-                **{name: getattr(scene, name) for name in scene.__slots__}
-                | {"id": f"{scene.id}~{number}"}
-            )
+            else replace(scene, id=f"{scene.id}~{number}")
         )
     return distinct

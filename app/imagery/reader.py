@@ -23,11 +23,10 @@ from rasterio.windows import Window as RasterWindow
 
 from app.errors import SourceUnavailable
 from app.grid import NORTH, WorkGrid
-from app.imagery.scene import BANDS, Scene, identity_of
+from app.imagery.scene import Scene, identity_of
 from model.windows import Window
 
 OPEN_PER_THREAD = 8
-INDEXES = (1, 2, 3, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class Reader:
             if matches and (extent := scene.extent(grid)):
                 col, row = window.col - extent.col, window.row - extent.row
                 native = RasterWindow(col, row, window.cols, window.rows)
-                image = dataset.read(indexes=INDEXES, window=native)
+                image = dataset.read(indexes=scene.bands, window=native)
             else:
                 ratio = grid.resolution / scene.resolution
                 left, _, _, top = scene.bounds
@@ -69,10 +68,10 @@ class Reader:
                     window.rows * ratio,
                 )
                 image = dataset.read(
-                    indexes=INDEXES,
+                    indexes=scene.bands,
                     window=native,
-                    out_shape=(BANDS, *window.shape),
-                    resampling=Resampling.average if ratio > 1 else Resampling.bilinear,
+                    out_shape=(4, *window.shape),
+                    resampling=Resampling[scene.resampling] if ratio > 1 else Resampling.bilinear,
                 )
         valid = (image != scene.nodata).any(axis=0)
         if not matches and not valid.all():
