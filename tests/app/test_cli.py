@@ -12,8 +12,7 @@ import rasterio
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from app import cli as room
-from app.cli import cli
+from app.cli import cli, terminal
 from app.settings import Settings
 from model.legend import NODATA
 from tests.world.graphs import classes_by_hand, decided, probabilities_by_hand
@@ -24,7 +23,7 @@ from tests.world.world import World
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables on a terminal wide enough for every path."""
-    monkeypatch.setattr(room, "out", Console(width=400))
+    monkeypatch.setattr(terminal, "out", Console(width=400))
 
 
 def run(*arguments: object) -> Result:

@@ -1,0 +1,42 @@
+"""Options that several commands share, and the settings they make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from app.cli.terminal import fail
+from app.errors import ConfigurationError
+from app.services import Services
+from app.settings import Settings
+
+Imagery = Annotated[Path | None, typer.Option(help="directory of NAIP GeoTIFFs")]
+Model = Annotated[Path | None, typer.Option(help="the .onnx model file; the shipped one")]
+CacheDir = Annotated[Path | None, typer.Option(help="directory of the disk cache; none: memory")]
+Host = Annotated[str | None, typer.Option(help="address to listen on; 127.0.0.1")]
+Port = Annotated[int | None, typer.Option(help="port to listen on; 8000")]
+Workers = Annotated[int | None, typer.Option(help="inference threads; every available core")]
+
+
+def settings_of(**given: Any) -> Settings:  # noqa: ANN401 - pydantic checks every value
+    """The environment's settings with those given on the command line over them."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = "LANDCOVER_" + "_".join(map(str, first["loc"])).upper()
+        fail(f"{name}={first.get('input')!r}: {first['msg']}")
+    except SettingsError as error:
+        fail(f"LANDCOVER_*: {error}; a list is written as JSON")
+
+
+def services_of(settings: Settings) -> Services:
+    """The services those settings describe."""
+    try:
+        return Services(settings)
+    except ConfigurationError as error:
+        fail(str(error))

@@ -1,0 +1,128 @@
+"""Commands around the server: serve, demo, doctor, settings."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvicorn
+from rich.markup import escape
+from rich.table import Table
+
+from app.cli import terminal
+from app.cli.options import CacheDir, Host, Imagery, Model, Port, Workers, services_of, settings_of
+from app.demo import write_county
+from app.main import create_app
+from app.settings import Settings, settings_page
+
+
+def serve(
+    imagery: Imagery = None,
+    model: Model = None,
+    cache_dir: CacheDir = None,
+    host: Host = None,
+    port: Port = None,
+    workers: Workers = None,
+) -> None:
+    """Serve tiles and the map. Every other setting: LANDCOVER_* in the environment."""
+    settings = settings_of(
+        imagery=imagery,
+        model=model,
+        cache_dir=cache_dir,
+        host=host,
+        port=port,
+        infer_workers=workers,
+    )
+    _run(settings)
+
+
+def doctor(imagery: Imagery = None, model: Model = None) -> None:
+    """Check the model and every file of the imagery; name what is not served, and why."""
+    services = services_of(settings_of(imagery=imagery, model=model))
+    session = services.model(None)
+    out = terminal.out
+    out.print(f"model   {session.card.name} {session.card.version}  sha256 {session.sha256[:12]}…")
+    problems = 0
+    for source in services.sources:
+        index = source.catalog.index
+        years = ", ".join(map(str, source.years)) or "unknown"
+        out.print(
+            f"source  {source.id}: {len(index.scenes)} scenes, years {years}, "
+            f"CRS {', '.join(index.crs_list)}"
+        )
+        if index.problems:
+            table = Table(title=f"{len(index.problems)} files skipped")
+            table.add_column("file", overflow="fold")
+            table.add_column("not served: it …", overflow="fold")
+            for problem in index.problems:
+                table.add_row(escape(problem.path), escape(problem.reason))
+            out.print(table)
+        problems += len(index.problems)
+    services.close()
+    out.print("Everything is served." if not problems else "The rest is served.")
+
+
+def demo(
+    directory: Annotated[Path, typer.Option(help="where Demo County is kept")] = Path(
+        "demo-county"
+    ),
+    write_only: Annotated[
+        Path | None, typer.Option(help="write Demo County there and do not serve it")
+    ] = None,
+    host: Host = None,
+    port: Port = None,
+) -> None:
+    """Write Demo County, synthetic imagery of a place that is not, and serve its map."""
+    target = write_only or directory
+    write_county(target, progress=lambda text: terminal.err.print(f"[dim]{escape(text)}"))
+    if write_only:
+        terminal.out.print(f"Wrote Demo County to {escape(str(target))}")
+        return
+    settings = settings_of(
+        imagery=target,
+        title="Demo County",
+        attribution="Demo County: synthetic imagery, CC0",
+        host=host,
+        port=port,
+    )
+    _run(settings)
+
+
+def settings() -> None:
+    """Print every setting as a Markdown page (docs/settings.md)."""
+    typer.echo(settings_page(), nl=False)
+
+
+class _Server(uvicorn.Server):
+    """Says where the map is as soon as it answers."""
+
+    async def startup(self, sockets: list[Any] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            port = self.servers[0].sockets[0].getsockname()[1]
+            host = self.config.host if self.config.host != "0.0.0.0" else "localhost"  # noqa: S104
+            root = self.config.root_path.rstrip("/")
+            address = f"http://{host}:{port}{root}/map"
+            terminal.out.print(f"\nThe map is at [bold]{address}[/]   (Ctrl+C ends it)")
+
+
+def _run(settings: Settings) -> None:
+    services = services_of(settings)
+    for source in services.sources:
+        index = source.catalog.index
+        skipped = f", {len(index.problems)} files skipped (see doctor)" if index.problems else ""
+        terminal.err.print(f"[dim]{escape(source.title)}: {len(index.scenes)} scenes{skipped}")
+    config = uvicorn.Config(
+        create_app(settings, services),
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        timeout_graceful_shutdown=10,
+        server_header=False,
+    )
+    server = _Server(config)
+    server.run()
+    if not server.started:
+        sys.exit(3)
