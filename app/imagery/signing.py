@@ -1,43 +1,41 @@
 """SAS signing: unsigned addresses outside, one cached token per container inside.
 
 Azure blob storage is read with a token in the query of the address; the Planetary Computer gives
-them out for some 45 minutes. An address with a token is made for one read and never kept, logged
-or put into a key: `Signer.signed` is called last thing before the bytes are asked for, and what
-the storage answers 401, 403 or 409 is reported to `Signer.refused`, which says whether another
-try is worth it.
+them out for some 45 minutes. A signed address is made for one request and kept nowhere: the hrefs
+of scenes, keys, logs and errors hold the unsigned one.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
+from app.errors import SourceUnavailable
+from app.imagery.access import Address
 from app.imagery.json_api import JsonApi, Patience, Unanswered, without_query
 from app.imagery.token import Token, TokenFaulty, token_of
 
 Mode = Literal["auto", "always", "never"]
 
-REFUSALS = frozenset({401, 403, 409})
-"""No token, a wrong or expired one; 409: anonymous reading of a container was switched off."""
 BLOB_HOSTS = (".blob.core.windows.net",)
 KEY_VARIABLES = ("LANDCOVER_SUBSCRIPTION_KEY", "PC_SDK_SUBSCRIPTION_KEY")
 KEY_HEADER = "Ocp-Apim-Subscription-Key"
 PATIENCE = Patience(attempts=3, attempt_s=5, total_s=8)
 COOL_DOWN_S = 5.0
 LONGEST_COOL_DOWN_S = 60.0
+_LONGEST_S = PATIENCE.total_s + PATIENCE.attempt_s
 
 log = logging.getLogger("landcover.imagery")
 
 
 class SigningFailed(Exception):
-    """No token to read with; says what the token service did and when it is asked again."""
+    """No token to read with: what the token service did, and when it is asked again."""
 
     def __init__(self, reason: str, *, retry_after: float, timed_out: bool = False) -> None:
         super().__init__(reason)
@@ -58,9 +56,17 @@ class _Container:
     failure: SigningFailed | None = None
     silent_until: float = 0.0
 
+    @property
+    def title(self) -> str:
+        return f"{self.account}/{self.name}"
 
-class Signer:
-    """Signs the addresses of one source; used by any thread."""
+
+class Signed:
+    """The way to files in Azure containers whose tokens a token service gives out (an Access).
+
+    `auto` reads unsigned until a container answers 401, 403 or 409 (anonymous reading switched
+    off), signs then and remembers the answer for the container; `always`; `never`.
+    """
 
     def __init__(
         self,
@@ -74,7 +80,7 @@ class Signer:
     ) -> None:
         """`token_url` may hold {account} and {container}, which are taken from the address read:
         https://{account}.blob.core.windows.net/{container}/… Only addresses on `hosts` (names, or
-        suffixes that begin with a dot) are ever signed.
+        suffixes that begin with a dot) are ever signed, so a token goes to no other server.
         """
         self.mode = mode
         self.token_url = token_url
@@ -85,54 +91,62 @@ class Signer:
         self._wall_clock = wall_clock
         self._lock = threading.Lock()
         self._containers: dict[tuple[str, str], _Container] = {}
+        self._used = threading.local()
 
-    def signed(self, href: str) -> str:
-        """The address to read now: with a token where one is needed. SigningFailed.
+    def address(self, href: str, headers: Mapping[str, str], *, renew: bool = False) -> Address:
+        """See Access. Waits no longer than the token service's patience (8 s); while a valid token
+        is there, only the one thread that renews it waits at all.
 
-        Never waits longer than the token service's patience (8 s), and while a valid token is
-        there only the one thread that renews it waits at all.
+        `renew` drops the token this thread's last address was made with, unless another thread has
+        replaced it since: many reads refused at once cost one new token.
         """
         container = self._container(href)
-        if container is None or not self._wanted(container):
-            return href
-        return f"{href}{'&' if '?' in href else '?'}{self._token(container).query}"
-
-    def refused(self, href: str, used: str, status: int) -> bool:
-        """Told that `used`, what `signed` made of `href`, was answered with `status`.
-
-        True when another try is worth it: an unsigned read now becomes a signed one; a token is
-        dropped, unless another thread has replaced it already.
-        """
-        container = self._container(href)
-        if container is None or self.mode == "never" or status not in REFUSALS:
-            return False
-        with container.lock:
-            if used == href:
-                if not container.closed:
-                    log.info("container %s answers %d: it is read signed", _name(container), status)
-                container.closed = True
-            elif container.token and used.endswith(container.token.query):
-                log.info("container %s answers %d: its token is dropped", _name(container), status)
-                container.token = None
-        return True
+        if container is None or self.mode == "never":
+            return Address(href, headers)
+        if renew:
+            self._refused(container)
+        if self.mode == "auto" and not container.closed:
+            self._remember(container, None)
+            return Address(href, headers)
+        try:
+            token = self._token(container)
+        except SigningFailed as failure:
+            raise SourceUnavailable(_name_of(href), f"cannot be signed for: {failure}") from None
+        self._remember(container, token)
+        return Address(f"{href}{'&' if '?' in href else '?'}{token.query}", headers)
 
     def check(self, href: str) -> str | None:
-        """Fetches a token for `href` where one could be needed; what is wrong with it, or None."""
+        """What is wrong with the token service's answer for `href`, or None; asks it."""
         container = self._container(href)
         if container is None or self.mode == "never":
             return None
         try:
-            token = self._token(container)
+            return self._token(container).clock_warning
         except SigningFailed as failure:
             return str(failure)
-        return token.clock_warning
 
     def applies(self, href: str) -> bool:
         """Whether an address is on one of the hosts that are signed."""
         return self._container(href) is not None
 
-    def _wanted(self, container: _Container) -> bool:
-        return self.mode == "always" or (self.mode == "auto" and container.closed)
+    def _refused(self, container: _Container) -> None:
+        used = self._last(container)
+        with container.lock:
+            if not container.closed and used is None:
+                log.info("container %s refuses unsigned reads: it is read signed", container.title)
+            container.closed = True
+            if container.token is not None and container.token is used:
+                log.info("container %s refuses its token: it is dropped", container.title)
+                container.token = None
+
+    def _remember(self, container: _Container, token: Token | None) -> None:
+        if not hasattr(self._used, "tokens"):
+            self._used.tokens = {}
+        self._used.tokens[container.title] = token
+
+    def _last(self, container: _Container) -> Token | None:
+        tokens: dict[str, Token | None] = getattr(self._used, "tokens", {})
+        return tokens.get(container.title)
 
     def _container(self, href: str) -> _Container | None:
         parts = urlsplit(href)
@@ -152,7 +166,7 @@ class Signer:
         if token is not None and not token.due(self._clock()):
             return token
         usable = token is not None and token.lasts(self._clock())
-        if not container.asking.acquire(blocking=not usable, timeout=-1 if usable else _LONGEST):
+        if not container.asking.acquire(blocking=not usable, timeout=-1 if usable else _LONGEST_S):
             if token is not None and usable:
                 return token
             raise SigningFailed("the token service does not answer in time", retry_after=5)
@@ -206,16 +220,6 @@ class Signer:
         return token
 
 
-_LONGEST = PATIENCE.total_s + PATIENCE.attempt_s
-
-_SECRET = re.compile(r"(?:\?|&)?\b(?:sig|se|st|sp|sv|sr|skoid|sktid|skt|ske|sks|skv|spr)=[^&\s'\"]*")
-
-
-def without_tokens(text: str) -> str:
-    """A foreign message without the parameters of SAS tokens."""
-    return _SECRET.sub("", text)
-
-
 def _key_header() -> dict[str, str]:
     for name in KEY_VARIABLES:
         if key := os.environ.get(name):
@@ -233,5 +237,6 @@ def _explained(error: Unanswered) -> str:
     return str(error)
 
 
-def _name(container: _Container) -> str:
-    return f"{container.account}/{container.name}"
+def _name_of(href: str) -> str:
+    """A file's name without its suffix, which is what people call the scene."""
+    return urlsplit(href).path.rpartition("/")[2].rpartition(".")[0] or without_query(href)
