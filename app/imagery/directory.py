@@ -134,9 +134,5 @@ def _distinct(scenes: list[Scene]) -> list[Scene]:
     for scene in sorted(scenes, key=lambda s: (s.id, s.href)):
         seen[scene.id] += 1
         number = seen[scene.id]
-        distinct.append(
-            scene
-            if number == 1
-            else replace(scene, id=f"{scene.id}~{number}")
-        )
+        distinct.append(scene if number == 1 else replace(scene, id=f"{scene.id}~{number}"))
     return distinct

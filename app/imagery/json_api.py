@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx2
+
+from app.imagery.hrefs import without_query
 
 RETRIED = frozenset({429, 500, 502, 503, 504})
 """Answers that mean: ask again later."""
@@ -69,7 +70,7 @@ class JsonApi:
 
     def __init__(
         self,
-        patience: Patience = Patience(),  # noqa: B008 - frozen
+        patience: Patience = Patience(),
         *,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -159,13 +160,6 @@ class JsonApi:
         if not isinstance(parsed, dict):
             raise Unanswered(url, "answered JSON that is not an object", status=status)
         return Answer(parsed, date)
-
-
-def without_query(url: str) -> str:
-    """The address up to its query: what may be logged."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
 
 def _phrase(status: int) -> str:

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 
 from app.errors import ConfigurationError, SourceUnavailable
 from app.imagery.access import Address
+from app.imagery.hrefs import name_of
 
 PAYER_HEADER = "x-amz-request-payer"
 
@@ -85,7 +86,7 @@ class S3:
         try:
             credentials = self._credentials(renew)
         except LookupError as error:
-            raise SourceUnavailable(_name_of(href), str(error)) from None
+            raise SourceUnavailable(name_of(href), str(error)) from None
         request = AWSRequest(method="GET", url=url, headers=headers)
         S3SigV4Auth(credentials, "s3", self.bucket.region).add_auth(request)
         return {str(name): str(value) for name, value in request.headers.items()}
@@ -118,7 +119,3 @@ def _session(profile: str) -> Any:  # noqa: ANN401
             "s3:// needs botocore: pip install 'landcover[s3]' (or anonymous = true)"
         ) from error
     return botocore.session.Session(profile=profile or None)
-
-
-def _name_of(href: str) -> str:
-    return urlsplit(href).path.rpartition("/")[2].rpartition(".")[0] or href

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 
 from app.errors import SourceUnavailable
 from app.imagery.access import Address
-from app.imagery.json_api import JsonApi, Patience, Unanswered, without_query
+from app.imagery.hrefs import name_of, without_query
+from app.imagery.json_api import JsonApi, Patience, Unanswered
 from app.imagery.token import Token, TokenFaulty, token_of
 
 Mode = Literal["auto", "always", "never"]
@@ -111,7 +112,7 @@ class Signed:
         try:
             token = self._token(container)
         except SigningFailed as failure:
-            raise SourceUnavailable(_name_of(href), f"cannot be signed for: {failure}") from None
+            raise SourceUnavailable(name_of(href), f"cannot be signed for: {failure}") from None
         self._remember(container, token)
         return Address(f"{href}{'&' if '?' in href else '?'}{token.query}", headers)
 
@@ -235,8 +236,3 @@ def _explained(error: Unanswered) -> str:
     if error.status == 404:
         return f"{error}: it knows no such container; check the source's token_url"
     return str(error)
-
-
-def _name_of(href: str) -> str:
-    """A file's name without its suffix, which is what people call the scene."""
-    return urlsplit(href).path.rpartition("/")[2].rpartition(".")[0] or without_query(href)
