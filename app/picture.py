@@ -39,7 +39,8 @@ def picture(reader: Reader, source: Source, when: When, tile: Tile, style: Style
     out = np.zeros((tile.size, tile.size, 4), dtype=np.uint8)
     if not source.shows(tile):
         return out
-    west, _, east, _ = tile.lonlat_bounds
+    west, south, east, north = tile.lonlat_bounds
+    source.catalog.prepare((west, south, east, north), when)
     for grid in ranked(source.grids(), (west + east) / 2):
         if out[..., 3].all():
             break

@@ -12,6 +12,7 @@ from app.errors import ConfigurationError, UnknownName
 from app.imagery import gdal
 from app.imagery.directory import Directory
 from app.imagery.reader import Reader
+from app.imagery.scene import Reading
 from app.landcover import LandCover, Selection
 from app.pool import Gate, Pool
 from app.settings import Settings
@@ -70,10 +71,17 @@ class Services:
             raise UnknownName("model", name, self.models)
         return self.models[name]
 
-    def select(self, source: str | None, year: str, model: str | None) -> Selection:
-        """What a client's source, year and model stand for; UnknownName or InvalidRequest."""
+    def select(
+        self,
+        source: str | None,
+        year: str,
+        model: str | None,
+        datetime: str = "",
+        fill: str = "",
+    ) -> Selection:
+        """What a client's source, dates and model stand for; UnknownName or InvalidRequest."""
         chosen = self.sources.get(source)
-        return Selection(chosen, chosen.year(year), self.model(model))
+        return Selection(chosen, chosen.when(year, datetime, fill), self.model(model))
 
     @property
     def generation(self) -> int:
@@ -102,5 +110,5 @@ def _source(settings: Settings, ground_resolution: float) -> Source:
         id=source_id_of(settings.imagery),
         title=settings.title or settings.imagery.resolve().name,
         attribution=settings.attribution,
-        catalog=Directory(settings.imagery, ground_resolution),
+        catalog=Directory(settings.imagery, Reading(ground_resolution)),
     )

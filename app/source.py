@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from app.errors import ConfigurationError, InvalidRequest, UnknownName
+from app.errors import ConfigurationError, InvalidRequest, SourceUnavailable, UnknownName
 from app.grid import Bounds, WorkGrid
-from app.imagery.directory import Directory
+from app.imagery.catalog import Catalog
+from app.imagery.when import LATEST, When, interval_of
+from app.pool import Pool
 from app.tile import Tile, native_zoom
 
 OVERVIEW_ZOOMS = 5
@@ -27,12 +29,14 @@ class Source:
     id: str
     title: str
     attribution: str
-    catalog: Directory
+    catalog: Catalog
+    reads: Pool | None = None
+    """Threads of its own; None for local files."""
 
     @property
     def bounds(self) -> Bounds:
         """(west, south, east, north), degrees."""
-        return self.catalog.index.lonlat_bounds
+        return self.catalog.lonlat_bounds
 
     @property
     def zooms(self) -> tuple[int, int]:
@@ -54,29 +58,38 @@ class Source:
     @property
     def years(self) -> tuple[int, ...]:
         """Years of acquisition, ascending."""
-        return self.catalog.index.years
+        return self.catalog.years
 
     def look_again(self) -> None:
         """Finds new, changed and vanished files. When nothing is left, a disk is away: the scenes
         stay as they were known, so that asking for them is an error and not an empty place."""
         try:
             self.catalog.refresh()
-        except ConfigurationError as error:
+        except (ConfigurationError, SourceUnavailable) as error:
             log.warning("source %s: %s", self.id, error)
 
     def grids(self) -> tuple[WorkGrid, ...]:
         """The work grids of its scenes."""
         return self.catalog.grids()
 
-    def year(self, wanted: str) -> int | None:
-        """`latest` as None, else a year that the source has; InvalidRequest or UnknownName."""
-        if wanted == "latest":
-            return None
-        if not re.fullmatch(r"\d{4}", wanted):
-            raise InvalidRequest("year", wanted, "`latest` or a year of four digits")
-        if int(wanted) not in self.years:
-            raise UnknownName("year", wanted, map(str, self.years))
-        return int(wanted)
+    def when(self, year: str = "latest", datetime: str = "", fill: str = "") -> When:
+        """What a client's dates stand for; InvalidRequest, or UnknownName for a year that the
+        source is known not to have and nothing may fill."""
+        if fill not in ("", "none", "older"):
+            raise InvalidRequest("fill", fill, "`older` or `none`")
+        older = fill == "older"
+        if datetime:
+            if year != "latest":
+                raise InvalidRequest("datetime", datetime, "either a year or a datetime, not both,")
+            return replace(interval_of(datetime), older=older)
+        if year == "latest":
+            return LATEST
+        if not re.fullmatch(r"\d{4}", year):
+            raise InvalidRequest("year", year, "`latest` or a year of four digits")
+        complete = self.catalog.knows((-180, -90, 180, 90), LATEST)
+        if complete and not older and int(year) not in self.years:
+            raise UnknownName("year", year, map(str, self.years))
+        return When.of_year(int(year), older)
 
 
 class Sources:

@@ -46,20 +46,20 @@ def doctor(imagery: Imagery = None, model: Model = None) -> None:
     out.print(f"model   {session.card.name} {session.card.version}  sha256 {session.sha256[:12]}…")
     problems = 0
     for source in services.sources:
-        index = source.catalog.index
+        catalog = source.catalog
         years = ", ".join(map(str, source.years)) or "unknown"
         out.print(
-            f"source  {source.id}: {len(index.scenes)} scenes, years {years}, "
-            f"CRS {', '.join(index.crs_list)}"
+            f"source  {source.id}: {len(catalog.scenes)} scenes, years {years}, "
+            f"CRS {', '.join(grid.crs for grid in source.grids())}"
         )
-        if index.problems:
-            table = Table(title=f"{len(index.problems)} files skipped")
+        if catalog.problems:
+            table = Table(title=f"{len(catalog.problems)} files skipped")
             table.add_column("file", overflow="fold")
             table.add_column("not served: it …", overflow="fold")
-            for problem in index.problems:
+            for problem in catalog.problems:
                 table.add_row(escape(problem.path), escape(problem.reason))
             out.print(table)
-        problems += len(index.problems)
+        problems += len(catalog.problems)
     services.close()
     out.print("Everything is served." if not problems else "The rest is served.")
 
@@ -111,9 +111,10 @@ class _Server(uvicorn.Server):
 def _run(settings: Settings) -> None:
     services = services_of(settings)
     for source in services.sources:
-        index = source.catalog.index
-        skipped = f", {len(index.problems)} files skipped (see doctor)" if index.problems else ""
-        terminal.err.print(f"[dim]{escape(source.title)}: {len(index.scenes)} scenes{skipped}")
+        count = len(source.catalog.problems)
+        skipped = f", {count} files skipped (see doctor)" if count else ""
+        shown = f"{source.title}: {len(source.catalog.scenes)} scenes{skipped}"
+        terminal.err.print(f"[dim]{escape(shown)}")
     config = uvicorn.Config(
         create_app(settings, services),
         host=settings.host,

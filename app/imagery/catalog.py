@@ -7,7 +7,7 @@ answers from memory and is called on the event loop.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Protocol
 
 from app.grid import Bounds, WorkGrid
@@ -16,7 +16,7 @@ from app.imagery.scene import Scene
 from app.imagery.when import When
 
 
-class Catalog(Protocol):
+class Catalog(Hashable, Protocol):
     """The scenes of one source."""
 
     @property

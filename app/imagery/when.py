@@ -6,7 +6,14 @@ was acquired in it; what that leaves open is filled from older imagery on reques
 
 from __future__ import annotations
 
+import re
+from calendar import monthrange
 from dataclasses import dataclass
+from datetime import date
+
+from app.errors import InvalidRequest
+
+_MOMENT = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T[0-9:.]+(?:Z|[+-]\d\d:\d\d)?)?)?)?")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -53,8 +60,39 @@ class When:
 LATEST = When()
 
 
+def interval_of(text: str) -> When:
+    """An OGC datetime: `2019`, `2019-07`, `2019-07-04`, RFC 3339, or two of them with a slash
+    between, `..` or nothing for an open end. InvalidRequest for anything else."""
+    parts = text.strip().split("/")
+    if len(parts) > 2 or not any(part not in ("", "..") for part in parts):
+        raise _not_a_date(text)
+    start = "" if parts[0] in ("", "..") else _days(parts[0], text)[0]
+    end = "" if parts[-1] in ("", "..") else _days(parts[-1], text)[1]
+    if start and end and start > end:
+        raise InvalidRequest("datetime", text, "a start before its end")
+    return When(start, end)
+
+
 def days_of(acquired: str) -> tuple[str, str]:
-    """The first and the last day an ISO 8601 date of any precision may mean."""
-    first = acquired + "-01-01"[len(acquired) - 4 :] if len(acquired) < 10 else acquired
-    last = acquired + "-12-31"[len(acquired) - 4 :] if len(acquired) < 10 else acquired
-    return first, last
+    """The first and the last day that a date of any precision (`2017`, `2017-09`) may mean."""
+    if len(acquired) >= len("2017-09-03"):
+        return acquired[:10], acquired[:10]
+    year, month = acquired[:4], acquired[5:7]
+    if month:
+        return f"{year}-{month}-01", f"{year}-{month}-{monthrange(int(year), int(month))[1]}"
+    return f"{year}-01-01", f"{year}-12-31"
+
+
+def _days(moment: str, text: str) -> tuple[str, str]:
+    match = _MOMENT.fullmatch(moment)
+    if match is None:
+        raise _not_a_date(text)
+    try:
+        date(int(match[1]), int(match[2] or 1), int(match[3] or 1))
+    except ValueError as error:
+        raise _not_a_date(text) from error
+    return days_of("-".join(part for part in match.groups() if part))
+
+
+def _not_a_date(text: str) -> InvalidRequest:
+    return InvalidRequest("datetime", text, "a date, or two with a slash between (`..`: open),")
