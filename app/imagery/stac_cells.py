@@ -96,15 +96,28 @@ class Cells:
             return list(self._found.values())
 
 
-def cells_of(bounds: Bounds) -> list[Cell]:
+def cells_of(bounds: Bounds | None) -> list[Cell]:
     """The cells that share ground with (west, south, east, north), degrees; west > east crosses
-    the antimeridian."""
+    the antimeridian; None: nothing."""
+    if bounds is None:
+        return []
+    return [
+        (column, row) for columns, rows in _ranges(bounds) for row in rows for column in columns
+    ]
+
+
+def count_of(bounds: Bounds | None) -> int:
+    """How many they are."""
+    return sum(len(columns) * len(rows) for columns, rows in _ranges(bounds)) if bounds else 0
+
+
+def _ranges(bounds: Bounds) -> list[tuple[range, range]]:
     west, south, east, north = bounds
     if west > east:
-        return cells_of((west, south, 180.0, north)) + cells_of((-180.0, south, east, north))
+        return _ranges((west, south, 180.0, north)) + _ranges((-180.0, south, east, north))
     columns = range(_index(west + 180, 360), _index(east + 180, 360) + 1)
     rows = range(_index(south + 90, 180), _index(north + 90, 180) + 1)
-    return [(column, row) for row in rows for column in columns]
+    return [(columns, rows)]
 
 
 def bounds_of(cells: list[Cell]) -> Bounds:
