@@ -34,6 +34,9 @@ WORLD: Bounds = (-180.0, -90.0, 180.0, 90.0)
 MARGIN = 0.005
 """Degrees around a cell that are searched too: an image's rectangle reaches beyond the outline
 its item gives, by the corners of its frame."""
+REACH = 0.02
+"""Degrees around what is asked for that are known with it: the blocks under a tile, and their halo,
+reach beyond it by up to 700 m."""
 DAY_S = 86_400.0
 RENEWED_AT_ONCE = 8
 REST_S = 10.0
@@ -85,10 +88,10 @@ class StacCatalog:
     def knows(self, bounds: Bounds, when: When) -> bool:
         """Whether every cell under `bounds` has been searched; one search is for every date."""
         del when
-        bounds = self._covered(bounds)
-        if count_of(bounds) > MOST_CELLS:
+        covered = self._covered(bounds, REACH)
+        if count_of(covered) > MOST_CELLS:
             return False
-        return all(self._cells.get(cell) is not None for cell in cells_of(bounds))
+        return all(self._cells.get(cell) is not None for cell in cells_of(covered))
 
     def prepare(self, bounds: Bounds, when: When) -> None:
         """Searches the cells that are not known; SourceUnavailable when the API does not answer,
@@ -98,7 +101,7 @@ class StacCatalog:
         """
         if self.knows(bounds, when):
             return
-        covered = self._covered(bounds)
+        covered = self._covered(bounds, REACH)
         if count_of(covered) > MOST_CELLS:
             cells = f"the area to search at source {self._id}, in cells of 1/8 degree,"
             raise TooLarge(cells, count_of(covered), MOST_CELLS)
@@ -186,10 +189,16 @@ class StacCatalog:
         found = (self._cells.get(cell) for cell in cells_of(self._covered(degrees)))
         return _distinct(scene for each in found if each for scene in each.scenes)
 
-    def _covered(self, bounds: Bounds) -> Bounds | None:
-        """The part of `bounds` that the source covers at all; elsewhere nothing has to be asked."""
+    def _covered(self, bounds: Bounds, reach: float = 0.0) -> Bounds | None:
+        """The part of `bounds`, `reach` degrees around it included, that the source covers at all;
+        elsewhere nothing has to be asked."""
         west, south, east, north = self.lonlat_bounds
         left, bottom, right, top = bounds
+        if reach:
+            left, bottom, right, top = _on_the_globe(
+                (left - reach, bottom - reach, right + reach, top + reach)
+            )
+            bounds = (left, bottom, right, top)
         if left > right or west > east:
             return bounds
         covered = (max(left, west), max(bottom, south), min(right, east), min(top, north))
