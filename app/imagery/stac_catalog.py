@@ -71,7 +71,7 @@ class StacCatalog:
         self._asset = asset
         self._given_bounds = bounds
         self._expires_s = expires_s
-        self._cells = cells or Cells()
+        self._cells = cells if cells is not None else Cells()
         self._clock = clock
         self._wall_clock = wall_clock
         self._searching = threading.Lock()

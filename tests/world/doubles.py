@@ -28,7 +28,8 @@ class Doubles:
 
     `life_s`: how long a token lasts. `token_answers`: statuses that come before tokens do.
     `dates`: (st, se) in seconds from now instead of the true ones. `closed`: the status of an
-    unsigned read, 0: allowed. `skew_s`: how far the services' clock is ahead of this machine's.
+    unsigned read, 0: allowed. `searches_answered`: pages given before 503. `skew_s`: how far the
+    services' clock is ahead of this machine's.
     """
 
     items: list[dict[str, Any]] = field(default_factory=list)
@@ -36,6 +37,7 @@ class Doubles:
     page: int = 3
     paging: Literal["post", "merge", "get"] = "merge"
     search_status: int = 0
+    searches_answered: int = 1_000_000
     life_s: float = 2700.0
     token_answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     dates: tuple[float, float] | None = None
@@ -169,6 +171,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, {"type": "Catalog", "id": "double", "links": links})
         elif path == "/collections/naip":
             self._send(200, COLLECTION)
+        elif path == "/search" and world.count("/search") > world.searches_answered:
+            self._send(503, {"code": "Down"})
         elif path == "/search":
             self._search(body)
         else:
