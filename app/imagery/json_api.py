@@ -26,6 +26,10 @@ LARGEST = 64_000_000
 
 log = logging.getLogger("landcover.imagery")
 
+# They log whole addresses, and those of files may hold a signature.
+for _name in ("httpx2", "httpcore2"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -48,8 +49,14 @@ def checked(services: Doubles, **changes: object) -> list[Finding]:
     return found
 
 
-def test_a_source_that_works_is_found_well_in_every_part(services: Doubles) -> None:
+def test_a_source_that_works_is_found_well_in_every_part_and_no_log_holds_a_signature(
+    services: Doubles, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
     found = checked(services)
+    assert "is read signed" in caplog.text
+    assert "sig=" not in caplog.text
+    assert any("sig=" in path for _, path in services.requests)
     assert [finding.what for finding in found] == ["API", "item", "token", "read"]
     assert all(finding.well for finding in found)
     assert "sig=" not in str(found)
