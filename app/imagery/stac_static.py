@@ -41,7 +41,8 @@ class StaticStac:
         expires_s: float = DAY_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """ConfigurationError when the catalogue cannot be read or nothing in it can be served."""
+        """ConfigurationError when the catalogue cannot be read or nothing in it can be served,
+        SourceUnavailable when its server is away."""
         self.generation = 0
         self.unavailable: str | None = None
         self._id = source_id
@@ -56,7 +57,9 @@ class StaticStac:
         self._stamps: dict[str, int] = {}
         try:
             self.index = self._read()
-        except (Unanswered, _Unreadable) as error:
+        except Unanswered as error:
+            raise SourceUnavailable(source_id, str(error)) from error
+        except _Unreadable as error:
             raise ConfigurationError(f"source {source_id}: {error}") from error
         if not self.index.scenes:
             reasons = "; ".join(f"{p.path}: {p.reason}" for p in self.index.problems[:5])

@@ -560,6 +560,15 @@ def test_a_static_catalogue_is_read_again_when_it_changed_and_kept_when_it_is_go
     assert catalog.unavailable
 
 
+def test_a_static_catalogue_whose_server_is_away_is_unavailable_and_no_wrong_setting(
+    services: Doubles,
+) -> None:
+    APIS.append(JsonApi(QUICK))
+    services.broken = 503
+    with pytest.raises(SourceUnavailable, match="503"):
+        StaticStac("a", services.blob("items.json"), READING, REMOTE, api=APIS[-1])
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
