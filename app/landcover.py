@@ -131,9 +131,10 @@ class LandCover:
         reads = self.reads_of(selection)
         try:
             return await reads.run(mosaic.read, self.reader, scenes, block.grid, window)
-        except SourceUnavailable:
+        except SourceUnavailable as error:
             # What changed or vanished must not be asked for again.
-            await reads.run(selection.source.look_again)
+            if not error.whole_source:
+                await reads.run(selection.source.look_again)
             raise
 
     async def _infer(

@@ -10,9 +10,14 @@ from pathlib import Path
 
 from app.errors import ConfigurationError, InvalidRequest, SourceUnavailable, UnknownName
 from app.grid import Bounds, WorkGrid
+from app.imagery import build, sources_file
 from app.imagery.catalog import Catalog
+from app.imagery.config import AnyConfig, DirectoryConfig, RemoteConfig
+from app.imagery.deferred import Deferred
+from app.imagery.remote import Remote
 from app.imagery.when import LATEST, When, interval_of
 from app.pool import Pool
+from app.settings import Settings
 from app.tile import Tile, native_zoom
 
 OVERVIEW_ZOOMS = 5
@@ -32,6 +37,7 @@ class Source:
     catalog: Catalog
     reads: Pool | None = None
     """Threads of its own; None for local files."""
+    remote: Remote | None = None
 
     @property
     def bounds(self) -> Bounds:
@@ -42,7 +48,7 @@ class Source:
     def zooms(self) -> tuple[int, int]:
         """(lowest, native) zoom of 256 px tiles."""
         _, south, _, north = self.bounds
-        resolution = min(grid.resolution for grid in self.catalog.grids())
+        resolution = min((grid.resolution for grid in self.catalog.grids()), default=1.0)
         native = native_zoom(resolution, (south + north) / 2)
         return max(0, native - OVERVIEW_ZOOMS), native
 
@@ -67,6 +73,13 @@ class Source:
             self.catalog.refresh()
         except (ConfigurationError, SourceUnavailable) as error:
             log.warning("source %s: %s", self.id, error)
+
+    def close(self) -> None:
+        """Ends its threads and connections."""
+        if self.reads is not None:
+            self.reads.close()
+        if self.remote is not None:
+            self.remote.close()
 
     def grids(self) -> tuple[WorkGrid, ...]:
         """The work grids of its scenes."""
@@ -110,7 +123,55 @@ class Sources:
         return self._by_id[source_id]
 
 
+def sources_of(settings: Settings, ground_resolution: float) -> list[Source]:
+    """The sources the settings name: the directory first, then those of sources.toml.
+
+    ConfigurationError when there is none, one cannot work or two have one id. A source on a network
+    that is away is no reason not to start: it is asked for again until it is there.
+    """
+    configs: list[AnyConfig] = []
+    if settings.imagery is not None:
+        configs.append(
+            DirectoryConfig(
+                type="directory",
+                id=source_id_of(settings.imagery),
+                title=settings.title or settings.imagery.resolve().name,
+                path=str(settings.imagery),
+            )
+        )
+    if settings.sources is not None:
+        configs += sources_file.load(settings.sources)
+    if not configs:
+        raise ConfigurationError(
+            "no imagery: give a directory of NAIP GeoTIFFs with --imagery or LANDCOVER_IMAGERY, "
+            "or a sources.toml with --sources or LANDCOVER_SOURCES"
+        )
+    ids = [config.id for config in configs]
+    if len(set(ids)) < len(ids):
+        raise ConfigurationError(f"source {ids[0]}: --imagery and sources.toml both name it")
+    return [_source_of(config, settings, ground_resolution) for config in configs]
+
+
+def _source_of(config: AnyConfig, settings: Settings, ground_resolution: float) -> Source:
+    title, attribution = config.title or config.id, config.attribution or settings.attribution
+    if not isinstance(config, RemoteConfig):
+        catalog = build.catalog_of(config, ground_resolution, settings.cache_dir)
+        return Source(config.id, title, attribution, catalog)
+    remote = build.remote_of(config)
+
+    def built() -> Catalog:
+        return build.catalog_of(config, ground_resolution, settings.cache_dir, remote)
+
+    try:
+        catalog = built()
+    except SourceUnavailable as error:
+        log.warning("source %s is away: %s", config.id, error.reason)
+        catalog = Deferred(built, error)
+    reads = Pool(f"read-{config.id}", config.connections)
+    return Source(config.id, title, attribution, catalog, reads, remote)
+
+
 def source_id_of(path: Path) -> str:
     """A directory's name as an id: lower case, letters, digits and dashes."""
     name = path.resolve().stem if path.is_file() else path.resolve().name
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "imagery"
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63] or "imagery"

@@ -12,7 +12,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.cli import terminal
-from app.cli.options import CacheDir, Host, Imagery, Model, Port, Workers, services_of, settings_of
+from app.cli.options import (
+    CacheDir,
+    Host,
+    Imagery,
+    Model,
+    Port,
+    Sources,
+    Workers,
+    services_of,
+    settings_of,
+)
 from app.demo import write_county
 from app.main import create_app
 from app.settings import Settings, settings_page
@@ -20,6 +30,7 @@ from app.settings import Settings, settings_page
 
 def serve(
     imagery: Imagery = None,
+    sources: Sources = None,
     model: Model = None,
     cache_dir: CacheDir = None,
     host: Host = None,
@@ -29,6 +40,7 @@ def serve(
     """Serve tiles and the map. Every other setting: LANDCOVER_* in the environment."""
     settings = settings_of(
         imagery=imagery,
+        sources=sources,
         model=model,
         cache_dir=cache_dir,
         host=host,
@@ -38,9 +50,9 @@ def serve(
     _run(settings)
 
 
-def doctor(imagery: Imagery = None, model: Model = None) -> None:
+def doctor(imagery: Imagery = None, sources: Sources = None, model: Model = None) -> None:
     """Check the model and every file of the imagery; name what is not served, and why."""
-    services = services_of(settings_of(imagery=imagery, model=model))
+    services = services_of(settings_of(imagery=imagery, sources=sources, model=model))
     session = services.model(None)
     out = terminal.out
     out.print(f"model   {session.card.name} {session.card.version}  sha256 {session.sha256[:12]}…")

@@ -13,10 +13,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
 
 from app.imagery.scene import Resampling
 from app.imagery.stac_presets import PRESETS
+
+
+def _told_from(value: object, info: ValidationInfo) -> object:
+    """A relative path as told from the folder of the file it is written in."""
+    base = (info.context or {}).get("base")
+    if base is None or not isinstance(value, str) or not value or "://" in value:
+        return value
+    return str(Path(base) / value)
+
+
+Local = Annotated[str, BeforeValidator(_told_from)]
 
 
 class SourceConfig(BaseModel):
@@ -52,6 +70,9 @@ class RemoteConfig(SourceConfig):
     )
     request_s: float = Field(5, gt=0, le=60, description="longest silence within one request, s")
     retries: int = Field(2, ge=0, le=5, description="how often a failed request is sent again")
+    cache_mb: int = Field(
+        64, ge=0, le=4096, description="bytes of images kept, so that neighbours share them, MB"
+    )
     connections: int = Field(16, ge=1, le=64, description="requests under way at once")
     requester_pays: bool = Field(
         False, description="s3: reads are charged to your account (x-amz-request-payer)"
@@ -66,14 +87,14 @@ class DirectoryConfig(SourceConfig):
     """A directory of GeoTIFFs, or a glob of them."""
 
     type: Literal["directory"]
-    path: Path = Field(description="a directory (with everything below it), a file or a glob")
+    path: Local = Field(description="a directory (with everything below it), a file or a glob")
 
 
 class MosaicConfig(RemoteConfig):
     """A MosaicJSON of COGs."""
 
     type: Literal["mosaicjson"]
-    url: str = Field(description="path or https:// address of the MosaicJSON")
+    url: Local = Field(description="path or https:// address of the MosaicJSON")
 
 
 class CogsConfig(RemoteConfig):
@@ -81,14 +102,20 @@ class CogsConfig(RemoteConfig):
 
     type: Literal["cogs"]
     urls: tuple[str, ...] = Field((), description="https:// or s3:// addresses")
-    list: str = Field("", description="path of a text file of addresses, one a line")
+    list: Local = Field("", description="path of a text file of addresses, one a line")
+
+    @model_validator(mode="after")
+    def _has_some(self) -> CogsConfig:
+        if not self.urls and not self.list:
+            raise ValueError("give `urls`, or `list`: a file of them")
+        return self
 
 
 class StacConfig(RemoteConfig):
     """A static STAC catalogue, collection or item collection."""
 
     type: Literal["stac"]
-    url: str = Field(description="path or https:// address of the document")
+    url: Local = Field(description="path or https:// address of the document")
     asset: str = Field("", description="asset that holds the image; found by its bands if empty")
     expires_s: float = Field(86_400, ge=60, description="a remote catalogue is read again after, s")
     signing: Literal["auto", "always", "never"] = Field("never", description="SAS tokens")

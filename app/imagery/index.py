@@ -70,6 +70,8 @@ class Index:
     @cached_property
     def lonlat_bounds(self) -> Bounds:
         """(west, south, east, north) of everything, degrees."""
+        if not self.scenes:
+            return (0.0, 0.0, 0.0, 0.0)
         outlines = [scene.footprint().bounds for scene in self.scenes]
         west, south, east, north = zip(*outlines, strict=True)
         return min(west), min(south), max(east), max(north)

@@ -84,7 +84,9 @@ class JsonApi:
         self._clock = clock
         timeout = httpx2.Timeout(patience.attempt_s, connect=min(3.0, patience.attempt_s))
         # Redirects are not followed: an address in the configuration is the address that is asked.
-        self._client = httpx2.Client(timeout=timeout, follow_redirects=False)
+        # Questions are rare: no connection is kept between them, none is left open at the end.
+        limits = httpx2.Limits(max_keepalive_connections=0)
+        self._client = httpx2.Client(timeout=timeout, limits=limits, follow_redirects=False)
 
     def get(self, url: str, headers: Mapping[str, str] | None = None) -> Answer:
         """The answer to GET; Unanswered."""

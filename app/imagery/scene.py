@@ -170,13 +170,21 @@ def inspect(path: Path, reading: Reading, scene_id: str | None = None) -> Scene:
 
 
 def described(
-    dataset: rasterio.DatasetReader, reading: Reading, scene_id: str, *, href: str, identity: str
+    dataset: rasterio.DatasetReader,
+    reading: Reading,
+    scene_id: str,
+    *,
+    href: str,
+    identity: str,
+    check: bool = True,
 ) -> Scene:
-    """The scene in an open file; Refused when it cannot be served or its last pixel is missing."""
+    """The scene in an open file; Refused when it cannot be served, or (`check`) its last pixel is
+    missing."""
     facts = Facts(dataset.crs, dataset.transform, dataset.shape, dataset.dtypes, dataset.nodata)
     acquired = acquired_of(Path(href).stem) or _tagged_date(dataset)
     scene = scene_of(facts, reading, scene_id, href=href, identity=identity, acquired=acquired)
-    _check_readable(dataset, scene.bands)
+    if check:
+        _check_readable(dataset, scene.bands)
     return scene
 
 

@@ -80,6 +80,7 @@ async def _paint(
 
     try:
         return await reads.run(paint)
-    except SourceUnavailable:
-        await reads.run(source.look_again)
+    except SourceUnavailable as error:
+        if not error.whole_source:
+            await reads.run(source.look_again)
         raise
