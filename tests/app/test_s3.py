@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -17,11 +18,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 from app.errors import ConfigurationError, SourceUnavailable
 from app.imagery.access import Address
 from app.imagery.s3 import S3, Bucket
 from app.imagery.schemes import ByScheme
+from app.main import create_app
+from app.settings import Settings
+from model.legend import NODATA
+from tests.app.conftest import Serve, classes_in, tiles_around
+from tests.world.doubles import doubles
 from tests.world.world import World
 
 HREF = "s3://naip-analytic/va/2018/60cm/rgbir_cog/37077/m_3707763_se_18_060_20180825.tif"
@@ -209,15 +216,22 @@ def moto() -> Iterator[str]:
         process.wait(30)
 
 
-def test_the_bytes_of_an_object_are_read_by_range(moto: str, two_quads: World) -> None:
-    path: Path = two_quads.scenes[0].path
-    content = path.read_bytes()
-    for target, body in ((f"{moto}/naip", b""), (f"{moto}/naip/al/{path.name}", content)):
+def put_objects(moto: str, world: World) -> None:
+    objects = [
+        (f"{moto}/naip/al/{made.path.name}", made.path.read_bytes()) for made in world.scenes
+    ]
+    for target, body in [(f"{moto}/naip", b""), *objects]:
         put = urllib.request.Request(target, body, method="PUT")  # noqa: S310
         put.add_header("Content-Type", "image/tiff")
         put.add_header("Authorization", "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/")
         with urllib.request.urlopen(put, timeout=20) as answer:  # noqa: S310
             assert answer.status == 200
+
+
+def test_the_bytes_of_an_object_are_read_by_range(moto: str, two_quads: World) -> None:
+    put_objects(moto, two_quads)
+    path: Path = two_quads.scenes[0].path
+    content = path.read_bytes()
     access = S3(Bucket(endpoint=moto, requester_pays=True))
     href = f"s3://naip/al/{path.name}"
     for first, last in ((0, 99), (1000, len(content) - 1)):
@@ -225,3 +239,73 @@ def test_the_bytes_of_an_object_are_read_by_range(moto: str, two_quads: World) -
         assert status == 206
         assert part == content[first : last + 1]
     assert get(access.address("s3://naip/al/gone.tif", {}))[0] == 404
+
+
+SOURCES = """
+[[source]]
+id = "payer"
+type = "cogs"
+region = "us-west-2"
+requester_pays = true
+endpoint = "{endpoint}"
+urls = {urls}
+
+[[source]]
+id = "other"
+type = "cogs"
+region = "eu-central-1"
+endpoint = "{endpoint}"
+urls = {urls}
+"""
+
+
+@contextmanager
+def served(folder: Path, endpoint: str, urls: list[str], model: Path) -> Iterator[TestClient]:
+    config = folder / "sources.toml"
+    config.write_text(SOURCES.format(endpoint=endpoint, urls=json.dumps(urls)))
+    settings = Settings.model_validate({"sources": config, "model": model, "refresh_s": 0})
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        yield client
+
+
+def test_a_tile_from_s3_is_the_tile_from_a_directory_of_the_same_files(
+    moto: str, serve: Serve, two_quads: World, pixelwise_model: Path, tmp_path: Path
+) -> None:
+    put_objects(moto, two_quads)
+    urls = [f"s3://naip/al/{made.path.name}" for made in two_quads.scenes]
+    paths = [
+        f"/tiles/WebMercatorQuad/{z}/{x}/{y}.npy"
+        for made in two_quads.scenes
+        for z, x, y in tiles_around(*made.lonlat, 16, 0)
+    ]
+    with (
+        serve(two_quads.directory, pixelwise_model) as local,
+        served(tmp_path, moto, urls, pixelwise_model) as remote,
+    ):
+        for path in paths:
+            answer = remote.get(path)
+            assert answer.status_code == 200
+            found = classes_in(answer.content, "npy")
+            assert (found != classes_in(local.get(path).content, "npy")).sum() == 0
+            assert (found != NODATA).sum() > 10_000
+
+
+def test_two_sources_of_one_file_keep_their_payer_and_region_apart(
+    two_quads: World, pixelwise_model: Path, tmp_path: Path
+) -> None:
+    with doubles() as services:
+        made = two_quads.scenes[0]
+        url = "s3:/" + services.add(made.path).removeprefix(services.url)
+        with served(tmp_path, services.url, [url], pixelwise_model) as client:
+            for z, x, y in tiles_around(*made.lonlat, 17)[::2]:
+                for source in ("payer", "other", "payer"):
+                    path = f"/imagery/tiles/WebMercatorQuad/{z}/{x}/{y}.png?source={source}"
+                    assert client.get(path).status_code == 200
+        payers = {"us-west-2": 0, "eu-central-1": 0}
+        for headers in services.headers:
+            region = headers["authorization"].split("/")[2]
+            payers[region] += 1
+            assert headers.get("x-amz-request-payer") == (
+                "requester" if region == "us-west-2" else None
+            )
+        assert min(payers.values()) > 1
