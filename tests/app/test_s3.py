@@ -21,14 +21,21 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.errors import ConfigurationError, SourceUnavailable
+from app.grid import WorkGrid
 from app.imagery.access import Address
+from app.imagery.reader import Reader
+from app.imagery.remote import Remote
 from app.imagery.s3 import S3, Bucket
+from app.imagery.scene import Reading
 from app.imagery.schemes import ByScheme
+from app.imagery.stac_item import scene_of_item
 from app.main import create_app
 from app.settings import Settings
 from model.legend import NODATA
+from model.windows import Window
 from tests.app.conftest import Serve, classes_in, tiles_around
 from tests.world.doubles import doubles
+from tests.world.stac import item_of
 from tests.world.world import World
 
 HREF = "s3://naip-analytic/va/2018/60cm/rgbir_cog/37077/m_3707763_se_18_060_20180825.tif"
@@ -309,3 +316,26 @@ def test_two_sources_of_one_file_keep_their_payer_and_region_apart(
                 "requester" if region == "us-west-2" else None
             )
         assert min(payers.values()) > 1
+
+
+def test_a_reader_that_serves_two_sources_reads_each_in_its_own_way(two_quads: World) -> None:
+    made = two_quads.scenes[0]
+    with doubles() as services:
+        href = "s3:/" + services.add(made.path).removeprefix(services.url)
+        reader, remotes = Reader(), []
+        for bucket in (
+            Bucket("us-west-2", requester_pays=True, endpoint=services.url),
+            Bucket("eu-central-1", endpoint=services.url),
+        ):
+            remote = Remote(bucket.region, S3(bucket))
+            scene = scene_of_item(item_of(made, href), Reading(), remote)
+            extent = scene.extent(WorkGrid("EPSG:26916"))
+            assert extent is not None
+            before = len(services.headers)
+            reader.read(scene, WorkGrid("EPSG:26916"), Window(extent.col, extent.row, 600, 600))
+            sent = services.headers[before:]
+            assert sent
+            assert all(bucket.region in headers["authorization"] for headers in sent)
+            remotes.append(remote)
+        for remote in remotes:
+            remote.close()
