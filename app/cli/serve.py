@@ -24,6 +24,7 @@ from app.cli.options import (
     settings_of,
 )
 from app.demo import write_county
+from app.imagery import sources_file, stac_check
 from app.main import create_app
 from app.settings import Settings, settings_page
 
@@ -72,8 +73,22 @@ def doctor(imagery: Imagery = None, sources: Sources = None, model: Model = None
                 table.add_row(escape(problem.path), escape(problem.reason))
             out.print(table)
         problems += len(catalog.problems)
+    problems += _asked(services.settings, session.card.ground_resolution)
     services.close()
     out.print("Everything is served." if not problems else "The rest is served.")
+
+
+def _asked(settings: Settings, ground_resolution: float) -> int:
+    """Asks every STAC API, its token service and its storage; how much is not well."""
+    wrong = 0
+    for config in sources_file.load(settings.sources) if settings.sources else ():
+        for finding in stac_check.findings_of(config, ground_resolution):
+            mark = "ok" if finding.well else "NOT WELL"
+            advice = "" if finding.well else f": {finding.advice}"
+            text = f"{mark}  {config.id}  {finding.what}: {finding.detail}{advice}"
+            terminal.out.print(escape(text), highlight=False, soft_wrap=True)
+            wrong += not finding.well
+    return wrong
 
 
 def demo(

@@ -9,9 +9,11 @@ import httpx2
 from app.errors import LandcoverError
 from app.grid import Bounds
 from app.imagery.access import Access
-from app.imagery.config import RemoteConfig, StacApiConfig, StacConfig
+from app.imagery.build import access_of, reading_of
+from app.imagery.config import AnyConfig, StacApiConfig
 from app.imagery.hrefs import without_query
 from app.imagery.json_api import JsonApi, Unanswered
+from app.imagery.remote import Remote
 from app.imagery.scene import Reading, Refused, Scene
 from app.imagery.schemes import ByScheme
 from app.imagery.stac_catalog import WORLD
@@ -30,7 +32,7 @@ class Finding:
 
 
 def check_stac(
-    config: StacApiConfig, reading: Reading, access: ByScheme, bounds: Bounds | None = None
+    config: StacApiConfig, reading: Reading, access: Access, bounds: Bounds | None = None
 ) -> list[Finding]:
     """Whether the API answers, has the collection, lists an item that can be served, and whether
     its image can be read. Stops at what the rest depends on."""
@@ -68,16 +70,16 @@ def check_s3(access: ByScheme) -> list[Finding]:
     ]
 
 
-def is_checked_here(config: RemoteConfig) -> bool:
-    """Whether `check_stac` or `check_image` has anything to say of a source."""
-    return isinstance(config, StacConfig)
+def findings_of(config: AnyConfig, ground_resolution: float) -> list[Finding]:
+    """What there is to say of a configured source; nothing of one that is no STAC API."""
+    if not isinstance(config, StacApiConfig):
+        return []
+    return check_stac(config, reading_of(config, ground_resolution), access_of(config))
 
 
 def _checked(
-    config: StacApiConfig, reading: Reading, access: ByScheme, api: JsonApi, bounds: Bounds
+    config: StacApiConfig, reading: Reading, access: Access, api: JsonApi, bounds: Bounds
 ) -> list[Finding]:
-    from app.imagery.remote import Remote  # noqa: PLC0415 - only to make a scene complete
-
     service = StacApi(config.url, api, Query(config.collection, config.datetime, config.filters))
     try:
         collection = service.collection()

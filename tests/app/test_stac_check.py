@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
+from typer.testing import CliRunner
 
+from app.cli import cli
 from app.imagery.build import access_of
 from app.imagery.config import AnyConfig, StacApiConfig
 from app.imagery.scene import Reading
@@ -99,3 +102,27 @@ def test_missing_credentials_for_s3_are_named(monkeypatch: pytest.MonkeyPatch) -
     assert not credentials.well
     assert "AWS_ACCESS_KEY_ID" in credentials.detail
     assert "us-west-2; requester_pays is off" in region.detail
+
+
+def test_doctor_asks_the_services_of_a_stac_source(
+    services: Doubles, pixelwise_model: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "sources.toml"
+    config.write_text(
+        f'[[source]]\nid = "pc"\ntype = "stac-api"\nurl = "{services.stac_url}"\n'
+        f'collection = "naip"\nsigning = "auto"\ntoken_url = "{services.token_url}"\n'
+        f'token_hosts = ["{services.host}"]\n'
+    )
+    command = ["doctor", "--sources", str(config), "--model", str(pixelwise_model)]
+    well = CliRunner().invoke(cli, command)
+    assert well.exit_code == 0
+    for part in (
+        "API: has the collection naip",
+        "token: obtained",
+        "m_3208601_nw_16_1_20170903.tif",
+    ):
+        assert part in well.output
+    services.broken = 403
+    broken = CliRunner().invoke(cli, command)
+    assert "NOT WELL  pc  read" in broken.output
+    assert "sig=" not in well.output + broken.output
