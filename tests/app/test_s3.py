@@ -22,6 +22,7 @@ from starlette.testclient import TestClient
 
 from app.errors import ConfigurationError, SourceUnavailable
 from app.grid import WorkGrid
+from app.imagery import gdal
 from app.imagery.access import Address
 from app.imagery.reader import Reader
 from app.imagery.remote import Remote
@@ -322,6 +323,7 @@ def test_a_reader_that_serves_two_sources_reads_each_in_its_own_way(two_quads: W
     made = two_quads.scenes[0]
     with doubles() as services:
         href = "s3:/" + services.add(made.path).removeprefix(services.url)
+        gdal.configure()
         reader, remotes = Reader(), []
         for bucket in (
             Bucket("us-west-2", requester_pays=True, endpoint=services.url),
