@@ -21,7 +21,7 @@ from app.imagery.directory import SUFFIXES
 from app.imagery.index import Problem
 from app.imagery.index_store import Entry, IndexStore
 from app.imagery.listed import Listed
-from app.imagery.ranges import open_remote
+from app.imagery.ranges import close_remote, open_remote
 from app.imagery.remote import Remote
 from app.imagery.scene import Reading, Refused, Scene, described, identity_of, inspect
 
@@ -124,10 +124,12 @@ class Cogs(Listed):
             return known[0], self._on_remote(known[1])
         try:
             dataset, file = open_remote(self.remote, href, name, stat)
-            with dataset:
+            try:
                 scene = described(
                     dataset, self.reading, name, href=href, identity=stat.identity, check=False
                 )
+            finally:
+                close_remote(dataset, file)
             if file.error is not None:
                 raise file.error
         except Refused as refusal:

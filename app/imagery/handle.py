@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -20,19 +19,23 @@ from rasterio.windows import Window as RasterWindow
 
 from app.errors import SourceUnavailable
 from app.grid import NORTH, WorkGrid
-from app.imagery.ranges import RangeFile, open_remote
+from app.imagery.ranges import RangeFile, close_remote, open_remote
 from app.imagery.scene import Scene
 from model.windows import Window
 
 Image = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True)
 class Handle:
     """A dataset and, when it is remote, the file under it. Belongs to one thread."""
 
-    dataset: rasterio.DatasetReader
-    file: RangeFile | None = None
+    def __init__(self, dataset: rasterio.DatasetReader, file: RangeFile | None = None) -> None:
+        self.dataset = dataset
+        self.file = file
+
+    def __del__(self) -> None:
+        """The threads that opened it may be gone."""
+        self.close()
 
     def read(self, scene: Scene, grid: WorkGrid, window: Window) -> Image:
         """uint8 (4, rows, cols) of `window`; SourceUnavailable, after which the handle must be
@@ -52,7 +55,10 @@ class Handle:
 
     def close(self) -> None:
         """Gives the dataset back."""
-        self.dataset.close()
+        if self.file is None:
+            self.dataset.close()
+        else:
+            close_remote(self.dataset, self.file)
 
     def _raise_reason(self) -> None:
         """What went wrong below GDAL, which only knows that something did."""
@@ -76,10 +82,11 @@ def open_ranges(scene: Scene) -> Handle:
         if scene.etag and stat.etag != scene.etag:
             raise remote.changed(scene.href, scene.id)
         dataset, file = open_remote(remote, scene.href, scene.id, stat)
+    handle = Handle(dataset, file)
     if not _is_as_described(dataset, scene):
-        dataset.close()
+        handle.close()
         raise SourceUnavailable(scene.id, "the file is not what its catalogue says")
-    return Handle(dataset, file)
+    return handle
 
 
 @contextmanager

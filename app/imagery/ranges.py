@@ -7,10 +7,12 @@ looks at `error` after each read and must then drop the dataset, whose cache may
 
 from __future__ import annotations
 
+import contextvars
 import itertools
 import os
 import re
 import time
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +24,10 @@ from app.errors import SourceUnavailable
 from app.imagery.remote import HEADER_BYTES, Remote, Stat
 
 _serial = itertools.count()
+_openers: dict[int, ExitStack] = {}
+"""The registrations of rasterio's openers, by the id of their files. GDAL asks them as long as a
+dataset is open; left to the dataset, the garbage collector may undo one before the dataset is
+closed, in a context that does not know it."""
 
 
 class RangeFile:
@@ -35,6 +41,9 @@ class RangeFile:
         self._at = 0
         self._deadline = 0.0
         self.error: SourceUnavailable | None = None
+        self.context = contextvars.Context()
+        """In which the dataset is opened and must be closed: rasterio keeps open files in a
+        ContextVar, and a dataset may be closed by another thread than the one it served."""
         self.begin()
 
     def begin(self) -> None:
@@ -150,13 +159,27 @@ def open_remote(
     # GDAL sees a name of ours, never an address.
     alias = f"{next(_serial)}-{re.sub(r'[^A-Za-z0-9_.~-]', '_', name)}.tif"
     try:
-        dataset = rasterio.open(alias, opener=_Container(file, stat.length), driver="GTiff")
+        dataset = file.context.run(_opened, alias, _Container(file, stat.length), file)
     except (OSError, RasterioError):
         file.forget()
         if file.error is not None:
             raise file.error from None
         raise
     if file.error is not None:
-        dataset.close()
+        close_remote(dataset, file)
         raise file.error
     return dataset, file
+
+
+def close_remote(dataset: rasterio.DatasetReader, file: RangeFile) -> None:
+    """Closes what `open_remote` opened; from any thread, and again without harm."""
+    file.context.run(dataset.close)
+    stack = _openers.pop(id(file), None)
+    if stack is not None:
+        file.context.run(stack.close)
+
+
+def _opened(alias: str, container: _Container, file: RangeFile) -> rasterio.DatasetReader:
+    dataset = rasterio.open(alias, opener=container, driver="GTiff")
+    _openers[id(file)] = dataset._env.pop_all()
+    return dataset

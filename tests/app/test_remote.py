@@ -6,7 +6,7 @@ import random
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from rasterio.shutil import copy as raster_copy
 from app.errors import SourceTooSlow, SourceUnavailable
 from app.grid import WorkGrid
 from app.imagery import gdal
+from app.imagery.access import Access, Address
 from app.imagery.circuit import Circuit
 from app.imagery.cogs import Cogs
 from app.imagery.index_store import IndexStore
@@ -29,9 +30,10 @@ from model.windows import Window
 from tests.world.range_server import Mode, RangeServer, range_server
 from tests.world.scenes import MadeScene, write_scene
 
+Far = Callable[..., Remote]
 GRID = WorkGrid("EPSG:26916")
 NAME = "m_3208601_nw_16_1_20170903.tif"
-QUICK = Limits(read_s=3, request_s=1, retries=2, connections=4)
+QUICK = Limits(read_s=3, request_s=1, retries=2, connections=4, pause_s=0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -57,9 +59,23 @@ def server(made: MadeScene) -> Iterator[RangeServer]:
 
 @pytest.fixture
 def remote() -> Iterator[Remote]:
-    far = Remote("far", limits=QUICK)
-    yield far
-    far.close()
+    running = Remote("far", limits=QUICK)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def far() -> Iterator[Far]:
+    """far(access, **limits): another far side, closed in the end."""
+    made: list[Remote] = []
+
+    def build(access: Access | None = None, **limits: float) -> Remote:
+        made.append(Remote("far", access, replace(QUICK, **limits)))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield build
+    for each in made:
+        each.close()
 
 
 def scene_at(server: RangeServer, made: MadeScene, remote: Remote) -> Scene:
@@ -194,10 +210,10 @@ def test_a_fault_is_an_error_and_never_a_pixel_and_is_over_when_it_ends(
 
 
 def test_of_a_hundred_damaged_answers_none_gives_a_pixel(
-    server: RangeServer, made: MadeScene
+    server: RangeServer, made: MadeScene, far: Far
 ) -> None:
     draw = random.Random(2)
-    remote = Remote("far", limits=replace(QUICK, retries=0, failures=1000))
+    remote = far(retries=0, failures=1000)
     scene, reader = scene_at(server, made, remote), Reader()
     refused = 0
     for number in range(100):
@@ -211,7 +227,6 @@ def test_of_a_hundred_damaged_answers_none_gives_a_pixel(
             assert (found.image == read_local(made, window).image).all()
             assert server.times == 1 or number == 0, "a damaged answer was taken for pixels"
     assert refused > 30
-    remote.close()
 
 
 def test_a_server_that_hangs_is_given_up_within_the_limit(
@@ -227,9 +242,9 @@ def test_a_server_that_hangs_is_given_up_within_the_limit(
 
 
 def test_after_five_failures_the_source_is_left_alone_and_then_tried_once(
-    server: RangeServer, made: MadeScene
+    server: RangeServer, made: MadeScene, far: Far
 ) -> None:
-    remote = Remote("far", limits=replace(QUICK, retries=0, rest_s=0.3))
+    remote = far(retries=0, rest_s=0.3)
     scene, reader = scene_at(server, made, remote), Reader()
     window = window_at(scene, 0, 0, 10, 10)
     server.fault("503")
@@ -250,7 +265,6 @@ def test_after_five_failures_the_source_is_left_alone_and_then_tried_once(
     time.sleep(0.4)
     reader.read(scene, GRID, window)
     assert remote.unavailable is None
-    remote.close()
 
 
 def test_a_half_open_circuit_lets_one_through_and_no_more() -> None:
@@ -272,9 +286,9 @@ def test_a_half_open_circuit_lets_one_through_and_no_more() -> None:
 
 
 @pytest.mark.parametrize("opened", [False, True])
-def test_a_file_that_changes_midway_is_never_mixed(tmp_path: Path, opened: bool) -> None:
+def test_a_file_that_changes_midway_is_never_mixed(tmp_path: Path, far: Far, opened: bool) -> None:
     made = write_scene(tmp_path / NAME, cols=1500, rows=900)
-    remote = Remote("far", limits=QUICK)
+    remote = far()
     with range_server(tmp_path) as server:
         catalog = Cogs(lambda: [server.url(made.path)], remote, Reading())
         (scene,) = catalog.scenes
@@ -292,7 +306,6 @@ def test_a_file_that_changes_midway_is_never_mixed(tmp_path: Path, opened: bool)
         assert catalog.generation == 1
         found = reader.read(renewed, GRID, window)
         assert (found.image == read_local(other, window).image).all()
-    remote.close()
 
 
 def test_a_file_that_is_not_what_its_catalogue_says_is_unavailable(
@@ -346,23 +359,25 @@ def test_a_list_serves_what_the_files_are_and_names_the_others(
         assert len(catalog.within(ground, LATEST)) == 2
 
 
-def test_what_is_known_of_files_outlives_the_process(folder: Path, tmp_path: Path) -> None:
+def test_what_is_known_of_files_outlives_the_process(
+    folder: Path, tmp_path: Path, far: Far
+) -> None:
     store = IndexStore(tmp_path / "index.json", Reading())
     with range_server(folder) as server:
         urls = [server.url(path) for path in folder.glob("m_*.tif")]
-        first = Cogs(lambda: urls, Remote("far", limits=QUICK), Reading(), store)
+        first = Cogs(lambda: urls, far(), Reading(), store)
         asked = len(server.asked)
-        again = Cogs(lambda: urls, Remote("far", limits=QUICK), Reading(), store)
+        again = Cogs(lambda: urls, far(), Reading(), store)
         assert len(server.asked) == asked
         assert again.scenes == first.scenes
         other = IndexStore(tmp_path / "index.json", Reading(bands=(4, 1, 2, 3)))
         assert other.load() == {}
         server.fault("503")
-        third = Cogs(lambda: urls, Remote("far", limits=QUICK), Reading(), store)
+        third = Cogs(lambda: urls, far(), Reading(), store)
         assert third.scenes == first.scenes
         (tmp_path / "index.json").write_text("{")
         with pytest.raises(SourceUnavailable):
-            Cogs(lambda: urls, Remote("far", limits=replace(QUICK, retries=0)), Reading(), store)
+            Cogs(lambda: urls, far(retries=0), Reading(), store)
 
 
 # ---- what neighbours share -----------------------------------------------------------------------
@@ -403,19 +418,17 @@ def test_segments_stay_within_their_limit() -> None:
 
 
 def test_a_signed_address_is_renewed_once_and_shown_nowhere(
-    server: RangeServer, made: MadeScene, caplog: pytest.LogCaptureFixture
+    server: RangeServer, made: MadeScene, far: Far, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Signing:
         renewed = 0
 
-        def address(self, href: str, headers: object, *, renew: bool = False) -> object:
-            from app.imagery.access import Address
-
+        def address(self, href: str, headers: Mapping[str, str], *, renew: bool = False) -> Address:
             self.renewed += renew
-            return Address(f"{href}?sig=SECRET{self.renewed}", headers)  # type: ignore[arg-type]
+            return Address(f"{href}?sig=SECRET{self.renewed}", headers)
 
     access = Signing()
-    remote = Remote("far", access, QUICK)  # type: ignore[arg-type]
+    remote = far(access)
     scene = scene_at(server, made, remote)
     server.fault("403", times=1)
     with caplog.at_level("DEBUG"):
@@ -428,4 +441,3 @@ def test_a_signed_address_is_renewed_once_and_shown_nowhere(
     assert "SECRET" not in str(refusal.value)
     assert "SECRET" not in caplog.text
     assert "SECRET" not in scene.key
-    remote.close()
