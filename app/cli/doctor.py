@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 import typer
 from rich.markup import escape
@@ -10,7 +11,10 @@ from rich.table import Table
 
 from app.cli import terminal
 from app.cli.options import CacheDir, Imagery, Model, Sources, services_of, settings_of
+from app.imagery import sources_file, stac_check
 from app.imagery.checkup import Checkup, examine
+from app.imagery.stac_check import Finding
+from app.settings import Settings
 from app.source import Source
 
 
@@ -35,6 +39,10 @@ def doctor(
             found = examine(source.catalog, source.remote, session.passport)
             _report(found)
             faults += len(found.faults)
+            if source.remote is not None and source.catalog.scenes:
+                image = source.catalog.scenes[0]
+                faults += _say(source.id, stac_check.check_image(source.remote.access, image))
+        faults += _asked(services.settings, session.card.ground_resolution)
     finally:
         services.close()
     if faults:
@@ -67,6 +75,26 @@ def index(
     terminal.out.print(
         f"Kept in {escape(str(settings.cache_dir))}, after {time.perf_counter() - began:.1f} s"
     )
+
+
+def _asked(settings: Settings, ground_resolution: float) -> int:
+    """Asks every STAC API, its token service and its storage; how much is not well."""
+    configs = sources_file.load(settings.sources) if settings.sources else ()
+    return sum(
+        _say(config.id, stac_check.findings_of(config, ground_resolution)) for config in configs
+    )
+
+
+def _say(source_id: str, findings: Iterable[Finding]) -> int:
+    """Prints what was found; how much of it is not well."""
+    wrong = 0
+    for finding in findings:
+        mark = "ok" if finding.well else "NOT WELL"
+        advice = "" if finding.well else f": {finding.advice}"
+        text = f"  {mark}  {source_id}  {finding.what}: {finding.detail}{advice}"
+        terminal.out.print(escape(text), highlight=False, soft_wrap=True)
+        wrong += not finding.well
+    return wrong
 
 
 def _list(source: Source) -> int:

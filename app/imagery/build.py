@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.errors import ConfigurationError
-from app.imagery.access import Access, Plain
+from app.imagery.access import Access
 from app.imagery.catalog import Catalog
 from app.imagery.cogs import Cogs, checked, in_mosaic, in_text
-from app.imagery.config import AnyConfig, CogsConfig, DirectoryConfig, MosaicConfig, RemoteConfig
+from app.imagery.config import (
+    AnyConfig,
+    CogsConfig,
+    DirectoryConfig,
+    MosaicConfig,
+    RemoteConfig,
+    StacApiConfig,
+    StacConfig,
+)
 from app.imagery.directory import Directory
 from app.imagery.index_store import IndexStore
+from app.imagery.json_api import JsonApi
 from app.imagery.remote import Limits, Remote
+from app.imagery.s3 import Bucket
 from app.imagery.scene import Reading
+from app.imagery.schemes import ByScheme
+from app.imagery.signing import Signed
+from app.imagery.stac_catalog import StacCatalog
+from app.imagery.stac_search import Query, StacApi
+from app.imagery.stac_static import StaticStac
 
 
 def catalog_of(
@@ -36,7 +50,7 @@ def catalog_of(
         return Cogs(lambda: checked(in_mosaic(address, far), config.id), far, reading, store)
     if isinstance(config, CogsConfig):
         return Cogs(lambda: _listed(config), far, reading, store)
-    raise ConfigurationError(f"source {config.id}: {config.type} sources are not served yet")
+    return _stac(config, reading, far)
 
 
 def reading_of(config: AnyConfig, ground_resolution: float) -> Reading:
@@ -57,9 +71,31 @@ def remote_of(config: RemoteConfig) -> Remote:
 
 
 def access_of(config: RemoteConfig) -> Access:
-    """How its files are asked for. (stac helper: dispatch on s3:// and signing here)"""
-    del config
-    return Plain()
+    """How its files are asked for: `s3://` and signed hosts each by their own way."""
+    bucket = Bucket(
+        config.region, config.requester_pays, config.endpoint, config.profile, config.anonymous
+    )
+    signed = None
+    if isinstance(config, StacConfig) and config.token_url and config.signing != "never":
+        signed = Signed(config.token_url, config.signing, hosts=config.token_hosts)
+    return ByScheme(bucket, signed)
+
+
+def _stac(config: StacConfig, reading: Reading, remote: Remote) -> Catalog:
+    if not isinstance(config, StacApiConfig):
+        return StaticStac(
+            config.id, config.url, reading, remote, asset=config.asset, expires_s=config.expires_s
+        )
+    query = Query(config.collection, config.datetime, config.filters)
+    return StacCatalog(
+        config.id,
+        StacApi(config.url, JsonApi(), query),
+        reading,
+        remote,
+        asset=config.asset,
+        bounds=config.bounds,
+        expires_s=config.expires_s,
+    )
 
 
 def _listed(config: CogsConfig) -> list[str]:

@@ -58,8 +58,9 @@ def examine(
     """Reads the middle of a few scenes, the first one timed and counted."""
     found, reader = Checkup(), reader or Reader()
     if not catalog.scenes:
-        reason = catalog.unavailable or "no scene is known yet"
-        found.faults.append(f"{reason}. {_advice(reason)}")
+        # An API's scenes are known when somebody has asked for their ground.
+        if catalog.unavailable:
+            found.faults.append(f"{catalog.unavailable}. {_advice(catalog.unavailable)}")
         return found
     samples = [_middle_of(scene, card.ground_resolution) for scene in _spread(catalog.scenes)]
     before = (remote.traffic.requests, remote.traffic.bytes) if remote else (0, 0)

@@ -11,7 +11,7 @@ path = "/data/naip"
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from app.imagery.scene import Resampling
+from app.imagery.stac_presets import PRESETS
 
 
 def _told_from(value: object, info: ValidationInfo) -> object:
@@ -111,18 +112,54 @@ class CogsConfig(RemoteConfig):
 
 
 class StacConfig(RemoteConfig):
-    """A STAC API, static catalogue or item collection. (stac helper: yours)"""
+    """A static STAC catalogue, collection or item collection."""
 
     type: Literal["stac"]
-    url: str = Field("", description="address of the API, catalogue or item collection")
-    preset: Literal["", "planetary-computer", "earth-search"] = Field(
-        "", description="a catalogue whose address, collection, asset and signing are known"
-    )
-    collection: str = Field("", description="collection to search")
-    asset: str = Field("", description="asset that holds the image")
+    url: Local = Field(description="path or https:// address of the document")
+    asset: str = Field("", description="asset that holds the image; found by its bands if empty")
+    expires_s: float = Field(86_400, ge=60, description="a remote catalogue is read again after, s")
     signing: Literal["auto", "always", "never"] = Field("never", description="SAS tokens")
+    token_url: str = Field("", description="token service, with {account} and {container}")
+    token_hosts: tuple[str, ...] = Field(
+        (".blob.core.windows.net",), description="hosts, or their endings, that are signed for"
+    )
+
+
+class StacApiConfig(StacConfig):
+    """Search of a STAC API."""
+
+    type: Literal["stac-api"]  # type: ignore[assignment]
+    preset: Literal["", "planetary-computer", "earth-search"] = Field(
+        "", description="an API whose address, collection, asset, signing or region are known"
+    )
+    url: str = Field("", description="address of the API")
+    collection: str = Field("", description="collection to search")
+    datetime: str = Field("", description="only items of this interval: 2018-01-01T00:00:00Z/..")
+    filters: dict[str, Any] = Field(
+        {}, description='the API\'s query extension: {"naip:state" = {eq = "ga"}}'
+    )
+    bounds: tuple[float, float, float, float] | None = Field(
+        None, description="west, south, east, north: ask for nothing outside, degrees"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, given: Any) -> Any:  # noqa: ANN401 - what pydantic is given
+        """What a preset says holds where the operator says nothing."""
+        if isinstance(given, dict) and (preset := PRESETS.get(str(given.get("preset") or ""))):
+            return {**preset, **given}
+        return given
+
+    @model_validator(mode="after")
+    def _complete(self) -> StacApiConfig:
+        if not self.url:
+            raise ValueError(f"a url or a preset is needed; presets: {', '.join(PRESETS)}")
+        if self.signing != "never" and not self.token_url:
+            raise ValueError(f"signing = {self.signing!r} needs a token_url")
+        return self
 
 
 AnyConfig = Annotated[
-    DirectoryConfig | MosaicConfig | CogsConfig | StacConfig, Field(discriminator="type")
+    DirectoryConfig | MosaicConfig | CogsConfig | StacConfig | StacApiConfig,
+    Field(discriminator="type"),
 ]

@@ -58,13 +58,13 @@ class Reader:
 
     def forget(self, scene: Scene) -> None:
         """Closes this thread's handle of a scene."""
-        handle = self._handles().pop((scene.href, scene.identity), None)
+        handle = self._handles().pop(_place(scene), None)
         if handle is not None:
             handle.close()
 
     def _open(self, scene: Scene) -> Handle:
         handles = self._handles()
-        key = (scene.href, scene.identity)
+        key = _place(scene)
         if scene.remote is None and not _is_unchanged(scene):
             self.forget(scene)
             raise SourceUnavailable(scene.id, "the file changed while it was being served")
@@ -75,11 +75,16 @@ class Reader:
             handles.popitem(last=False)[1].close()
         return handles[key]
 
-    def _handles(self) -> OrderedDict[tuple[str, str], Handle]:
+    def _handles(self) -> OrderedDict[tuple[str, str, str], Handle]:
         if not hasattr(self._local, "handles"):
             self._local.handles = OrderedDict()
-        handles: OrderedDict[tuple[str, str], Handle] = self._local.handles
+        handles: OrderedDict[tuple[str, str, str], Handle] = self._local.handles
         return handles
+
+
+def _place(scene: Scene) -> tuple[str, str, str]:
+    """What a handle is kept by: two sources may ask for one file in different ways."""
+    return scene.remote.source_id if scene.remote else "", scene.href, scene.identity
 
 
 def _is_unchanged(scene: Scene) -> bool:
