@@ -8,11 +8,11 @@ import statistics
 import struct
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import rasterio
 from affine import Affine
 from rasterio.shutil import copy as raster_copy
@@ -52,10 +52,10 @@ def measure_catalogue(count: int = SCENES) -> list[Finding]:
         began = time.perf_counter()
         Directory(Path(folder) / "naip", Reading(), store)
         warm = time.perf_counter() - began
-    process = psutil.Process()
-    before = process.memory_info().rss
+    tracemalloc.start()
     copy = Index([_copied(scene) for scene in directory.scenes])
-    held = (process.memory_info().rss - before) / 1e6
+    held = tracemalloc.get_traced_memory()[0] / 1e6
+    tracemalloc.stop()
     draw, times = random.Random(1), []
     for _ in range(300):
         scene = draw.choice(copy.scenes)
