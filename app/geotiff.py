@@ -36,7 +36,12 @@ CREATION = {
 
 
 def tile_tif(
-    array: npt.NDArray[np.uint8], colours: Colours, bounds: Bounds, crs: str, card: ModelCard
+    array: npt.NDArray[np.uint8],
+    colours: Colours,
+    bounds: Bounds,
+    crs: str,
+    card: ModelCard,
+    scenes: Sequence[SceneRef] = (),
 ) -> bytes:
     """uint8 (rows, cols) that shows `bounds` of `crs`, as the bytes of a GeoTIFF."""
     rows, cols = array.shape
@@ -46,7 +51,7 @@ def tile_tif(
         size = {"width": cols, "height": rows, "tiled": True, "blockxsize": 256, "blockysize": 256}
         with memory.open(**CREATION, **size, crs=crs, transform=affine) as dataset:
             dataset.write(array, 1)
-            _describe(dataset, colours, card, ())
+            _describe(dataset, colours, card, scenes)
         content: bytes = memory.read()
     return content
 
