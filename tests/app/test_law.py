@@ -31,6 +31,7 @@ from tests.app.conftest import Classes, Serve, classes_in, raster_at_tile, tiles
 from tests.benchmarks import halo
 from tests.world.graphs import classes_by_hand, decided, probabilities_by_hand
 from tests.world.ground import on_grid
+from tests.world.scenes import lonlat, write_scene
 from tests.world.world import World
 
 GRID = WorkGrid("EPSG:26916")
@@ -112,6 +113,35 @@ def test_a_tile_of_any_format_and_size_shows_the_classes_of_the_download(
     assert found.shape == (size, size)
     assert len(np.unique(expected)) > 2
     assert (found != expected).sum() == 0
+
+
+def test_scenes_of_mixed_resolution_keep_the_law(
+    serve: Serve, neighbourhood_model: Path, tmp_path: Path
+) -> None:
+    """1 m, 0.6 m and 0.3 m, each shifted by 300 m: tiles, in any order, are the download."""
+    imagery = tmp_path / "mixed"
+    for number, metres in enumerate((1.0, 0.6, 0.3)):
+        write_scene(
+            imagery / f"m_320860{number}_nw_16_{metres:g}_20170903.tif",
+            origin=(502_700.0 + 300 * number, 3_648_600.0),
+            cols=round(700 / metres),
+            rows=round(700 / metres),
+            resolution=metres,
+        )
+    extent = Window(502_700, 6_351_400, 1300, 700)
+    raster = raster_of(imagery, neighbourhood_model, GRID, extent, tmp_path / "all.tif")
+    lon, lat = lonlat(26916, 503_350.0, 3_648_250.0)
+    tiles = tiles_around(lon, lat, 17, 1)
+    used: set[str] = set()
+    for seed in (1, 2):
+        random.Random(seed).shuffle(tiles)
+        with serve(imagery, neighbourhood_model) as client:
+            for z, x, y in tiles:
+                answer = client.get(f"/tiles/WebMercatorQuad/{z}/{x}/{y}.npy")
+                found = classes_in(answer.content, "npy")
+                assert (found != raster_at_tile(raster, z, x, y, 256)).sum() == 0
+                used |= set(answer.headers["x-landcover-scenes"].split(","))
+    assert len(used - {""}) == 3
 
 
 def test_every_tile_around_the_overlap_shows_the_classes_of_the_download_in_any_order(

@@ -129,13 +129,19 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing."""
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that goes away is no error."""
+
+
 @contextmanager
 def range_server(root: Path, **state: object) -> Iterator[RangeServer]:
     """Serves the files below `root` until the block ends."""
     server_state = RangeServer(root, **state)  # type: ignore[arg-type]
     handler = type("Handler", (_Handler,), {"state": server_state})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), handler)
     server_state.base = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
