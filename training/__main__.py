@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from training import cli_assess, cli_export
+from training import cli_assess, cli_data, cli_export
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
@@ -59,6 +59,7 @@ def fit(
 
 cli_export.register(app)
 cli_assess.register(app)
+cli_data.register(app)
 
 
 def main() -> None:

@@ -1,0 +1,62 @@
+"""The commands that make data to learn from: labels, mosaic, chips, split; and run."""
+
+# ruff: noqa: PLC0415 (--help does not wait for rasterio)
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Imagery = Annotated[Path, typer.Argument(help="an image, or a folder of them")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to `python -m training`."""
+    for command in (labels, mosaic):
+        app.command()(command)
+
+
+def labels(
+    imagery: Imagery,
+    source: Annotated[
+        Path, typer.Argument(help="GeoPackage, GeoJSON, Shapefile, or a label raster")
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="folder for the label rasters")] = Path("labels"),
+    field: Annotated[str, typer.Option(help="field that holds the class")] = "classvalue",
+    crosswalk: Annotated[
+        str, typer.Option(help="legend, chesapeake, chesapeake_lila, nlcd, cdl, or a .toml")
+    ] = "legend",
+    layer: Annotated[str | None, typer.Option(help="layer, where there are several")] = None,
+    image_field: Annotated[
+        str | None, typer.Option(help="field that names the image a feature was drawn on")
+    ] = None,
+    radius: Annotated[
+        float | None, typer.Option(help="metres around a point that have its class")
+    ] = None,
+) -> None:
+    """Put polygons, points or another label raster onto the pixels of the imagery."""
+    from training.labels import LabelSettings, label
+
+    settings = LabelSettings(
+        source=source, field=field, crosswalk=crosswalk, layer=layer, image_field=image_field,
+        radius_m=radius,
+    )  # fmt: skip
+    for line in label(imagery, settings, out, typer.echo).lines():
+        typer.echo(line)
+
+
+def mosaic(
+    imagery: Imagery,
+    *,
+    out: Annotated[Path, typer.Option(help="a .gpkg, or a folder for two .geojson")] = Path(
+        "mosaic.gpkg"
+    ),
+) -> None:
+    """Write boundary and footprints of a folder of imagery."""
+    from training.mosaic import mosaic as write
+
+    for path in write(imagery, out):
+        typer.echo(str(path))
