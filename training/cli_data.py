@@ -14,7 +14,7 @@ Imagery = Annotated[Path, typer.Argument(help="an image, or a folder of them")]
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to `python -m training`."""
-    for command in (labels, mosaic):
+    for command in (labels, mosaic, chips):
         app.command()(command)
 
 
@@ -60,3 +60,26 @@ def mosaic(
 
     for path in write(imagery, out):
         typer.echo(str(path))
+
+
+def chips(
+    imagery: Imagery,
+    labels: Annotated[Path, typer.Argument(help="folder of <name>_label.tif")],
+    *,
+    out: Annotated[Path, typer.Option(help="folder for the chips; replaced")] = Path("chips"),
+    size: Annotated[int, typer.Option(help="side of a chip, pixels")] = 256,
+    stride: Annotated[int, typer.Option(help="pixels from chip to chip")] = 64,
+    max_background: Annotated[
+        float, typer.Option(help="largest share of unlabelled pixels")
+    ] = 0.5,
+    place: Annotated[str, typer.Option(help="place of all chips; else the image's folder")] = "",
+) -> None:
+    """Cut labelled imagery into chips: one HDF5 file for each class, and a manifest."""
+    from training.chips import ChipSettings, cut
+    from training.progress import bar
+
+    settings = ChipSettings(size=size, stride=stride, max_background=max_background, place=place)
+    with bar("chips") as progress:
+        manifest = cut(imagery, labels, settings, out, say=progress.say, advance=progress.to)
+    for c in manifest.classes:
+        typer.echo(f"{c.value} {c.name}: {c.chips:,} chips hold it, {c.pixels:,} pixels")
