@@ -17,7 +17,7 @@ from training import cli_assess, cli_data, cli_export
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
-Chips = Annotated[Path, typer.Option(help="list of labelled chips (chips.csv)")]
+Chips = Annotated[Path, typer.Option(help="folder of chips, or a list of labelled chips (.csv)")]
 County = Annotated[
     Path | None, typer.Option(help="folder of Demo County; without it only chips are used")
 ]
@@ -35,6 +35,10 @@ def fit(
     county: County = None,
     run: Run = Path("runs/default"),
     steps: Annotated[int | None, typer.Option(min=1, help="length of the run")] = None,
+    split: Annotated[
+        Path | None, typer.Option(help="split of a folder of chips (split.json)")
+    ] = None,
+    fold: Annotated[str | None, typer.Option(help="a fold of the split")] = None,
     begin: Annotated[
         Path | None, typer.Option(help="checkpoint of another run whose weights to begin from")
     ] = None,
@@ -48,11 +52,12 @@ def fit(
     from training.config import load_preset
     from training.data import read_data
     from training.fit import fit as train
+    from training.own import read_own
 
     torch.set_num_threads(threads)
     chosen = load_preset(preset, steps=steps)
     first = Checkpoint.load(begin) if begin else None
-    data = read_data(chosen, chips, county)
+    data = read_own(chips, split, fold) if chips.is_dir() else read_data(chosen, chips, county)
     best = train(chosen, data, run, begin=first, stop_after=stop_after)
     typer.echo(f"best checkpoint: {best}")
 

@@ -14,7 +14,7 @@ Imagery = Annotated[Path, typer.Argument(help="an image, or a folder of them")]
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to `python -m training`."""
-    for command in (labels, mosaic, chips):
+    for command in (labels, mosaic, chips, split, run):
         app.command()(command)
 
 
@@ -83,3 +83,42 @@ def chips(
         manifest = cut(imagery, labels, settings, out, say=progress.say, advance=progress.to)
     for c in manifest.classes:
         typer.echo(f"{c.value} {c.name}: {c.chips:,} chips hold it, {c.pixels:,} pixels")
+
+
+def split(
+    chips: Annotated[Path, typer.Argument(help="folder of chips")],
+    *,
+    out: Annotated[Path, typer.Option(help="the file to write")] = Path("split.json"),
+    held_out: Annotated[
+        list[str] | None, typer.Option(help="place that is the test; repeatable")
+    ] = None,
+    margin: Annotated[float, typer.Option(help="metres between sides")] = 64.0,
+    folds: Annotated[int, typer.Option(help="folds; 0: leave one place out, each in turn")] = 0,
+    seed: Annotated[int, typer.Option(help="of what is drawn")] = 20261123,
+) -> None:
+    """Share chips out by ground: train, validation, test, and folds for cross-validation."""
+    from training.folds import SplitSettings, split_chips
+    from training.manifest import read_manifest
+
+    settings = SplitSettings(
+        held_out=tuple(held_out or ()), margin_m=margin, folds=folds, seed=seed
+    )
+    found = split_chips(read_manifest(chips), settings)
+    found.write(out)
+    for sides in (found.sides, *found.folds):
+        typer.echo(
+            f"{sides.name}: {len(sides.train):,} chips to learn from, {len(sides.validation):,} to "
+            f"choose by, {len(sides.test):,} to test, {len(sides.dropped):,} too near to another side"
+        )
+
+
+def run(
+    preset: Annotated[Path, typer.Argument(help="the run as TOML: see docs/training.md")],
+    *,
+    out: Annotated[Path, typer.Option(help="folder of the run")] = Path("runs/own"),
+) -> None:
+    """All steps as one; what is finished and unchanged is skipped, what was cut off goes on."""
+    from training.recipe import load_recipe
+    from training.run import perform
+
+    typer.echo(str(perform(load_recipe(preset), out)))

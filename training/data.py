@@ -15,6 +15,11 @@ from training.config import Preset
 from training.scenes import BANDS, CLASSES, Scene, read_chips, read_county
 from training.splits import Split, split_county, split_places
 
+DESCRIPTION = (
+    "U-Net of 1,941,351 parameters, trained on photo-interpreted NAIP chips and on "
+    "procedural imagery (Demo County)."
+)
+
 ATTRIBUTION = (
     "Imagery: USDA National Agriculture Imagery Program (public domain). Training chips from "
     "Ventura et al. 2024, urban-tree-detection-data (CC BY 4.0); locationtech/rasterframes "
@@ -29,6 +34,8 @@ class Data:
 
     real: Split
     made: Split | None
+    description: str = DESCRIPTION
+    attribution: str = ATTRIBUTION
 
     @property
     def train(self) -> tuple[Scene, ...]:
@@ -59,10 +66,7 @@ def draft_card(preset: Preset, data: Data) -> ModelCard:
     return ModelCard(
         name="landcover-unet",
         version="1",
-        description=(
-            "U-Net of 1,941,351 parameters, trained on photo-interpreted NAIP chips and on "
-            "procedural imagery (Demo County)."
-        ),
+        description=data.description,
         mean=tuple(round(float(m) / 255, 4) for m in mean),
         std=tuple(round(float(s) / 255, 4) for s in std),
         ground_resolution=preset.ground_resolution_m,
@@ -76,7 +80,7 @@ def draft_card(preset: Preset, data: Data) -> ModelCard:
             band_std=tuple(round(float(s), 2) for s in std),
         ),
         licence="MIT",
-        attribution=ATTRIBUTION,
+        attribution=data.attribution,
     )
 
 

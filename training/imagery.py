@@ -101,7 +101,8 @@ def find(imagery: Path) -> list[Picture]:
 
 
 def is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.stem.endswith(LABEL)
+    hidden = path.name.startswith(".")
+    return path.suffix.lower() in SUFFIXES and not path.stem.endswith(LABEL) and not hidden
 
 
 def describe(pictures: Iterable[Picture]) -> str:
