@@ -21,7 +21,7 @@ from rasterio.windows import Window
 
 from model.legend import LEGEND
 from training.errors import ChipError, LabelError
-from training.files import sha256, whole
+from training.files import check_room, sha256, whole
 from training.imagery import Picture, find
 from training.labels import label_path
 from training.manifest import MANIFEST, Chip, ChipScene, ClassFile, Manifest
@@ -30,6 +30,9 @@ from training.scenes import BANDS, CLASSES, Image, Label
 
 GDAL_CACHE = 64 * 2**20
 """Bytes of GDAL's cache of decoded tiles: strips that follow each other share them."""
+
+RESERVE = 2**18
+"""Bytes kept free while HDF5 files are open: what they still hold is written when they close."""
 
 Advance = Callable[[float], None]
 """Told the share of the work done, 0..1."""
@@ -151,7 +154,9 @@ def _strips(
                 try:
                     pixels = source.read(list(range(1, BANDS + 1)), window=window)
                 except rasterio.errors.RasterioError as error:
-                    raise LabelError(f"{picture.path} is damaged near row {top}: {error}") from error
+                    raise LabelError(
+                        f"{picture.path} is damaged near row {top}: {error}"
+                    ) from error
                 image[:, part[0], part[1]] = pixels
                 label[part][~picture.valid(pixels)] = 0
             yield top, image, label
@@ -210,6 +215,7 @@ def _write(
         for number, picture in enumerate(pictures):
             rows = sorted(row for scene, row in by_strip if scene == number)
             for top, image, label in _strips(picture, labels, settings, rows):
+                check_room(folder, RESERVE + len(by_strip[number, top]) * (BANDS + 1) * size**2)
                 for index in by_strip[number, top]:
                     chip, home = found[index], homes[index]
                     across = slice(chip.col, chip.col + size)

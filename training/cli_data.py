@@ -69,9 +69,7 @@ def chips(
     out: Annotated[Path, typer.Option(help="folder for the chips; replaced")] = Path("chips"),
     size: Annotated[int, typer.Option(help="side of a chip, pixels")] = 256,
     stride: Annotated[int, typer.Option(help="pixels from chip to chip")] = 64,
-    max_background: Annotated[
-        float, typer.Option(help="largest share of unlabelled pixels")
-    ] = 0.5,
+    max_background: Annotated[float, typer.Option(help="largest share of unlabelled pixels")] = 0.5,
     place: Annotated[str, typer.Option(help="place of all chips; else the image's folder")] = "",
 ) -> None:
     """Cut labelled imagery into chips: one HDF5 file for each class, and a manifest."""

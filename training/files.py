@@ -62,6 +62,14 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def check_room(folder: Path, needed: int) -> None:
+    """Raises the system's "no space left" when fewer than `needed` bytes are free: HDF5 cannot
+    close a file once a write has failed, so it must not come to that.
+    """
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
 def is_full(error: BaseException, free: int) -> bool:
     """True when `error` says that the disk is full. GDAL, HDF5 and torch do not always pass the
     number on: an error in writing with less than 64 KiB `free` is taken for it, too.

@@ -271,9 +271,7 @@ def _sides(name: str, ground: _Ground, validation: set[int], test: set[int]) -> 
             dropped[i if rank[i] < rank[j] else j] = True
     ids = np.array([c.id for c in ground.chips], object)
     train, valid, tested = (tuple(ids[(rank == r) & ~dropped]) for r in range(3))
-    return Sides(
-        name=name, train=train, validation=valid, test=tested, dropped=tuple(ids[dropped])
-    )
+    return Sides(name=name, train=train, validation=valid, test=tested, dropped=tuple(ids[dropped]))
 
 
 def _cross_validation(
@@ -282,7 +280,9 @@ def _cross_validation(
     """Each unit is tested in one fold: alone, or in one of k folds of about as many pixels."""
     units = len(ground.names)
     if settings.folds > units:
-        raise SplitError(f"{settings.folds} folds of {units} pieces of ground: give at most {units}")
+        raise SplitError(
+            f"{settings.folds} folds of {units} pieces of ground: give at most {units}"
+        )
     if settings.folds:
         tests: list[set[int]] = [set() for _ in range(settings.folds)]
         for i in sorted(order, key=lambda i: -int(ground.size[i])):

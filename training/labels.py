@@ -95,9 +95,7 @@ class Report:
                 [f"{a}+{b}" for a, b in (o["features"] for o in found.overlaps)],
             ),
         ]  # fmt: skip
-        lines = [
-            f"features {what}: {_some(ids)}" for what, ids in told if ids
-        ]
+        lines = [f"features {what}: {_some(ids)}" for what, ids in told if ids]
         lines += [
             f"code {code!r} is not in crosswalk {self.crosswalk}: {n:,} pixels left unlabelled"
             for code, n in self.unknown_pixels.items()
@@ -207,9 +205,7 @@ def _from_features(
     found.outside = [int(i) for n, i in enumerate(features.ids) if n not in met]
 
 
-def paint(
-    polygons: NDArray[Any], values: NDArray[np.uint8], picture: Picture
-) -> tuple[Label, int]:
+def paint(polygons: NDArray[Any], values: NDArray[np.uint8], picture: Picture) -> tuple[Label, int]:
     """Polygons in the image's CRS, classes uint8 (n,) → uint8 (rows, cols), and how many pixels are
     0 because polygons of different classes hold them.
     """
@@ -289,9 +285,7 @@ def _is_raster(path: Path) -> bool:
     return path.suffix.lower() in {".tif", ".tiff", ".img", ".vrt"}
 
 
-def _guess(
-    bounds: tuple[float, float, float, float], crs: CRS, pictures: Sequence[Picture]
-) -> str:
+def _guess(bounds: tuple[float, float, float, float], crs: CRS, pictures: Sequence[Picture]) -> str:
     """A frequent mistake: coordinates in metres in a file that says degrees."""
     if crs.is_geographic and max(map(abs, bounds)) > 360:
         projected = next((p.crs for p in pictures if p.crs is not None), None)

@@ -68,9 +68,10 @@ def held_out_scenes(
     for picture in find(imagery):
         if picture.name not in wanted:
             continue
-        with rasterio.open(picture.path) as source, rasterio.open(
-            label_path(labels, picture)
-        ) as known:
+        with (
+            rasterio.open(picture.path) as source,
+            rasterio.open(label_path(labels, picture)) as known,
+        ):
             image, label = source.read(list(range(1, BANDS + 1))), known.read(1)
         inside = np.zeros(label.shape, bool)
         for row, col, _ in wanted[picture.name]:
@@ -92,9 +93,7 @@ def held_out_scenes(
     return scenes
 
 
-def _placed(
-    scenes: Iterable[Scene], side: Iterable[str], place: dict[str, str]
-) -> Iterable[Scene]:
+def _placed(scenes: Iterable[Scene], side: Iterable[str], place: dict[str, str]) -> Iterable[Scene]:
     """Scenes with the place that the split gave to their first chip."""
     names: dict[str, str] = {}
     for chip in side:

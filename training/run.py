@@ -205,9 +205,7 @@ def _evaluate(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
             shutil.copyfile(beside, folder / beside.name)
         split = read_split(folder / "split.json")
         manifest = read_manifest(folder / "chips")
-        scenes = held_out_scenes(
-            recipe.imagery, folder / "labels", manifest, split, split.sides
-        )
+        scenes = held_out_scenes(recipe.imagery, folder / "labels", manifest, split, split.sides)
         with whole(folder / "evaluation") as draft:
             draft.mkdir()
             if not scenes:

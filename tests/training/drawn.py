@@ -35,10 +35,7 @@ def draw(
     pyogrio.raw.write(
         path,
         np.array([None if g is None else shapely.to_wkb(g) for g in geometries], object),
-        [
-            np.array(v, object if isinstance(v[0], str) else np.int64)
-            for v in columns.values()
-        ],
+        [np.array(v, object if isinstance(v[0], str) else np.int64) for v in columns.values()],
         list(columns),
         driver=DRIVERS[path.suffix],
         geometry_type=kinds.pop() if len(kinds) == 1 else "Unknown",

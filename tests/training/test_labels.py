@@ -219,9 +219,7 @@ def test_nan_codes_are_unknown_not_a_class(scene: MadeScene, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("kind", "told"), [("three_band", "3 bands"), ("uint16", "uint16"), ("text", "cannot be read")]
 )
-def test_imagery_that_cannot_be_learnt_from_is_named(
-    tmp_path: Path, kind: str, told: str
-) -> None:
+def test_imagery_that_cannot_be_learnt_from_is_named(tmp_path: Path, kind: str, told: str) -> None:
     (tmp_path / "img").mkdir()
     path = write_bad_file(tmp_path / "img" / "bad.tif", kind)
     with pytest.raises(LabelError, match=rf"bad\.tif.*{told}"):
