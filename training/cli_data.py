@@ -106,7 +106,8 @@ def split(
     for sides in (found.sides, *found.folds):
         typer.echo(
             f"{sides.name}: {len(sides.train):,} chips to learn from, {len(sides.validation):,} to "
-            f"choose by, {len(sides.test):,} to test, {len(sides.dropped):,} too near to another side"
+            f"choose by, {len(sides.test):,} to test, "
+            f"{len(sides.dropped):,} too near to another side"
         )
 
 

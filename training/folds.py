@@ -169,20 +169,20 @@ def near_pairs(manifest: Manifest, margin: float) -> Pairs:
     pairs: Pairs = []
     known = sorted({e for e in epsgs if e is not None})
     numbers = {e: np.array([i for i, x in enumerate(epsgs) if x == e]) for e in known}
-    for n, epsg in enumerate(known):
-        mine = numbers[epsg]
+    for n, here in enumerate(known):
+        mine = numbers[here]
         tree = shapely.STRtree(boxes[mine])
         for other in known[n:]:
             theirs = numbers[other]
             shapes = boxes[theirs]
-            if other != epsg:
-                moving = Transformer.from_crs(other, epsg, always_xy=True)
+            if other != here:
+                moving = Transformer.from_crs(other, here, always_xy=True)
                 shapes = shapely.transform(shapes, moving.transform, interleaved=False)
                 finite = np.isfinite(shapely.bounds(shapes)).all(axis=1)
                 theirs, shapes = theirs[finite], shapes[finite]
             one, two = tree.query(shapes, predicate="dwithin", distance=margin)
             for i, j in zip(theirs[one].tolist(), mine[two].tolist(), strict=True):
-                if i != j and (other != epsg or i < j):
+                if i != j and (other != here or i < j):
                     pairs.append((min(i, j), max(i, j)))
     lost: dict[str, list[int]] = {}
     for i, epsg in enumerate(epsgs):

@@ -63,7 +63,7 @@ class Picture:
 
     def valid(self, image: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """bool (rows, cols), False where every band is 0 (collars) or nodata."""
-        valid: NDArray[np.bool_] = image.any(axis=0)
+        valid: NDArray[np.bool_] = np.any(image, axis=0)
         if self.nodata:
             valid &= (image != self.nodata).any(axis=0)
         return valid

@@ -79,13 +79,17 @@ class Report:
 
     def counts(self) -> NDArray[np.int64]:
         """Labelled pixels of the classes 1..6: int64 (6,)."""
-        return np.sum([np.zeros(CLASSES, np.int64), *self.images.values()], axis=0, dtype=np.int64)
+        total = np.zeros(CLASSES, np.int64)
+        for counts in self.images.values():
+            total += counts
+        return total
 
     def lines(self) -> list[str]:
         """For people: what was found, ids in full up to 20 of a kind."""
         found = self.features
-        told = [
-            ("of an unknown class (unlabelled)", [f"{i} ({c!r})" for i, c in found.unknown_code.items()]),
+        codes = found.unknown_code.items()
+        told: list[tuple[str, Sequence[object]]] = [
+            ("of an unknown class (unlabelled)", [f"{i} ({c!r})" for i, c in codes]),
             ("without geometry", found.empty),
             ("invalid, repaired", found.repaired),
             ("unusable", [f"{i} ({why})" for i, why in found.unusable.items()]),
@@ -200,9 +204,9 @@ def _from_features(
             f"meets the imagery ({describe(pictures)})"
             + _guess(tuple(bounds), features.crs, pictures)
         )
-    found = report.features
-    found.overlaps = [pairs[key] for key in sorted(pairs)]
-    found.outside = [int(i) for n, i in enumerate(features.ids) if n not in met]
+    noted = report.features
+    noted.overlaps = [pairs[key] for key in sorted(pairs)]
+    noted.outside = [int(i) for n, i in enumerate(features.ids) if n not in met]
 
 
 def paint(polygons: NDArray[Any], values: NDArray[np.uint8], picture: Picture) -> tuple[Label, int]:

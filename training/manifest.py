@@ -124,10 +124,13 @@ def read_scenes(folder: Path, manifest: Manifest, wanted: Collection[str]) -> li
     for chip in manifest.chips:
         if chip.id in ids:
             by_scene.setdefault(chip.scene, []).append(chip)
-    scenes = []
+    scenes: list[Scene] = []
     for name, chips in by_scene.items():
-        for piece in _pieces(chips, manifest.size):
-            scenes.append(_together(folder, manifest.by_name[name], piece, manifest.size))
+        source = manifest.by_name[name]
+        scenes += [
+            _together(folder, source, piece, manifest.size)
+            for piece in _pieces(chips, manifest.size)
+        ]
     return scenes
 
 

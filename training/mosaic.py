@@ -7,16 +7,20 @@ union). GeoJSON holds one layer a file, a GeoPackage both.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyogrio
 import shapely
+from numpy.typing import NDArray
 from pyproj import Transformer
 from shapely.geometry.base import BaseGeometry
 
 from training.errors import LabelError
 from training.files import whole
 from training.imagery import Picture, crs_name, find
+
+Column = NDArray[Any]
 
 SIDE_POINTS = 16
 """Points on each side of a footprint: a straight line in UTM is not one in degrees."""
@@ -60,8 +64,8 @@ def footprint(picture: Picture) -> BaseGeometry:
     return shapely.transform(dense, moving.transform, interleaved=False)
 
 
-def _facts(pictures: list[Picture]) -> dict[str, np.ndarray]:
-    columns = {
+def _facts(pictures: list[Picture]) -> dict[str, Column]:
+    columns: dict[str, list[Any]] = {
         "name": [p.name for p in pictures],
         "year": [p.year for p in pictures],
         "crs": [crs_name(p.crs) for p in pictures],
@@ -88,7 +92,7 @@ def _write(
     path: Path,
     layer: str,
     shapes: list[BaseGeometry],
-    fields: dict[str, np.ndarray],
+    fields: dict[str, Column],
     driver: str,
     *,
     append: bool,

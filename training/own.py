@@ -1,4 +1,4 @@
-"""A user's own chips, as `fit` and `evaluate` take them: sides of a split, from chips and imagery."""
+"""A user's own chips as `fit` and `evaluate` take them: the sides of a split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole run as one TOML file: where imagery and labels are, and what differs from the defaults."""
+"""A whole run as one TOML file: imagery, labels, and what differs from the defaults."""
 
 from __future__ import annotations
 

@@ -102,8 +102,8 @@ def _do(step: Step, folder: Path, record: dict[str, Any]) -> None:
             free = shutil.disk_usage(folder).free
             if is_full(error, free):
                 raise StepError(
-                    f"step {step.name}: no room in {folder} ({free / 2**20:.1f} MiB free); make room "
-                    "and run it again"
+                    f"step {step.name}: no room in {folder} ({free / 2**20:.1f} MiB free); "
+                    "make room and run it again"
                 ) from error
             raise
         shown.to(1.0)

@@ -111,9 +111,10 @@ def read_features(
             "give the radius in metres of the ground that each stands for"
         )
     if not usable.any():
+        unknown = sorted(set(findings.unknown_code.values()))
         raise LabelError(
             f"{path}: none of {len(fids)} features has an area and a class of crosswalk "
-            f"{crosswalk.name!r}; codes unknown to it: {sorted(set(findings.unknown_code.values()))}"
+            f"{crosswalk.name!r}; codes unknown to it: {unknown[:20]}"
         )
     return Features(
         path,

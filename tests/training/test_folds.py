@@ -110,7 +110,8 @@ def test_sides_are_farther_apart_than_the_margin(
     try:
         split = split_chips(manifest, SplitSettings(seed=seed, margin_m=margin, block_m=128))
     except SplitError as error:
-        assert "nothing is left" in str(error)
+        if "nothing is left" not in str(error):
+            raise
         return
     for sides in (split.sides, *split.folds):
         assert_whole(manifest, sides)

@@ -224,7 +224,7 @@ def test_chips_on_a_full_disk_are_refused_and_leave_nothing(
     for made in town(tmp_path / "img", 2, side=400):
         write_label(made.classes(), look(made.path), label_path(tmp_path / "l", look(made.path)))
     settings = ChipSettings(size=64, stride=32)
-    with pytest.raises(DiskError, match="no room for .*chips"):
+    with pytest.raises(DiskError, match=r"no room for .*chips"):
         cut(tmp_path / "img", tmp_path / "l", settings, small_disk / "chips", say=quiet)
     assert list(small_disk.iterdir()) == []
 
@@ -238,7 +238,7 @@ def test_labels_on_a_full_disk_are_refused_and_leave_nothing(
     fill(small_disk)
     with pytest.raises(DiskError, match=r"no room for .*_label\.tif"):
         label(tmp_path / "img", LabelSettings(source=source), small_disk / "out", quiet)
-    assert not [p for p in small_disk.rglob("*.tif")]
+    assert not list(small_disk.rglob("*.tif"))
 
 
 def test_a_run_on_a_full_disk_goes_on_when_there_is_room(
