@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from training import cli_assess, cli_data, cli_export
+from training import cli_assess, cli_crossval, cli_data, cli_export
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
@@ -42,6 +42,9 @@ def fit(
     begin: Annotated[
         Path | None, typer.Option(help="checkpoint of another run whose weights to begin from")
     ] = None,
+    other_years: Annotated[
+        Path | None, typer.Option(help="images of the chips' ground in other years")
+    ] = None,
     stop_after: Annotated[int, typer.Option(min=0, help="steps of this sitting; 0: all")] = 0,
     threads: Threads = 2,
 ) -> None:
@@ -57,13 +60,21 @@ def fit(
     torch.set_num_threads(threads)
     chosen = load_preset(preset, steps=steps)
     first = Checkpoint.load(begin) if begin else None
-    data = read_own(chips, split, fold) if chips.is_dir() else read_data(chosen, chips, county)
+    if chips.is_dir():
+        if other_years is not None:
+            raise typer.BadParameter("--other-years goes with a list of chips, not with a folder")
+        data = read_own(chips, split, fold, county=county, preset=chosen)
+    elif split is not None or fold is not None:
+        raise typer.BadParameter("--split and --fold go with a folder of chips")
+    else:
+        data = read_data(chosen, chips, county, other_years)
     best = train(chosen, data, run, begin=first, stop_after=stop_after)
     typer.echo(f"best checkpoint: {best}")
 
 
 cli_export.register(app)
 cli_assess.register(app)
+cli_crossval.register(app)
 cli_data.register(app)
 
 

@@ -24,6 +24,7 @@ from onnxruntime.quantization import (
     QuantType,
     quantize_static,
 )
+from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from model.card import ModelCard
 from model.normalize import normalize
@@ -122,8 +123,10 @@ def quantised(
     if not inner:
         raise ExportError("the graph has no inner convolution to quantise")
     with tempfile.TemporaryDirectory(prefix="landcover-int8-") as folder:
-        first, second = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")
-        onnx.save(graph, first)
+        raw, first, second = (Path(folder, n) for n in ("raw.onnx", "fp32.onnx", "int8.onnx"))
+        onnx.save(graph, raw)
+        # Shapes only: its optimiser would rename the nodes that are chosen by name.
+        quant_pre_process(str(raw), str(first), skip_optimization=True, skip_symbolic_shape=True)
         quantize_static(
             str(first),
             str(second),

@@ -9,21 +9,29 @@ from pathlib import Path
 import numpy as np
 import rasterio
 
+from training.config import Preset
 from training.data import Data
 from training.errors import SplitError
 from training.folds import ChipSplit, Sides, SplitSettings, read_split, split_chips
 from training.imagery import find
 from training.labels import label_path
 from training.manifest import Manifest, check_files, read_manifest, read_scenes
-from training.scenes import BANDS, Scene
-from training.splits import Split
+from training.scenes import BANDS, Scene, read_county
+from training.splits import Split, split_county
 
 
 def read_own(
-    folder: Path, split: Path | None = None, fold: str | None = None, attribution: str = ""
+    folder: Path,
+    split: Path | None = None,
+    fold: str | None = None,
+    *,
+    county: Path | None = None,
+    preset: Preset | None = None,
+    attribution: str = "",
 ) -> Data:
     """What a run learns from and is judged by while it trains: the chips of `folder` on the sides
     of `split` (a file; without it, as `split` shares them out by default). The test is not read.
+    Demo County of the folder `county` is learnt from beside, as `preset` splits it.
 
     Raises ChipError for a damaged folder, SplitError for a split that does not belong to it.
     """
@@ -41,7 +49,7 @@ def read_own(
     )
     return Data(
         Split(train, validation, ()),
-        None,
+        split_county(read_county(county), preset) if county and preset else None,
         description="U-Net of 1,941,351 parameters, trained on the user's own labels.",
         attribution=attribution or "Imagery and labels: see the run that trained it.",
     )

@@ -26,6 +26,9 @@ class FitSettings(BaseModel):
     begin: Path | None = None
     """Checkpoint whose weights to begin from."""
 
+    county: Path | None = None
+    """Folder of Demo County, to learn from beside one's own chips."""
+
     def chosen(self) -> Preset:
         """Raises PresetError naming a value that cannot be."""
         return load_preset(self.preset, **(self.model_extra or {}))
@@ -72,8 +75,8 @@ def load_recipe(path: Path) -> Recipe:
         for section, key in (("labels", "crosswalk"), ("fit", "preset")):
             if str(values.get(section, {}).get(key, "")).endswith(".toml"):
                 _place(values[section], key, here)
-        if "begin" in values.get("fit", {}):
-            _place(values["fit"], "begin", here)
+        for key in ("begin", "county"):
+            _place(values.get("fit", {}), key, here)
         found = Recipe.model_validate(values)
     except (tomllib.TOMLDecodeError, ValidationError, UnicodeDecodeError, TypeError) as error:
         raise PresetError(f"run {path}: {error}") from error

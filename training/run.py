@@ -164,7 +164,7 @@ def _split(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
 
 
 def _fit(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
-    preset = recipe.fit.chosen()
+    preset, county = recipe.fit.chosen(), recipe.fit.county
 
     def work(shown: Bar) -> None:
         def say(line: str) -> None:
@@ -175,7 +175,13 @@ def _fit(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
         for half in (folder / "fit").glob(".*.pt.*"):  # of a killed process
             half.unlink()
         first = Checkpoint.load(recipe.fit.begin) if recipe.fit.begin else None
-        own = read_own(folder / "chips", folder / "split.json", attribution=recipe.attribution)
+        own = read_own(
+            folder / "chips",
+            folder / "split.json",
+            county=county,
+            preset=preset,
+            attribution=recipe.attribution,
+        )
         fit(preset, own, folder / "fit", begin=first, say=say)
 
     inputs = {
@@ -183,6 +189,7 @@ def _fit(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
         "settings": preset.model_dump(mode="json"),
         "begin": sha256(recipe.fit.begin) if recipe.fit.begin else "",
         "attribution": recipe.attribution,
+        "county": _digests(county, ["."]) if county else {},
     }
     return Step("fit", inputs, ("fit",), work, goes_on=True)
 

@@ -19,11 +19,19 @@ onnx = pytest.importorskip("onnx", reason="needs onnx: make setup TRAIN=1")
 
 from model.segment import segment  # noqa: E402
 from model.session import Session  # noqa: E402
+from tests.training.test_esri import ArcGis  # noqa: E402
 from tests.world.graphs import Kind, card_of, decided, graph_of, probabilities_by_hand  # noqa: E402
 from tests.world.ground import on_grid  # noqa: E402
 from training import artefact  # noqa: E402
+from training.esri import write_esri  # noqa: E402
+from training.evaluate import at_resolution  # noqa: E402
+from training.scenes import read_chips  # noqa: E402
 
 Bytes = npt.NDArray[np.uint8]
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "model" / "weights" / "landcover.onnx"
+DATA = ROOT.parent / "shared" / "data"
 
 
 class Deepness:
@@ -122,3 +130,29 @@ def test_deepness_names_its_layers_as_the_legend_and_reads_metres(tmp_path: Path
     names = ["background", "buildings", "roads", "water", "bare", "forest", "planted"]
     assert list(plugin.classes.values()) == names
     assert plugin.resolution == 60.0
+
+
+@pytest.mark.real
+def test_on_real_imagery_deepness_and_arcgis_show_the_shipped_models_classes(
+    tmp_path: Path,
+) -> None:
+    """A mosaic of real chips; the seams between them are the same for all."""
+    chips = DATA / "labels" / "chips.csv"
+    if not chips.is_file():
+        pytest.skip(f"no real imagery at {chips}")
+    shipped = SHIPPED.read_bytes()
+    card = Session(shipped).embedded_card()
+    path = tmp_path / "landcover.onnx"
+    artefact.write(onnx.load_model_from_string(shipped), card, path)
+    scenes = read_chips(chips, without=["nd", "va_nc_border"])
+    tiles = [at_resolution(s, card.ground_resolution)[:, :150, :150] for s in scenes]
+    square = [t for t in tiles if t.shape[1:] == (150, 150)][:42]
+    bands = np.concatenate(
+        [np.concatenate(square[row : row + 7], axis=2) for row in range(0, 42, 7)], axis=1
+    )
+    there = np.ones(bands.shape[1:], np.uint8)
+    served = segment(Session.load(path), bands, there != 0).classes
+    inner = (slice(card.halo, -card.halo),) * 2
+    assert (Deepness(path).classify(bands)[inner] == served[inner]).mean() > 0.9999
+    values, _ = ArcGis(write_esri(path, tmp_path / "esri").emd, bands, there).classify()
+    assert (values == served).all()
