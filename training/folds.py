@@ -143,8 +143,8 @@ def split_chips(manifest: Manifest, settings: SplitSettings) -> ChipSplit:
         if not getattr(sides, side):
             raise SplitError(
                 f"{len(chips)} chips lie in {len(names)} {kind}(s) of ground: nothing is left for "
-                f"{side}. Label ground farther apart than {settings.margin_m:g} m, or set a smaller "
-                "margin or block"
+                f"{side}. Label ground farther apart than {settings.margin_m:g} m, or set a "
+                "smaller margin or block"
             )
     members = {
         name: tuple(chips[i].id for i in np.flatnonzero(unit == number))

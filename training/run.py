@@ -37,7 +37,7 @@ from training.progress import Bar, bar
 from training.recipe import Recipe
 from training.report.html import Album
 from training.report.html import page as html
-from training.report.page import one
+from training.report.section import one
 
 RECORD = "run.json"
 MODEL = "landcover.onnx"
