@@ -7,9 +7,11 @@ LandcoverError
 ├── Busy                the queue is full; worth asking again
 ├── DeadlineExceeded    the answer took longer than allowed
 ├── SourceUnavailable   imagery that should be there cannot be read
+│   └── SourceTooSlow   … within the time a read may take
 └── ConfigurationError  the operator's settings cannot work
 """
 
+import math
 from collections.abc import Iterable
 
 
@@ -65,9 +67,19 @@ class DeadlineExceeded(LandcoverError):
 class SourceUnavailable(LandcoverError):
     """Imagery that should be there cannot be read. Never a class, never cached."""
 
-    def __init__(self, scene_id: str, reason: str) -> None:
+    def __init__(
+        self, scene_id: str, reason: str, *, retry_after: float = 5, whole_source: bool = False
+    ) -> None:
+        """`retry_after`: seconds; `whole_source`: other scenes of the source would fail alike."""
         super().__init__(f"scene {scene_id}: {reason}")
         self.scene_id = scene_id
+        self.reason = reason
+        self.retry_after = max(1, math.ceil(retry_after))
+        self.whole_source = whole_source
+
+
+class SourceTooSlow(SourceUnavailable):
+    """Imagery that does not come within the time a read may take."""
 
 
 class ConfigurationError(LandcoverError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,12 +17,13 @@ from typing import TypeVar
 from app.cache.blocks import BlockCache
 from app.classified import Classified
 from app.errors import SourceUnavailable
-from app.grid import Block, WorkGrid, central_meridian
+from app.grid import Block, Bounds, WorkGrid, bounds_between, central_meridian
 from app.imagery import mosaic
-from app.imagery.directory import Directory
+from app.imagery.catalog import Catalog
 from app.imagery.mosaic import Mosaic
 from app.imagery.reader import Reader
 from app.imagery.scene import Scene
+from app.imagery.when import When
 from app.pool import Gate, Pool
 from app.source import Source
 from model.segment import Image, Valid, probabilities_of, segment_window
@@ -30,15 +32,18 @@ from model.session import Cancellation, Probabilities, Session
 PROCESSING = "1"
 """Version of everything between pixels and classes that is not in the model file."""
 
+_REACH_M = 1000.0
+"""Metres beyond a piece of ground in which the scenes of its blocks and their halo may lie."""
+
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is asked of: imagery of one year (None: the newest there is) and a model."""
+    """What is asked of: imagery of some dates, and a model."""
 
     source: Source
-    year: int | None
+    when: When
     session: Session
 
 
@@ -55,11 +60,30 @@ class LandCover:
         self.gate = gate
         self._scenes = lru_cache(maxsize=16384)(_scenes_of)
 
+    async def prepare(self, selection: Selection, bounds: Bounds) -> None:
+        """Makes sure the scenes of that ground (degrees), blocks and halo around it, are known.
+
+        To be awaited before `scenes` and `key` are asked for it; `block` does so by itself.
+        SourceUnavailable when a catalogue on a network cannot be asked.
+        """
+        west, south, east, north = bounds
+        up = _REACH_M / 111_000
+        across = up / max(math.cos(math.radians(max(abs(south), abs(north)))), 0.01)
+        ground = west - across, south - up, east + across, north + up
+        catalog = selection.source.catalog
+        if not catalog.knows(ground, selection.when):
+            await self.reads_of(selection).run(catalog.prepare, ground, selection.when)
+
+    def reads_of(self, selection: Selection) -> Pool:
+        """The threads that read a source: its own when it is on a network, so that one that hangs
+        holds up no other."""
+        return selection.source.reads or self.reads
+
     def scenes(self, selection: Selection, block: Block) -> tuple[Scene, ...]:
         """Scenes of a block and its halo in the order of use; empty when none holds the block."""
         catalog = selection.source.catalog
         halo = selection.session.card.halo
-        return self._scenes(catalog, catalog.generation, selection.year, block, halo)
+        return self._scenes(catalog, catalog.generation, selection.when, block, halo)
 
     def key(self, selection: Selection, block: Block) -> str | None:
         """Digest of everything the block depends on; None where there is no imagery."""
@@ -70,6 +94,7 @@ class LandCover:
 
         SourceUnavailable when imagery cannot be read, Busy when the queue is full: neither is kept.
         """
+        await self.prepare(selection, lonlat_of(block))
         # Asked once: a refresh in between must not put new pixels under the old key.
         scenes = self.scenes(selection, block)
         key = _key(selection, block, scenes)
@@ -81,6 +106,7 @@ class LandCover:
 
     async def probabilities(self, selection: Selection, block: Block) -> Probabilities | None:
         """float32 (channels, 512, 512) of a block, computed anew and not kept; None as above."""
+        await self.prepare(selection, lonlat_of(block))
         scenes = self.scenes(selection, block)
         if not scenes:
             return None
@@ -102,11 +128,13 @@ class LandCover:
 
     async def _read(self, selection: Selection, block: Block, scenes: tuple[Scene, ...]) -> Mosaic:
         window = block.window.expand(selection.session.card.halo)
+        reads = self.reads_of(selection)
         try:
-            return await self.reads.run(mosaic.read, self.reader, scenes, block.grid, window)
-        except SourceUnavailable:
+            return await reads.run(mosaic.read, self.reader, scenes, block.grid, window)
+        except SourceUnavailable as error:
             # What changed or vanished must not be asked for again.
-            await self.reads.run(selection.source.look_again)
+            if not error.whole_source:
+                await reads.run(selection.source.look_again)
             raise
 
     async def _infer(
@@ -134,21 +162,27 @@ def _key(selection: Selection, block: Block, scenes: tuple[Scene, ...]) -> str |
         selection.session.sha256,
         str(selection.session.card.halo),
         f"{grid.crs} {grid.resolution} {block.col} {block.row}",
-        *(f"{scene.href} {scene.identity}" for scene in scenes),
+        *(scene.key for scene in scenes),
     ]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=20).hexdigest()
 
 
 def _scenes_of(
-    catalog: Directory, generation: int, year: int | None, block: Block, halo: int
+    catalog: Catalog, generation: int, when: When, block: Block, halo: int
 ) -> tuple[Scene, ...]:
     """`generation` is part of the key it is remembered by: a refreshed catalog is asked anew."""
     core, window = block.window, block.window.expand(halo)
-    found = catalog.index.search(block.grid.crs, block.grid.bounds(window), year)
-    scenes = mosaic.ordered(found, block.grid, window)
+    found = catalog.search(block.grid.crs, block.grid.bounds(window), when)
+    scenes = mosaic.ordered(found, block.grid, window, when)
     extents = (scene.extent(block.grid) for scene in scenes)
     holds_core = any(extent and extent.intersection(core) for extent in extents)
     return scenes if holds_core else ()
+
+
+@lru_cache(maxsize=16384)
+def lonlat_of(block: Block) -> Bounds:
+    """The ground of a block, degrees."""
+    return bounds_between(block.grid.crs, "OGC:CRS84", block.grid.bounds(block.window))
 
 
 def ranked(grids: Iterable[WorkGrid], longitude: float) -> list[WorkGrid]:

@@ -13,6 +13,7 @@ from rio_tiler.colormap import cmap
 from app.grid import WorkGrid, bounds_between
 from app.imagery import mosaic
 from app.imagery.reader import Reader
+from app.imagery.when import When
 from app.landcover import ranked
 from app.source import Source
 from app.tile import CRS, Tile
@@ -28,7 +29,7 @@ _FINEST = 0.25
 Rgba = npt.NDArray[np.uint8]
 
 
-def picture(reader: Reader, source: Source, year: int | None, tile: Tile, style: Style) -> Rgba:
+def picture(reader: Reader, source: Source, when: When, tile: Tile, style: Style) -> Rgba:
     """uint8 (size, size, 4), row 0 in the north; transparent where there is no imagery.
 
     The imagery is read once, at the tile's ground resolution, and its pixels are placed by
@@ -38,11 +39,12 @@ def picture(reader: Reader, source: Source, year: int | None, tile: Tile, style:
     out = np.zeros((tile.size, tile.size, 4), dtype=np.uint8)
     if not source.shows(tile):
         return out
-    west, _, east, _ = tile.lonlat_bounds
+    west, south, east, north = tile.lonlat_bounds
+    source.catalog.prepare((west, south, east, north), when)
     for grid in ranked(source.grids(), (west + east) / 2):
         if out[..., 3].all():
             break
-        _paint(out, reader, source, year, tile, style, grid.crs)
+        _paint(out, reader, source, when, tile, style, grid.crs)
     return out
 
 
@@ -63,18 +65,18 @@ def _paint(
     out: Rgba,
     reader: Reader,
     source: Source,
-    year: int | None,
+    when: When,
     tile: Tile,
     style: Style,
     crs: str,
 ) -> None:
     bounds = bounds_between(CRS, crs, tile.bounds)
-    scenes = source.catalog.index.search(crs, bounds, year)
+    scenes = source.catalog.search(crs, bounds, when)
     if not scenes:
         return
     grid = WorkGrid(crs, max(tile.ground_resolution, _FINEST))
     window = grid.touching(bounds).expand(2)
-    ordered = mosaic.ordered(scenes, grid, window)
+    ordered = mosaic.ordered(scenes, grid, window, when)
     if not ordered:
         return
     pixels = mosaic.read(reader, ordered, grid, window).pixels

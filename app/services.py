@@ -10,12 +10,11 @@ from app.cache.disk import DiskStore
 from app.cache.memory import MemoryStore
 from app.errors import ConfigurationError, UnknownName
 from app.imagery import gdal
-from app.imagery.directory import Directory
 from app.imagery.reader import Reader
 from app.landcover import LandCover, Selection
 from app.pool import Gate, Pool
 from app.settings import Settings
-from app.source import Source, Sources, source_id_of
+from app.source import Sources, sources_of
 from model.cores import available_cores
 from model.errors import ModelError
 from model.session import Session
@@ -45,7 +44,7 @@ class Services:
         except ModelError as error:
             raise ConfigurationError(f"the model is refused: {error}") from error
         self.models = {session.card.name: session}
-        self.sources = Sources([_source(settings, session.card.ground_resolution)])
+        self.sources = Sources(sources_of(settings, session.card.ground_resolution))
         workers = settings.infer_workers or available_cores()
         self.reads = Pool("read", settings.read_workers)
         self.infers = Pool("infer", workers)
@@ -70,10 +69,17 @@ class Services:
             raise UnknownName("model", name, self.models)
         return self.models[name]
 
-    def select(self, source: str | None, year: str, model: str | None) -> Selection:
-        """What a client's source, year and model stand for; UnknownName or InvalidRequest."""
+    def select(
+        self,
+        source: str | None,
+        year: str,
+        model: str | None,
+        datetime: str = "",
+        fill: str = "",
+    ) -> Selection:
+        """What a client's source, dates and model stand for; UnknownName or InvalidRequest."""
         chosen = self.sources.get(source)
-        return Selection(chosen, chosen.year(year), self.model(model))
+        return Selection(chosen, chosen.when(year, datetime, fill), self.model(model))
 
     @property
     def generation(self) -> int:
@@ -85,22 +91,11 @@ class Services:
         while self.settings.refresh_s:
             await asyncio.sleep(self.settings.refresh_s)
             for source in self.sources:
-                await self.reads.run(source.look_again)
+                await (source.reads or self.reads).run(source.look_again)
 
     def close(self) -> None:
         """Waits for what is being worked on; drops what has not begun."""
         self.infers.close()
         self.reads.close()
-
-
-def _source(settings: Settings, ground_resolution: float) -> Source:
-    if settings.imagery is None:
-        raise ConfigurationError(
-            "no imagery: give a directory of NAIP GeoTIFFs with --imagery or LANDCOVER_IMAGERY"
-        )
-    return Source(
-        id=source_id_of(settings.imagery),
-        title=settings.title or settings.imagery.resolve().name,
-        attribution=settings.attribution,
-        catalog=Directory(settings.imagery, ground_resolution),
-    )
+        for source in self.sources:
+            source.close()

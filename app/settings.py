@@ -18,7 +18,12 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LANDCOVER_", extra="forbid", frozen=True)
 
-    imagery: Path | None = Field(None, description="directory of NAIP GeoTIFFs to serve")
+    imagery: Path | None = Field(
+        None, description="directory or glob of NAIP GeoTIFFs to serve: one source, the first"
+    )
+    sources: Path | None = Field(
+        None, description="sources.toml: named sources of every kind (docs/sources.md)"
+    )
     title: str = Field("", description="title of that source; its directory's name by default")
     refresh_s: float = Field(
         60, ge=0, description="seconds between looks for new and changed files; 0: never"

@@ -5,12 +5,19 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from app.errors import ConfigurationError, InvalidRequest, UnknownName
+from app.errors import ConfigurationError, InvalidRequest, SourceUnavailable, UnknownName
 from app.grid import Bounds, WorkGrid
-from app.imagery.directory import Directory
+from app.imagery import build, sources_file
+from app.imagery.catalog import Catalog
+from app.imagery.config import AnyConfig, DirectoryConfig, RemoteConfig
+from app.imagery.deferred import Deferred
+from app.imagery.remote import Remote
+from app.imagery.when import LATEST, When, interval_of
+from app.pool import Pool
+from app.settings import Settings
 from app.tile import Tile, native_zoom
 
 OVERVIEW_ZOOMS = 5
@@ -27,18 +34,21 @@ class Source:
     id: str
     title: str
     attribution: str
-    catalog: Directory
+    catalog: Catalog
+    reads: Pool | None = None
+    """Threads of its own; None for local files."""
+    remote: Remote | None = None
 
     @property
     def bounds(self) -> Bounds:
         """(west, south, east, north), degrees."""
-        return self.catalog.index.lonlat_bounds
+        return self.catalog.lonlat_bounds
 
     @property
     def zooms(self) -> tuple[int, int]:
         """(lowest, native) zoom of 256 px tiles."""
         _, south, _, north = self.bounds
-        resolution = min(grid.resolution for grid in self.catalog.grids())
+        resolution = min((grid.resolution for grid in self.catalog.grids()), default=1.0)
         native = native_zoom(resolution, (south + north) / 2)
         return max(0, native - OVERVIEW_ZOOMS), native
 
@@ -54,29 +64,45 @@ class Source:
     @property
     def years(self) -> tuple[int, ...]:
         """Years of acquisition, ascending."""
-        return self.catalog.index.years
+        return self.catalog.years
 
     def look_again(self) -> None:
         """Finds new, changed and vanished files. When nothing is left, a disk is away: the scenes
         stay as they were known, so that asking for them is an error and not an empty place."""
         try:
             self.catalog.refresh()
-        except ConfigurationError as error:
+        except (ConfigurationError, SourceUnavailable) as error:
             log.warning("source %s: %s", self.id, error)
+
+    def close(self) -> None:
+        """Ends its threads and connections."""
+        if self.reads is not None:
+            self.reads.close()
+        if self.remote is not None:
+            self.remote.close()
 
     def grids(self) -> tuple[WorkGrid, ...]:
         """The work grids of its scenes."""
         return self.catalog.grids()
 
-    def year(self, wanted: str) -> int | None:
-        """`latest` as None, else a year that the source has; InvalidRequest or UnknownName."""
-        if wanted == "latest":
-            return None
-        if not re.fullmatch(r"\d{4}", wanted):
-            raise InvalidRequest("year", wanted, "`latest` or a year of four digits")
-        if int(wanted) not in self.years:
-            raise UnknownName("year", wanted, map(str, self.years))
-        return int(wanted)
+    def when(self, year: str = "latest", datetime: str = "", fill: str = "") -> When:
+        """What a client's dates stand for; InvalidRequest, or UnknownName for a year that the
+        source is known not to have and nothing may fill."""
+        if fill not in ("", "none", "older"):
+            raise InvalidRequest("fill", fill, "`older` or `none`")
+        older = fill == "older"
+        if datetime:
+            if year != "latest":
+                raise InvalidRequest("datetime", datetime, "either a year or a datetime, not both,")
+            return replace(interval_of(datetime), older=older)
+        if year == "latest":
+            return LATEST
+        if not re.fullmatch(r"\d{4}", year):
+            raise InvalidRequest("year", year, "`latest` or a year of four digits")
+        complete = self.catalog.knows((-180, -90, 180, 90), LATEST)
+        if complete and not older and int(year) not in self.years:
+            raise UnknownName("year", year, map(str, self.years))
+        return When.of_year(int(year), older)
 
 
 class Sources:
@@ -97,7 +123,55 @@ class Sources:
         return self._by_id[source_id]
 
 
+def sources_of(settings: Settings, ground_resolution: float) -> list[Source]:
+    """The sources the settings name: the directory first, then those of sources.toml.
+
+    ConfigurationError when there is none, one cannot work or two have one id. A source on a network
+    that is away is no reason not to start: it is asked for again until it is there.
+    """
+    configs: list[AnyConfig] = []
+    if settings.imagery is not None:
+        configs.append(
+            DirectoryConfig(
+                type="directory",
+                id=source_id_of(settings.imagery),
+                title=settings.title or settings.imagery.resolve().name,
+                path=str(settings.imagery),
+            )
+        )
+    if settings.sources is not None:
+        configs += sources_file.load(settings.sources)
+    if not configs:
+        raise ConfigurationError(
+            "no imagery: give a directory of NAIP GeoTIFFs with --imagery or LANDCOVER_IMAGERY, "
+            "or a sources.toml with --sources or LANDCOVER_SOURCES"
+        )
+    ids = [config.id for config in configs]
+    if len(set(ids)) < len(ids):
+        raise ConfigurationError(f"source {ids[0]}: --imagery and sources.toml both name it")
+    return [_source_of(config, settings, ground_resolution) for config in configs]
+
+
+def _source_of(config: AnyConfig, settings: Settings, ground_resolution: float) -> Source:
+    title, attribution = config.title or config.id, config.attribution or settings.attribution
+    if not isinstance(config, RemoteConfig):
+        catalog = build.catalog_of(config, ground_resolution, settings.cache_dir)
+        return Source(config.id, title, attribution, catalog)
+    remote = build.remote_of(config)
+
+    def built() -> Catalog:
+        return build.catalog_of(config, ground_resolution, settings.cache_dir, remote)
+
+    try:
+        catalog = built()
+    except SourceUnavailable as error:
+        log.warning("source %s is away: %s", config.id, error.reason)
+        catalog = Deferred(built, error)
+    reads = Pool(f"read-{config.id}", config.connections)
+    return Source(config.id, title, attribution, catalog, reads, remote)
+
+
 def source_id_of(path: Path) -> str:
     """A directory's name as an id: lower case, letters, digits and dashes."""
     name = path.resolve().stem if path.is_file() else path.resolve().name
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "imagery"
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63] or "imagery"

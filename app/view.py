@@ -50,7 +50,7 @@ def blocks_near(selection: Selection, tile: Tile) -> list[Block]:
         return blocks
     for grid in selection.source.grids():
         bounds = bounds_between(CRS, grid.crs, tile.bounds)
-        if selection.source.catalog.index.search(grid.crs, bounds, selection.year):
+        if selection.source.catalog.search(grid.crs, bounds, selection.when):
             blocks += [Block.of(grid, window) for window in cover(grid.touching(bounds).expand(1))]
     return blocks
 
@@ -73,6 +73,8 @@ async def compose(
     array = np.full((tile.size, tile.size), NODATA, dtype=np.uint8)
     scenes: dict[SceneRef, None] = {}
     complete = True
+    if selection.source.shows(tile):
+        await landcover.prepare(selection, tile.lonlat_bounds)
     grids = sorted({block.grid for block in blocks_near(selection, tile)})
     for rank in range(len(grids)):
         for grid in grids:
@@ -165,6 +167,7 @@ async def at_point(
     landcover: LandCover, selection: Selection, longitude: float, latitude: float
 ) -> Found | None:
     """The pixel under a point (degrees); None where there is no imagery."""
+    await landcover.prepare(selection, (longitude, latitude, longitude, latitude))
     for grid in ranked(selection.source.grids(), longitude):
         x, y = transformer("OGC:CRS84", grid.crs).transform(longitude, latitude)
         if not (math.isfinite(x) and math.isfinite(y)):

@@ -13,6 +13,7 @@ from app import area
 from app.cli import terminal
 from app.cli.options import Model, Workers, services_of, settings_of
 from app.errors import ConfigurationError, LandcoverError
+from app.imagery.when import LATEST
 from app.landcover import Selection
 from app.services import Services
 
@@ -38,12 +39,12 @@ def classify(
 
 async def _classify(services: Services, output: Path) -> None:
     source = services.sources.get(None)
-    scene = source.catalog.index.scenes[0]
+    scene = source.catalog.scenes[0]
     (grid,) = source.grids()
     extent = scene.extent(grid)
     if extent is None:
         raise ConfigurationError(f"{scene.id} is smaller than one pixel of {grid.resolution} m")
-    selection = Selection(source, None, services.model(None))
+    selection = Selection(source, LATEST, services.model(None))
     with terminal.progress_bar() as bar:
         task = bar.add_task(f"{escape(scene.id)}: blocks")
         await area.write_window(

@@ -15,6 +15,7 @@ from app.services import Services
 from app.settings import Settings
 
 Imagery = Annotated[Path | None, typer.Option(help="directory of NAIP GeoTIFFs")]
+Sources = Annotated[Path | None, typer.Option(help="sources.toml: named sources of every kind")]
 Model = Annotated[Path | None, typer.Option(help="the .onnx model file; the shipped one")]
 CacheDir = Annotated[Path | None, typer.Option(help="directory of the disk cache; none: memory")]
 Host = Annotated[str | None, typer.Option(help="address to listen on; 127.0.0.1")]

@@ -12,14 +12,26 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.cli import terminal
-from app.cli.options import CacheDir, Host, Imagery, Model, Port, Workers, services_of, settings_of
+from app.cli.options import (
+    CacheDir,
+    Host,
+    Imagery,
+    Model,
+    Port,
+    Sources,
+    Workers,
+    services_of,
+    settings_of,
+)
 from app.demo import write_county
+from app.imagery import sources_file, stac_check
 from app.main import create_app
 from app.settings import Settings, settings_page
 
 
 def serve(
     imagery: Imagery = None,
+    sources: Sources = None,
     model: Model = None,
     cache_dir: CacheDir = None,
     host: Host = None,
@@ -29,6 +41,7 @@ def serve(
     """Serve tiles and the map. Every other setting: LANDCOVER_* in the environment."""
     settings = settings_of(
         imagery=imagery,
+        sources=sources,
         model=model,
         cache_dir=cache_dir,
         host=host,
@@ -38,30 +51,44 @@ def serve(
     _run(settings)
 
 
-def doctor(imagery: Imagery = None, model: Model = None) -> None:
+def doctor(imagery: Imagery = None, sources: Sources = None, model: Model = None) -> None:
     """Check the model and every file of the imagery; name what is not served, and why."""
-    services = services_of(settings_of(imagery=imagery, model=model))
+    services = services_of(settings_of(imagery=imagery, sources=sources, model=model))
     session = services.model(None)
     out = terminal.out
     out.print(f"model   {session.card.name} {session.card.version}  sha256 {session.sha256[:12]}…")
     problems = 0
     for source in services.sources:
-        index = source.catalog.index
+        catalog = source.catalog
         years = ", ".join(map(str, source.years)) or "unknown"
         out.print(
-            f"source  {source.id}: {len(index.scenes)} scenes, years {years}, "
-            f"CRS {', '.join(index.crs_list)}"
+            f"source  {source.id}: {len(catalog.scenes)} scenes, years {years}, "
+            f"CRS {', '.join(grid.crs for grid in source.grids())}"
         )
-        if index.problems:
-            table = Table(title=f"{len(index.problems)} files skipped")
+        if catalog.problems:
+            table = Table(title=f"{len(catalog.problems)} files skipped")
             table.add_column("file", overflow="fold")
             table.add_column("not served: it …", overflow="fold")
-            for problem in index.problems:
+            for problem in catalog.problems:
                 table.add_row(escape(problem.path), escape(problem.reason))
             out.print(table)
-        problems += len(index.problems)
+        problems += len(catalog.problems)
+    problems += _asked(services.settings, session.card.ground_resolution)
     services.close()
     out.print("Everything is served." if not problems else "The rest is served.")
+
+
+def _asked(settings: Settings, ground_resolution: float) -> int:
+    """Asks every STAC API, its token service and its storage; how much is not well."""
+    wrong = 0
+    for config in sources_file.load(settings.sources) if settings.sources else ():
+        for finding in stac_check.findings_of(config, ground_resolution):
+            mark = "ok" if finding.well else "NOT WELL"
+            advice = "" if finding.well else f": {finding.advice}"
+            text = f"{mark}  {config.id}  {finding.what}: {finding.detail}{advice}"
+            terminal.out.print(escape(text), highlight=False, soft_wrap=True)
+            wrong += not finding.well
+    return wrong
 
 
 def demo(
@@ -111,9 +138,10 @@ class _Server(uvicorn.Server):
 def _run(settings: Settings) -> None:
     services = services_of(settings)
     for source in services.sources:
-        index = source.catalog.index
-        skipped = f", {len(index.problems)} files skipped (see doctor)" if index.problems else ""
-        terminal.err.print(f"[dim]{escape(source.title)}: {len(index.scenes)} scenes{skipped}")
+        count = len(source.catalog.problems)
+        skipped = f", {count} files skipped (see doctor)" if count else ""
+        shown = f"{source.title}: {len(source.catalog.scenes)} scenes{skipped}"
+        terminal.err.print(f"[dim]{escape(shown)}")
     config = uvicorn.Config(
         create_app(settings, services),
         host=settings.host,

@@ -2,81 +2,52 @@
 
 from __future__ import annotations
 
-import threading
-from collections import defaultdict
+import glob
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-import shapely
-
 from app.errors import ConfigurationError
-from app.grid import Bounds, WorkGrid
-from app.imagery.scene import Refused, Scene, identity_of, inspect
+from app.imagery.index import Problem
+from app.imagery.index_store import IndexStore
+from app.imagery.listed import Listed
+from app.imagery.scene import Reading, Refused, Scene, identity_of, inspect
 
 SUFFIXES = (".tif", ".tiff")
 """Compared without regard to case."""
 
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A file that is not served, and why."""
-
-    path: str
-    reason: str
+_WILD = "*?["
 
 
-class Index:
-    """An immutable snapshot of scenes, searchable by ground."""
+class Directory(Listed):
+    """The scenes below a directory, of a glob or in one file, found at start and by `refresh`."""
 
-    def __init__(self, scenes: Iterable[Scene], problems: Iterable[Problem] = ()) -> None:
-        self.scenes = tuple(sorted(scenes, key=lambda scene: scene.id))
-        self.problems = tuple(problems)
-        by_crs: dict[str, list[Scene]] = defaultdict(list)
-        for scene in self.scenes:
-            by_crs[scene.crs].append(scene)
-        self._by_crs = {
-            crs: (shapely.STRtree([shapely.box(*scene.bounds) for scene in scenes]), scenes)
-            for crs, scenes in sorted(by_crs.items())
-        }
-        self.years = tuple(sorted({scene.year for scene in self.scenes if scene.year}))
+    def __init__(self, root: Path, reading: Reading, store: IndexStore | None = None) -> None:
+        """ConfigurationError when there is no such directory, or nothing in it can be served.
+
+        Files that are as `store` knows them are not opened.
+        """
+        super().__init__(reading)
+        self.root = root
+        self.opened = 0
+        self._store = store
+        self._seen = store.load() if store else {}
+        self._look()
+        self.generation = 0
 
     @property
-    def crs_list(self) -> tuple[str, ...]:
-        """Every CRS that scenes are in."""
-        return tuple(self._by_crs)
+    def base(self) -> Path:
+        """The folder that paths are told from: that of a glob is the part without wildcards."""
+        if _is_wild(self.root):
+            parts = self.root.parts
+            return Path(*parts[: next(i for i, p in enumerate(parts) if _is_wild(p))])
+        return self.root if self.root.is_dir() else self.root.parent
 
-    def search(self, crs: str, bounds: Bounds, year: int | None = None) -> list[Scene]:
-        """Scenes in `crs` that share ground with `bounds`, of one year or (None) of all."""
-        if crs not in self._by_crs:
-            return []
-        tree, scenes = self._by_crs[crs]
-        hits = np.sort(tree.query(shapely.box(*bounds)))
-        found = (scenes[i] for i in hits)
-        return [scene for scene in found if year is None or scene.year == year]
-
-    @cached_property
-    def lonlat_bounds(self) -> Bounds:
-        """(west, south, east, north) of everything, degrees."""
-        outlines = [scene.footprint().bounds for scene in self.scenes]
-        west, south, east, north = zip(*outlines, strict=True)
-        return min(west), min(south), max(east), max(north)
-
-
-class Directory:
-    """The scenes below a directory, found at start and again by `refresh`."""
-
-    def __init__(self, root: Path, ground_resolution: float) -> None:
-        """ConfigurationError when there is no such directory, or nothing in it can be served."""
-        self.root = root
-        self._resolution = ground_resolution
-        self._lock = threading.Lock()
-        self._seen: dict[Path, tuple[str, Scene | Problem]] = {}
-        self.generation = 0
-        self.index = self._scan()
+    @property
+    def unavailable(self) -> str | None:
+        """That the directory is away, if it is."""
+        there = self.base if _is_wild(self.root) else self.root
+        return None if there.exists() else f"{there}: no such directory"
 
     def refresh(self) -> None:
         """Looks at the files again; what changed gets a new identity, what vanished is dropped.
@@ -85,67 +56,50 @@ class Directory:
         scenes stay as they were known.
         """
         with self._lock:
-            index = self._scan()
-            if index.scenes != self.index.scenes or index.problems != self.index.problems:
-                self.index = index
-                self.generation += 1
+            self._look()
 
-    def grids(self) -> tuple[WorkGrid, ...]:
-        """The work grids of the scenes."""
-        return tuple(WorkGrid(crs, self._resolution) for crs in self.index.crs_list)
-
-    def _scan(self) -> Index:
-        if self.root.is_file():
-            paths = [self.root]
-        elif self.root.is_dir():
-            paths = sorted(filter(_may_be_a_scene, self.root.rglob("*")))
-        else:
-            raise ConfigurationError(f"{self.root}: no such directory")
-        base = self.root if self.root.is_dir() else self.root.parent
+    def _look(self) -> None:
+        base, before = self.base, self._seen
         with ThreadPoolExecutor(8) as pool:
-            results = list(pool.map(lambda path: self._inspect(path, base), paths))
-        scenes = [result for result in results if isinstance(result, Scene)]
-        index = Index(_distinct(scenes), [r for r in results if isinstance(r, Problem)])
-        if not index.scenes:
-            reasons = "; ".join(f"{p.path}: {p.reason}" for p in index.problems[:5])
+            found = list(pool.map(lambda path: self._inspect(path, base), self._paths()))
+        if not any(isinstance(result, Scene) for _, _, result in found):
+            reasons = "; ".join(f"{p.path}: {p.reason}" for *_, p in found[:5])  # type: ignore[union-attr]
             raise ConfigurationError(
                 f"{self.root}: no scene that can be served ({reasons or 'no GeoTIFF in it'})"
             )
-        return index
+        self._seen = {path: (identity, result) for path, identity, result in found if identity}
+        self._publish(result for *_, result in found)
+        if self._store and self._seen != before:
+            self._store.save(self._seen)
 
-    def _inspect(self, path: Path, base: Path) -> Scene | Problem:
-        """What a file is; one that has not changed is not opened again."""
+    def _paths(self) -> Iterable[Path]:
+        if _is_wild(self.root):
+            return sorted(map(Path, glob.glob(str(self.root), recursive=True)))
+        if self.root.is_file():
+            return [self.root]
+        if self.root.is_dir():
+            return sorted(filter(_may_be_a_scene, self.root.rglob("*")))
+        raise ConfigurationError(f"{self.root}: no such directory")
+
+    def _inspect(self, path: Path, base: Path) -> tuple[str, str, Scene | Problem]:
+        """(path, identity, what it is); a file that has not changed is not opened again."""
+        href, name = str(path), str(path.relative_to(base))
         try:
             identity = identity_of(path)
-            if path in self._seen and self._seen[path][0] == identity:
-                return self._seen[path][1]
-            result: Scene | Problem = inspect(path, self._resolution)
+            if href in self._seen and self._seen[href][0] == identity:
+                return href, identity, self._seen[href][1]
+            self.opened += 1
+            return href, identity, inspect(path, self.reading)
         except OSError as error:
-            return Problem(str(path.relative_to(base)), f"cannot be opened: {error.strerror}")
+            return href, "", Problem(name, f"cannot be opened: {error.strerror}")
         except Refused as refusal:
-            result = Problem(str(path.relative_to(base)), str(refusal))
-        self._seen[path] = (identity, result)
-        return result
+            return href, identity, Problem(name, str(refusal))
+
+
+def _is_wild(path: Path | str) -> bool:
+    return any(char in str(path) for char in _WILD) and not Path(path).exists()
 
 
 def _may_be_a_scene(path: Path) -> bool:
     """GeoTIFFs by name, but for `<scene>_label.tif`: where training keeps a scene's labels."""
     return path.suffix.lower() in SUFFIXES and not path.stem.endswith("_label")
-
-
-def _distinct(scenes: list[Scene]) -> list[Scene]:
-    """Gives files of one name in several folders ids of their own."""
-    seen: dict[str, int] = defaultdict(int)
-    distinct = []
-    for scene in sorted(scenes, key=lambda s: (s.id, s.href)):
-        seen[scene.id] += 1
-        number = seen[scene.id]
-        distinct.append(
-            scene
-            if number == 1
-            else Scene(
-                **{name: getattr(scene, name) for name in scene.__slots__}
-                | {"id": f"{scene.id}~{number}"}
-            )
-        )
-    return distinct

@@ -33,6 +33,8 @@ KNOBS: dict[str, str] = {
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
     # The header and the tile index of a COG in the first request.
     "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
+    # All internal tiles of a window in one call, however many (by default up to 10 MB of them).
+    "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": "134217728",
     # Not set on purpose: GDAL_NUM_THREADS (silent corruption on disconnect, OSGeo/gdal#11552);
     # VSI_CACHE (5 MB for every open file of every thread, beside GDAL's own block cache).
 }

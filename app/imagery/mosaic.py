@@ -1,8 +1,9 @@
 """Several scenes as one image: which comes first, and what fills what it leaves open.
 
-The order is a rule, never the order of a search answer: newest year first; within a year scenes
-that hold the whole window before those that hold a part; then newest date, finest resolution,
-greatest distance of the window's middle from the image's edge, and the id.
+The order is a rule, never the order of a search answer: what was asked for before what only fills;
+then newest year first; within a year scenes that hold the whole window before those that hold a
+part; then newest date, finest resolution, greatest distance of the window's middle from the image's
+edge, and the id.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from app.classified import SceneRef
 from app.grid import WorkGrid
 from app.imagery.reader import Pixels, Reader
 from app.imagery.scene import Scene
+from app.imagery.when import LATEST, When
 from model.windows import Window
 
 
-def ordered(scenes: Sequence[Scene], grid: WorkGrid, window: Window) -> tuple[Scene, ...]:
+def ordered(
+    scenes: Sequence[Scene], grid: WorkGrid, window: Window, when: When = LATEST
+) -> tuple[Scene, ...]:
     """The scenes that hold any pixel of `window`, first choice first."""
     ranked = []
     for scene in scenes:
@@ -34,6 +38,7 @@ def ordered(scenes: Sequence[Scene], grid: WorkGrid, window: Window) -> tuple[Sc
             extent.row_stop - middle_row,
         )
         rank = (
+            not when.holds(scene.acquired),
             -scene.year,
             not extent.contains(window),
             _descending(scene.acquired),

@@ -1,33 +1,26 @@
 """Pixels of one scene on a work grid.
 
-Native windows only: `indexes=(1, 2, 3, 4)`, unmasked, driver pinned to GTiff. NAIP's fourth band
-is often tagged *alpha*, and everything that warps or masks (WarpedVRT, rio-tiler's default
-reader) would then treat near infrared as transparency (rasterio#2104, rasterio#2257).
+The validity mask is our own, not GDAL's (see app.imagery.handle): a pixel is data unless all four
+bands hold the nodata value.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import rasterio
-from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
-from rasterio.windows import Window as RasterWindow
 
 from app.errors import SourceUnavailable
-from app.grid import NORTH, WorkGrid
-from app.imagery.scene import BANDS, Scene, identity_of
+from app.grid import WorkGrid
+from app.imagery.handle import Handle, open_local, open_ranges, translated
+from app.imagery.scene import Scene, identity_of
 from model.windows import Window
 
 OPEN_PER_THREAD = 8
-INDEXES = (1, 2, 3, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,68 +45,51 @@ class Reader:
         pixel (from overviews where there are any); coarser ones are interpolated. SourceUnavailable
         when the scene cannot be read or is not the file it was.
         """
-        with _translated(scene):
-            dataset = self._open(scene)
-            matches = scene.matches(grid)
-            if matches and (extent := scene.extent(grid)):
-                col, row = window.col - extent.col, window.row - extent.row
-                native = RasterWindow(col, row, window.cols, window.rows)
-                image = dataset.read(indexes=INDEXES, window=native)
-            else:
-                ratio = grid.resolution / scene.resolution
-                left, _, _, top = scene.bounds
-                native = RasterWindow(
-                    (window.col * grid.resolution - left) / scene.resolution,
-                    (top - NORTH + window.row * grid.resolution) / scene.resolution,
-                    window.cols * ratio,
-                    window.rows * ratio,
-                )
-                image = dataset.read(
-                    indexes=INDEXES,
-                    window=native,
-                    out_shape=(BANDS, *window.shape),
-                    resampling=Resampling.average if ratio > 1 else Resampling.bilinear,
-                )
+        handle = self._open(scene)
+        try:
+            image = handle.read(scene, grid, window)
+        except SourceUnavailable:
+            self.forget(scene)
+            raise
         valid = (image != scene.nodata).any(axis=0)
-        if not matches and not valid.all():
+        if not scene.matches(grid) and not valid.all():
             valid = _eroded(valid)
         return Pixels(image, valid)
 
     def forget(self, scene: Scene) -> None:
         """Closes this thread's handle of a scene."""
-        dataset = self._handles().pop((scene.href, scene.identity), None)
-        if dataset is not None:
-            dataset.close()
+        handle = self._handles().pop(_place(scene), None)
+        if handle is not None:
+            handle.close()
 
-    def _open(self, scene: Scene) -> rasterio.DatasetReader:
+    def _open(self, scene: Scene) -> Handle:
         handles = self._handles()
-        key = (scene.href, scene.identity)
-        if identity_of(Path(scene.href)) != scene.identity:
+        key = _place(scene)
+        if scene.remote is None and not _is_unchanged(scene):
             self.forget(scene)
             raise SourceUnavailable(scene.id, "the file changed while it was being served")
         if key not in handles:
-            handles[key] = rasterio.open(scene.href, driver="GTiff")
+            handles[key] = open_local(scene) if scene.remote is None else open_ranges(scene)
         handles.move_to_end(key)
         while len(handles) > OPEN_PER_THREAD:
             handles.popitem(last=False)[1].close()
         return handles[key]
 
-    def _handles(self) -> OrderedDict[tuple[str, str], rasterio.DatasetReader]:
+    def _handles(self) -> OrderedDict[tuple[str, str, str], Handle]:
         if not hasattr(self._local, "handles"):
             self._local.handles = OrderedDict()
-        handles: OrderedDict[tuple[str, str], rasterio.DatasetReader] = self._local.handles
+        handles: OrderedDict[tuple[str, str, str], Handle] = self._local.handles
         return handles
 
 
-@contextmanager
-def _translated(scene: Scene) -> Iterator[None]:
-    """Foreign errors become SourceUnavailable here and nowhere else."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise SourceUnavailable(scene.id, "the file has vanished") from error
-    except (OSError, RasterioError) as error:
-        raise SourceUnavailable(scene.id, "the file cannot be read") from error
+def _place(scene: Scene) -> tuple[str, str, str]:
+    """What a handle is kept by: two sources may ask for one file in different ways."""
+    return scene.remote.source_id if scene.remote else "", scene.href, scene.identity
+
+
+def _is_unchanged(scene: Scene) -> bool:
+    with translated(scene.id):
+        return identity_of(Path(scene.href)) == scene.identity
 
 
 def _eroded(valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

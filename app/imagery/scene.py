@@ -1,14 +1,16 @@
-"""A scene: one NAIP image, with everything that is known without reading its pixels."""
+"""A scene: one image, with everything that is known without reading its pixels."""
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import rasterio
+from affine import Affine
 from rasterio.errors import RasterioError
 from shapely.geometry import Polygon, box, mapping
 
@@ -16,9 +18,13 @@ from app.classified import SceneRef
 from app.grid import NORTH, Bounds, WorkGrid, transformer
 from model.windows import Window
 
-BANDS = 4
+if TYPE_CHECKING:
+    from app.imagery.remote import Remote
+
 COARSEST = 2.0
 """A scene coarser than this many work-grid pixels is refused: the model was not trained for it."""
+
+Resampling = Literal["average", "bilinear", "nearest"]
 
 _NAIP_DATE = re.compile(r"^m_\d{7}_(?:ne|nw|se|sw)_\d{1,2}_[0-9.h]+_(\d{4})(\d{2})(\d{2})", re.I)
 _YEAR = re.compile(r"(?<!\d)((?:19|20)\d{2})(?!\d)")
@@ -29,8 +35,44 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """How the images of a source are read: what the operator says of them.
+
+    `bands`: which bands of the file, from 1, are red, green, blue and near infrared. `nodata`: the
+    value that is no data where all four bands have it; None: the file's own, else 0.
+    `resampling`: how pixels finer than the grid's become one. `force`: serve images coarser than
+    the model was trained for.
+    """
+
+    ground_resolution: float = 1.0
+    bands: tuple[int, int, int, int] = (1, 2, 3, 4)
+    nodata: float | None = None
+    resampling: Resampling = "average"
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a file's header, or a catalogue's entry about it, says.
+
+    `crs`: anything rasterio takes. `shape`: (rows, cols). `dtypes`: one for each band.
+    """
+
+    crs: object
+    transform: Affine
+    shape: tuple[int, int]
+    dtypes: tuple[str, ...]
+    nodata: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
-    """One image. `acquired` is ISO 8601 (`2017-09-03`, `2017` or empty when unknown)."""
+    """One image. `acquired` is ISO 8601 (`2017-09-03`, `2017` or empty when unknown).
+
+    `href`: a local path, or the unsigned address. `identity`: what changes when the content does.
+    `remote`: the way to it, None for a local file. `etag`: the entity tag every answer must have,
+    when it is known beforehand; empty: that of the first answer.
+    """
 
     id: str
     href: str
@@ -40,6 +82,10 @@ class Scene:
     acquired: str
     nodata: float
     identity: str
+    bands: tuple[int, int, int, int] = (1, 2, 3, 4)
+    resampling: Resampling = "average"
+    etag: str = field(default="", compare=False)
+    remote: Remote | None = field(default=None, compare=False, repr=False)
 
     @property
     def year(self) -> int:
@@ -50,6 +96,12 @@ class Scene:
     def ref(self) -> SceneRef:
         """The scene as it travels with a result."""
         return SceneRef(self.id, self.acquired)
+
+    @property
+    def key(self) -> str:
+        """All of it that classes depend on: its content and how it is read."""
+        bands = ",".join(map(str, self.bands))
+        return f"{self.href} {self.identity} {bands} {self.nodata:g} {self.resampling}"
 
     def matches(self, grid: WorkGrid) -> bool:
         """Whether its pixels are as large as the grid's: then they are copied, not resampled."""
@@ -103,64 +155,89 @@ def acquired_of(name: str) -> str:
     return years[-1] if years else ""
 
 
-def inspect(path: Path, ground_resolution: float, scene_id: str | None = None) -> Scene:
+def inspect(path: Path, reading: Reading, scene_id: str | None = None) -> Scene:
     """The scene in a local GeoTIFF; Refused with the reason when it cannot be served."""
     try:
         identity = identity_of(path)
         with rasterio.open(path, driver="GTiff") as dataset:
-            return _describe(dataset, path, identity, ground_resolution, scene_id or path.stem)
+            return described(
+                dataset, reading, scene_id or path.stem, href=str(path), identity=identity
+            )
     except OSError as error:
         raise Refused(f"cannot be opened: {error.strerror or error}") from error
     except RasterioError as error:
         raise Refused(f"is not a readable GeoTIFF: {error}") from error
 
 
-def _describe(
+def described(
     dataset: rasterio.DatasetReader,
-    path: Path,
-    identity: str,
-    ground_resolution: float,
+    reading: Reading,
     scene_id: str,
+    *,
+    href: str,
+    identity: str,
+    check: bool = True,
 ) -> Scene:
-    if dataset.crs is None or dataset.transform.is_identity:
+    """The scene in an open file; Refused when it cannot be served, or (`check`) its last pixel is
+    missing."""
+    facts = Facts(dataset.crs, dataset.transform, dataset.shape, dataset.dtypes, dataset.nodata)
+    acquired = acquired_of(Path(href).stem) or _tagged_date(dataset)
+    scene = scene_of(facts, reading, scene_id, href=href, identity=identity, acquired=acquired)
+    if check:
+        _check_readable(dataset, scene.bands)
+    return scene
+
+
+def scene_of(
+    facts: Facts, reading: Reading, scene_id: str, *, href: str, identity: str, acquired: str
+) -> Scene:
+    """The scene of which this is known, no file opened; Refused when it cannot be served."""
+    crs = rasterio.crs.CRS.from_user_input(facts.crs) if facts.crs else None
+    if crs is None or facts.transform.is_identity:
         raise Refused("has no CRS or no place in it: georeference it first")
-    if dataset.count < BANDS:
-        raise Refused(f"has {dataset.count} bands; red, green, blue and near infrared are needed")
-    wrong = {dtype for dtype in dataset.dtypes[:BANDS] if dtype != "uint8"}
+    count = len(facts.dtypes)
+    if count < max(reading.bands):
+        raise Refused(f"has {count} bands; red, green, blue and near infrared are needed")
+    wrong = {facts.dtypes[band - 1] for band in reading.bands} - {"uint8"}
     if wrong:
         raise Refused(f"is {', '.join(sorted(wrong))}; NAIP is uint8: rescale it first")
-    affine = dataset.transform
+    affine = facts.transform
     if affine.b or affine.d or affine.a <= 0 or affine.e >= 0:
         raise Refused("is rotated or not north-up")
-    if not dataset.crs.is_projected or abs(dataset.crs.linear_units_factor[1] - 1) > 1e-9:
-        raise Refused(f"is in {dataset.crs}, which is not projected in metres")
+    if not crs.is_projected or abs(crs.linear_units_factor[1] - 1) > 1e-9:
+        raise Refused(f"is in {crs}, which is not projected in metres")
     resolution = (affine.a - affine.e) / 2
     if abs(affine.a + affine.e) > 0.01 * resolution:
         raise Refused(f"has pixels of {affine.a:g} × {-affine.e:g} m, square ones are needed")
-    if resolution > COARSEST * ground_resolution:
+    needed = reading.ground_resolution
+    if resolution > COARSEST * needed and not reading.force:
         raise Refused(
-            f"has pixels of {resolution:g} m; the model needs {ground_resolution:g} m, "
-            f"at most {COARSEST * ground_resolution:g} m"
+            f"has pixels of {resolution:g} m; the model needs {needed:g} m, "
+            f"at most {COARSEST * needed:g} m"
         )
-    _check_readable(dataset)
-    epsg = dataset.crs.to_epsg()
+    rows, cols = facts.shape
+    left, top = affine.c, affine.f
+    epsg = crs.to_epsg()
+    nodata = reading.nodata if reading.nodata is not None else facts.nodata
     return Scene(
         id=scene_id,
-        href=str(path),
-        crs=f"EPSG:{epsg}" if epsg else dataset.crs.to_wkt(),
-        bounds=tuple(dataset.bounds),
+        href=href,
+        crs=f"EPSG:{epsg}" if epsg else crs.to_wkt(),
+        bounds=(left, top + rows * affine.e, left + cols * affine.a, top),
         resolution=float(resolution),
-        acquired=acquired_of(path.stem) or _tagged_date(dataset),
-        nodata=float(dataset.nodata) if dataset.nodata is not None else 0.0,
+        acquired=acquired,
+        nodata=float(nodata) if nodata is not None else 0.0,
         identity=identity,
+        bands=reading.bands,
+        resampling=reading.resampling,
     )
 
 
-def _check_readable(dataset: rasterio.DatasetReader) -> None:
+def _check_readable(dataset: rasterio.DatasetReader, bands: tuple[int, ...]) -> None:
     """Reads the last pixel: a truncated file opens well and ends early."""
     last = rasterio.windows.Window(dataset.width - 1, dataset.height - 1, 1, 1)
     try:
-        dataset.read(indexes=(1, BANDS), window=last)
+        dataset.read(indexes=(bands[0], bands[3]), window=last)
     except RasterioError as error:
         raise Refused(f"is truncated or corrupt: {error}") from error
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from app.errors import SourceUnavailable
+from app.imagery.when import When
 from app.picture import MEDIA_TYPES, Rgba, encode, picture
 from app.routes.schemas import openapi_parameters, query_of, tile_and_suffix
 from app.routes.work import while_connected
@@ -26,6 +27,10 @@ class ImageryQuery(BaseModel):
 
     source: str | None = Field(None, description="id of a source; the first one by default")
     year: str = Field("latest", description="`latest`, or a year of four digits")
+    datetime: str = Field(
+        "", description="instead of a year: days as OGC writes them, `2018-01-01/2020-12-31`"
+    )
+    fill: str = Field("", description="`older`: fill what these dates leave open from older ones")
     style: Literal["rgb", "cir", "ndvi"] = Field(
         "rgb", description="true colour, colour infrared or vegetation index"
     )
@@ -51,7 +56,9 @@ async def imagery_tile(request: Request) -> Response:
         int(query.tilesize),
     )
     source = services.sources.get(query.source)
-    work = _paint(services, source, source.year(query.year), tile, query, suffix)
+    work = _paint(
+        services, source, source.when(query.year, query.datetime, query.fill), tile, query, suffix
+    )
     content = await while_connected(request, work, services.settings.deadline_s)
     headers = {"cache-control": f"public, max-age={services.settings.tile_max_age}"}
     return Response(content, 200, headers, MEDIA_TYPES[suffix])
@@ -60,17 +67,20 @@ async def imagery_tile(request: Request) -> Response:
 async def _paint(
     services: Services,
     source: Source,
-    year: int | None,
+    when: When,
     tile: Tile,
     query: ImageryQuery,
     suffix: str,
 ) -> bytes:
+    reads = source.reads or services.reads
+
     def paint() -> bytes:
-        image: Rgba = picture(services.reader, source, year, tile, query.style)
+        image: Rgba = picture(services.reader, source, when, tile, query.style)
         return encode(image, suffix)
 
     try:
-        return await services.reads.run(paint)
-    except SourceUnavailable:
-        await services.reads.run(source.look_again)
+        return await reads.run(paint)
+    except SourceUnavailable as error:
+        if not error.whole_source:
+            await reads.run(source.look_again)
         raise

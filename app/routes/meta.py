@@ -56,8 +56,8 @@ async def footprints(
 ) -> dict[str, Any]:
     """Outlines of a source's scenes, GeoJSON."""
     source = _services(request).sources.get(source_id)
-    wanted = source.year(year) if year else None
-    scenes = [s for s in source.catalog.index.scenes if wanted is None or s.year == wanted]
+    when = source.when(year or "latest")
+    scenes = [scene for scene in source.catalog.scenes if when.admits(scene.acquired)]
     return {"type": "FeatureCollection", "features": [scene.feature() for scene in scenes]}
 
 
@@ -95,7 +95,7 @@ async def tilejson(request: Request, tileMatrixSetId: str) -> dict[str, Any]:  #
         raise UnknownName("tileMatrixSetId", tileMatrixSetId, TMS_NAMES)
     services = _services(request)
     query = query_of(TileQuery, request.scope["query_string"])
-    selection = services.select(query.source, query.year, query.model)
+    selection = services.select(query.source, query.year, query.model, query.datetime, query.fill)
     source = selection.source
     west, south, east, north = source.bounds
     minzoom, maxzoom = source.zooms
@@ -127,7 +127,7 @@ async def readyz(request: Request) -> Response:
     """Ready for requests, and what is degraded."""
     services = _services(request)
     disk = services.landcover.cache.disk
-    gone = [source.id for source in services.sources if not source.catalog.root.exists()]
+    gone = [source.id for source in services.sources if source.catalog.unavailable]
     content = {
         "status": "unavailable" if gone else "ready",
         "models": {name: session.sha256 for name, session in services.models.items()},
@@ -144,7 +144,6 @@ def _hex(rgb: Rgb) -> str:
 
 def _describe(source: Source) -> dict[str, Any]:
     minzoom, maxzoom = source.zooms
-    index = source.catalog.index
     return {
         "id": source.id,
         "title": source.title,
@@ -153,6 +152,6 @@ def _describe(source: Source) -> dict[str, Any]:
         "bounds": list(source.bounds),
         "minzoom": minzoom,
         "maxzoom": maxzoom,
-        "scenes": len(index.scenes),
-        "skipped": len(index.problems),
+        "scenes": len(source.catalog.scenes),
+        "skipped": len(source.catalog.problems),
     }

@@ -15,6 +15,7 @@ from app.errors import (
     DeadlineExceeded,
     InvalidRequest,
     LandcoverError,
+    SourceTooSlow,
     SourceUnavailable,
     TooLarge,
     UnknownName,
@@ -28,6 +29,7 @@ STATUS: dict[type[LandcoverError], tuple[int, str]] = {
     UnknownName: (404, "Not found"),
     TooLarge: (413, "Too large"),
     SourceUnavailable: (502, "Imagery unavailable"),
+    SourceTooSlow: (504, "Imagery too slow"),
     Busy: (503, "Busy"),
     DeadlineExceeded: (504, "Too slow"),
 }
@@ -48,6 +50,12 @@ def problem(
     return JSONResponse(content, status, kept, media_type=MEDIA_TYPE)
 
 
+def _status_of(error: Exception) -> tuple[int, str]:
+    """That of the nearest kind of error in the table."""
+    known = (STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    return next(known, (500, "Internal error"))
+
+
 def install(app: FastAPI) -> None:
     """Registers the table with an application."""
     app.add_exception_handler(LandcoverError, _landcover_error)
@@ -58,7 +66,7 @@ def install(app: FastAPI) -> None:
 
 
 async def _landcover_error(_: Request, error: Exception) -> Response:
-    status, title = STATUS.get(type(error), (500, "Internal error"))  # type: ignore[arg-type]
+    status, title = _status_of(error)
     if status == 500:
         log.error("unmapped error", exc_info=error)
         return problem(500, title, "The server failed; its log says why.")
@@ -77,7 +85,9 @@ async def _landcover_error(_: Request, error: Exception) -> Response:
         return problem(status, title, str(error), {"retry-after": str(error.retry_after)})
     if isinstance(error, SourceUnavailable):
         log.warning("imagery unavailable: %s", error)
-        return problem(status, title, str(error), {"retry-after": "5"}, scene=error.scene_id)
+        return problem(
+            status, title, str(error), {"retry-after": str(error.retry_after)}, scene=error.scene_id
+        )
     return problem(status, title, str(error))
 
 

@@ -28,6 +28,10 @@ class TileQuery(BaseModel):
 
     source: str | None = Field(None, description="id of a source; the first one by default")
     year: str = Field("latest", description="`latest`, or a year of four digits")
+    datetime: str = Field(
+        "", description="instead of a year: days as OGC writes them, `2018-01-01/2020-12-31`"
+    )
+    fill: str = Field("", description="`older`: fill what these dates leave open from older ones")
     model: str | None = Field(None, description="name of a model; the only one by default")
     layer: Literal["class", "confidence"] = Field("class", description="what the tile shows")
     classes: str | None = Field(None, description="class values to show, such as `1,5`; all")

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app import geotiff
+from app.landcover import Selection
 from app.render import MEDIA_TYPES, Palette, render, shown_values
 from app.routes.schemas import TileAsked, TileQuery, openapi_parameters, tile_asked
 from app.routes.work import while_connected
@@ -52,19 +53,24 @@ async def _answer(request: Request, tms: str, z: str, x: str, y: str) -> Respons
     if rendered is not None:
         return _send(request, services, rendered)
     asked = tile_asked(tms, z, x, y, scope["query_string"])
-    etag = _etag(services, asked)
+    selection = _selected(services, asked)
+    if selection.source.shows(asked.tile):
+        ground = services.landcover.prepare(selection, asked.tile.lonlat_bounds)
+        await while_connected(request, ground, services.settings.deadline_s)
+    etag = _etag(services, selection, asked)
     if _matches(request, etag):
         return _send(request, services, Rendered(etag, "", b"", ()))
-    work = _render(services, asked, etag)
+    work = _render(services, selection, asked, etag)
     rendered = await while_connected(request, work, services.settings.deadline_s)
     if rendered.etag:
         services.rendered.put(address, rendered, len(rendered.content) + 1024)
     return _send(request, services, rendered)
 
 
-async def _render(services: Services, asked: TileAsked, etag: str) -> Rendered:
+async def _render(
+    services: Services, selection: Selection, asked: TileAsked, etag: str
+) -> Rendered:
     query = asked.query
-    selection = services.select(query.source, query.year, query.model)
     view = await compose(
         services.landcover, selection, asked.tile, query.layer, services.settings.block_budget
     )
@@ -93,12 +99,15 @@ def _palette(query: TileQuery, session: Session) -> Palette:
     return Palette.of_classes(legend, colours, query.shown(legend.values))
 
 
-def _etag(services: Services, asked: TileAsked) -> str:
-    """Digest of the blocks' keys and of how they are drawn; nothing is read for it."""
+def _selected(services: Services, asked: TileAsked) -> Selection:
     query = asked.query
-    selection = services.select(query.source, query.year, query.model)
-    palette = _palette(query, selection.session)
-    style = f"{asked.tile} {asked.suffix} {query.layer} {palette.colours}"
+    return services.select(query.source, query.year, query.model, query.datetime, query.fill)
+
+
+def _etag(services: Services, selection: Selection, asked: TileAsked) -> str:
+    """Digest of the blocks' keys and of how they are drawn; no pixel is read for it."""
+    palette = _palette(asked.query, selection.session)
+    style = f"{asked.tile} {asked.suffix} {asked.query.layer} {palette.colours}"
     blocks = fingerprint(services.landcover, selection, asked.tile)
     return f'"{hashlib.blake2b(f"{blocks} {style}".encode(), digest_size=12).hexdigest()}"'
 

@@ -18,7 +18,7 @@ from app.errors import SourceUnavailable
 from app.grid import NORTH, WorkGrid
 from app.imagery import gdal, mosaic
 from app.imagery.reader import OPEN_PER_THREAD, Pixels, Reader
-from app.imagery.scene import Scene, acquired_of, identity_of, inspect
+from app.imagery.scene import Reading, Scene, acquired_of, identity_of, inspect
 from model.windows import Window
 from tests.world.ground import on_grid
 from tests.world.scenes import MadeScene, write_bad_file, write_scene
@@ -40,7 +40,7 @@ def _configured() -> None:
 
 
 def scene_of(made: MadeScene, **changes: object) -> Scene:
-    scene = inspect(made.path, 1.0)
+    scene = inspect(made.path, Reading())
     return replace(scene, **changes) if changes else scene  # type: ignore[arg-type]
 
 

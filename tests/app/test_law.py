@@ -16,6 +16,7 @@ from app.area import write_window
 from app.cli import cli
 from app.grid import Block, WorkGrid
 from app.imagery import mosaic
+from app.imagery.when import LATEST
 from app.landcover import Selection
 from app.services import Services
 from app.settings import SHIPPED_MODEL, Settings
@@ -44,7 +45,7 @@ def extent_of(world: World) -> Window:
 def raster_of(imagery: Path, model: Path, grid: WorkGrid, extent: Window, path: Path) -> Path:
     services = Services(Settings(imagery=imagery, model=model))
     try:
-        selection = Selection(services.sources.get(None), None, services.model(None))
+        selection = Selection(services.sources.get(None), LATEST, services.model(None))
         asyncio.run(write_window(services.landcover, selection, grid, extent, path))
     finally:
         services.close()
@@ -308,7 +309,7 @@ def test_the_mosaic_is_read_with_its_halo_across_the_boundary_of_two_scenes(
     two_quads: World, neighbourhood_model: Path
 ) -> None:
     services = Services(Settings(imagery=two_quads.directory, model=neighbourhood_model))
-    selection = Selection(services.sources.get(None), None, services.model(None))
+    selection = Selection(services.sources.get(None), LATEST, services.model(None))
     west, east = two_quads.scenes
     middle = (east.bounds[0] + west.bounds[2]) / 2
     window = GRID.touching((middle - 1, west.bounds[3] - 700, middle + 1, west.bounds[3] - 690))

@@ -15,6 +15,8 @@ from pyproj import Transformer
 from app.imagery import gdal
 from app.imagery.directory import Directory
 from app.imagery.reader import Reader
+from app.imagery.scene import Reading
+from app.imagery.when import LATEST, When
 from app.picture import Rgba, Style, encode, picture
 from app.source import Source
 from app.tile import TMS, Tile
@@ -36,13 +38,14 @@ def reader() -> Reader:
 
 
 def source_of(directory: Path) -> Source:
-    return Source("made", "Made", "", Directory(directory, 1.0))
+    return Source("made", "Made", "", Directory(directory, Reading()))
 
 
 def shown(
     reader: Reader, world: World, tile: Tile, style: Style = "rgb", year: int | None = None
 ) -> Rgba:
-    return picture(reader, source_of(world.directory), year, tile, style)
+    when = LATEST if year is None else When.of_year(year)
+    return picture(reader, source_of(world.directory), when, tile, style)
 
 
 def under(tile: Tile, epsg: int = 26916) -> tuple[Doubles, Doubles]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from app.imagery.when import LATEST
 from app.landcover import Selection
 from app.services import Services
 from app.settings import Settings
@@ -22,7 +23,7 @@ from tests.world.world import World
 @pytest.fixture(scope="module")
 def selection(two_quads: World, pixelwise_model: Path) -> Iterator[Selection]:
     services = Services(Settings(imagery=two_quads.directory, model=pixelwise_model))
-    yield Selection(services.sources.get(None), None, services.model(None))
+    yield Selection(services.sources.get(None), LATEST, services.model(None))
     services.close()
 
 

@@ -108,7 +108,7 @@ def test_test_ground_is_not_learnt_from(made: Path) -> None:
     split = json.loads((made / "run" / "split.json").read_text())["sides"]
     data = read_own(made / "run" / "chips", made / "run" / "split.json")
     learnt = {s.name.split(":")[0] for s in data.train}
-    chosen = {s.name.split(":")[0] for s in data.real.validation if data.real}
+    chosen = {s.name.split(":")[0] for s in data.validation.get("real", ())}
     tested = {i.split(":")[0] for i in split["test"]}
     assert len(learnt | chosen | tested) == len(learnt) + len(chosen) + len(tested) == 4
     result = json.loads((made / "run" / "evaluation" / "test.json").read_text())

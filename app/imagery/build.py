@@ -1,0 +1,103 @@
+"""From a source's configuration to its catalog."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from app.imagery.access import Access
+from app.imagery.catalog import Catalog
+from app.imagery.cogs import Cogs, checked, in_mosaic, in_text
+from app.imagery.config import (
+    AnyConfig,
+    CogsConfig,
+    DirectoryConfig,
+    MosaicConfig,
+    RemoteConfig,
+    StacApiConfig,
+    StacConfig,
+)
+from app.imagery.directory import Directory
+from app.imagery.index_store import IndexStore
+from app.imagery.json_api import JsonApi
+from app.imagery.remote import Limits, Remote
+from app.imagery.s3 import Bucket
+from app.imagery.scene import Reading
+from app.imagery.schemes import ByScheme
+from app.imagery.signing import Signed
+from app.imagery.stac_catalog import StacCatalog
+from app.imagery.stac_search import Query, StacApi
+from app.imagery.stac_static import StaticStac
+
+
+def catalog_of(
+    config: AnyConfig,
+    ground_resolution: float,
+    cache_dir: Path | None,
+    remote: Remote | None = None,
+) -> Catalog:
+    """The catalog a source's configuration describes.
+
+    `cache_dir`: where what is known of its files is kept. `remote`: its far side, unless it is
+    local. ConfigurationError when it cannot work, SourceUnavailable when its server is away.
+    """
+    reading = reading_of(config, ground_resolution)
+    store = IndexStore(cache_dir / f"index-{config.id}.json", reading) if cache_dir else None
+    if isinstance(config, DirectoryConfig):
+        return Directory(Path(config.path), reading, store)
+    far = remote or remote_of(config)
+    if isinstance(config, MosaicConfig):
+        address = config.url
+        return Cogs(lambda: checked(in_mosaic(address, far), config.id), far, reading, store)
+    if isinstance(config, CogsConfig):
+        return Cogs(lambda: _listed(config), far, reading, store)
+    return _stac(config, reading, far)
+
+
+def reading_of(config: AnyConfig, ground_resolution: float) -> Reading:
+    """How the images of a source are read."""
+    return Reading(ground_resolution, config.bands, config.nodata, config.resampling, config.force)
+
+
+def remote_of(config: RemoteConfig) -> Remote:
+    """The far side of a source."""
+    limits = Limits(
+        config.read_s,
+        config.request_s,
+        config.retries,
+        config.connections,
+        cache_bytes=config.cache_mb * 1_000_000,
+    )
+    return Remote(config.id, access_of(config), limits)
+
+
+def access_of(config: RemoteConfig) -> Access:
+    """How its files are asked for: `s3://` and signed hosts each by their own way."""
+    bucket = Bucket(
+        config.region, config.requester_pays, config.endpoint, config.profile, config.anonymous
+    )
+    signed = None
+    if isinstance(config, StacConfig) and config.token_url and config.signing != "never":
+        signed = Signed(config.token_url, config.signing, hosts=config.token_hosts)
+    return ByScheme(bucket, signed)
+
+
+def _stac(config: StacConfig, reading: Reading, remote: Remote) -> Catalog:
+    if not isinstance(config, StacApiConfig):
+        return StaticStac(
+            config.id, config.url, reading, remote, asset=config.asset, expires_s=config.expires_s
+        )
+    query = Query(config.collection, config.datetime, config.filters)
+    return StacCatalog(
+        config.id,
+        StacApi(config.url, JsonApi(), query),
+        reading,
+        remote,
+        asset=config.asset,
+        bounds=config.bounds,
+        expires_s=config.expires_s,
+    )
+
+
+def _listed(config: CogsConfig) -> list[str]:
+    named = in_text(Path(config.list), config.id) if config.list else []
+    return list(checked([*config.urls, *named], config.id))

@@ -1,0 +1,189 @@
+"""A catalog of named files: COGs on a web server or in a bucket, and local ones among them.
+
+Each file's header is read once and remembered on disk. Files that were read are looked at again
+from time to time: what changed gets a new identity and is classified anew.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+from rasterio.errors import RasterioError
+
+from app.errors import ConfigurationError, SourceUnavailable
+from app.imagery.directory import SUFFIXES
+from app.imagery.index import Problem
+from app.imagery.index_store import Entry, IndexStore
+from app.imagery.listed import Listed
+from app.imagery.ranges import close_remote, open_remote
+from app.imagery.remote import Remote
+from app.imagery.scene import Reading, Refused, Scene, described, identity_of, inspect
+
+REMOTE_SCHEMES = ("https", "http", "s3")
+
+
+class Cogs(Listed):
+    """The scenes in files that `names` lists."""
+
+    def __init__(
+        self,
+        names: Callable[[], Sequence[str]],
+        remote: Remote,
+        reading: Reading,
+        store: IndexStore | None = None,
+    ) -> None:
+        """ConfigurationError when nothing can be served, SourceUnavailable when the source is away
+        and `store` knows nothing of it."""
+        super().__init__(reading)
+        self.remote = remote
+        self._names = names
+        self._store = store
+        self._seen: dict[str, Entry] = store.load() if store else {}
+        self._look()
+        self.generation = 0
+
+    @property
+    def unavailable(self) -> str | None:
+        """Why the server is being left alone, if it is."""
+        return self.remote.unavailable
+
+    def refresh(self) -> None:
+        """Reads the list again and looks again at the files that were read since the last time."""
+        with self._lock:
+            touched, self.remote.touched = self.remote.touched, set()
+            self._look(touched)
+
+    def _look(self, again: set[str] | frozenset[str] = frozenset()) -> None:
+        try:
+            hrefs = sorted(set(self._names()))
+        except SourceUnavailable:
+            if not self._seen:
+                raise
+            hrefs = sorted(self._seen)
+        away = threading.Event()
+
+        def look(href: str) -> tuple[str, str, Scene | Problem]:
+            known = self._seen.get(href)
+            if known and away.is_set():
+                return href, *known
+            try:
+                return href, *self._inspect(href, known, href in again)
+            except SourceUnavailable as error:
+                if error.whole_source:
+                    away.set()
+                if known:
+                    return href, *known
+                return href, "", Problem(href, f"cannot be read: {error.reason}")
+
+        with ThreadPoolExecutor(self.remote.limits.connections) as pool:
+            found = list(pool.map(look, hrefs))
+        if not any(isinstance(result, Scene) for *_, result in found):
+            self._refuse([result for *_, result in found if isinstance(result, Problem)], away)
+        before = self._seen
+        self._seen = {href: (identity, result) for href, identity, result in found if identity}
+        self._publish(result for *_, result in found)
+        if self._store and self._seen != before:
+            self._store.save(self._seen)
+
+    def _refuse(self, problems: list[Problem], away: threading.Event) -> None:
+        reasons = "; ".join(f"{p.path} {p.reason}" for p in problems[:3]) or "the list is empty"
+        if away.is_set():
+            raise SourceUnavailable(self.remote.source_id, reasons, whole_source=True)
+        raise ConfigurationError(
+            f"source {self.remote.source_id}: no scene that can be served ({reasons})"
+        )
+
+    def _inspect(self, href: str, known: Entry | None, again: bool) -> tuple[str, Scene | Problem]:
+        scheme = urlsplit(href).scheme
+        if scheme in REMOTE_SCHEMES:
+            if known and not again:
+                return known[0], self._on_remote(known[1])
+            return self._ask(href, known)
+        path = Path(href)
+        try:
+            identity = identity_of(path)
+            if known and known[0] == identity:
+                return known
+            return identity, inspect(path, self.reading)
+        except OSError as error:
+            return "", Problem(href, f"cannot be opened: {error.strerror}")
+        except Refused as refusal:
+            return identity, Problem(href, str(refusal))
+
+    def _ask(self, href: str, known: Entry | None) -> tuple[str, Scene | Problem]:
+        """What a remote file is now; its header is read unless it is the one that is known."""
+        name = name_of(href)
+        stat = self.remote.stat(href, name, *((1,) if known else ()))
+        if known and known[0] == stat.identity:
+            return known[0], self._on_remote(known[1])
+        try:
+            dataset, file = open_remote(self.remote, href, name, stat)
+            try:
+                scene = described(
+                    dataset, self.reading, name, href=href, identity=stat.identity, check=False
+                )
+            finally:
+                close_remote(dataset, file)
+            if file.error is not None:
+                raise file.error
+        except Refused as refusal:
+            return stat.identity, Problem(href, str(refusal))
+        except (OSError, RasterioError):
+            return stat.identity, Problem(href, "is not a readable GeoTIFF")
+        return stat.identity, self._on_remote(replace(scene, etag=stat.etag))
+
+    def _on_remote(self, found: Scene | Problem) -> Scene | Problem:
+        return replace(found, remote=self.remote) if isinstance(found, Scene) else found
+
+
+def name_of(href: str) -> str:
+    """The name of a file without folder, suffix and query."""
+    return Path(urlsplit(href).path).stem
+
+
+def checked(hrefs: Sequence[str], source_id: str) -> Sequence[str]:
+    """The hrefs; ConfigurationError names the first that is no GeoTIFF's address."""
+    for href in hrefs:
+        parts = urlsplit(href)
+        if "://" in href and parts.scheme not in REMOTE_SCHEMES:
+            known = ", ".join(f"{scheme}://" for scheme in REMOTE_SCHEMES)
+            raise ConfigurationError(
+                f"source {source_id}: {href}: addresses begin with one of {known}"
+            )
+        if Path(parts.path).suffix.lower() not in SUFFIXES:
+            raise ConfigurationError(f"source {source_id}: {href}: not a .tif or .tiff")
+    return hrefs
+
+
+def in_text(path: Path, source_id: str) -> Sequence[str]:
+    """Addresses in a text file, one a line; `#` begins a remark."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"source {source_id}: list {path}: {error}") from error
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def in_mosaic(address: str, remote: Remote) -> Sequence[str]:
+    """The assets of a MosaicJSON, a local file or a remote one; relative ones are told from it."""
+    name = remote.source_id
+    is_remote = urlsplit(address).scheme in REMOTE_SCHEMES
+    try:
+        text = remote.whole(address, name) if is_remote else Path(address).read_bytes()
+        tiles = json.loads(text)["tiles"]
+        assets = {asset for each in tiles.values() for asset in each}
+        if not all(isinstance(asset, str) for asset in assets):
+            raise TypeError  # noqa: TRY301
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"cannot be read ({error})" if isinstance(error, OSError) else "is no MosaicJSON"
+        raise ConfigurationError(f"source {name}: {address} {reason}") from error
+    if is_remote:
+        return [urljoin(address, asset) for asset in assets]
+    base = Path(address).parent
+    return [asset if "://" in asset else str(base / asset) for asset in assets]

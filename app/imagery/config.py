@@ -1,0 +1,165 @@
+"""`sources.toml`: what an operator says of each source.
+
+```toml
+[[source]]
+id = "county"
+type = "directory"
+path = "/data/naip"
+```
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
+
+from app.imagery.scene import Resampling
+from app.imagery.stac_presets import PRESETS
+
+
+def _told_from(value: object, info: ValidationInfo) -> object:
+    """A relative path as told from the folder of the file it is written in."""
+    base = (info.context or {}).get("base")
+    if base is None or not isinstance(value, str) or not value or "://" in value:
+        return value
+    return str(Path(base) / value)
+
+
+Local = Annotated[str, BeforeValidator(_told_from)]
+
+
+class SourceConfig(BaseModel):
+    """What every source has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
+        description="the name clients ask for: lower-case letters, digits and dashes",
+    )
+    title: str = Field("", description="shown to people; the id by default")
+    attribution: str = Field("", description="shown on every map; the service's by default")
+    bands: tuple[int, int, int, int] = Field(
+        (1, 2, 3, 4), description="which bands of a file are red, green, blue, near infrared"
+    )
+    nodata: float | None = Field(
+        None, ge=0, le=255, description="no data where all four bands have it; the file's own or 0"
+    )
+    resampling: Resampling = Field(
+        "average", description="how pixels finer than the grid's become one"
+    )
+    force: bool = Field(
+        False, description="serve images coarser than twice what the model was trained for"
+    )
+
+
+class RemoteConfig(SourceConfig):
+    """What every source on a network has."""
+
+    read_s: float = Field(
+        15, gt=0, le=120, description="longest a read of one scene may take, retries included, s"
+    )
+    request_s: float = Field(5, gt=0, le=60, description="longest silence within one request, s")
+    retries: int = Field(2, ge=0, le=5, description="how often a failed request is sent again")
+    cache_mb: int = Field(
+        64, ge=0, le=4096, description="bytes of images kept, so that neighbours share them, MB"
+    )
+    connections: int = Field(16, ge=1, le=64, description="requests under way at once")
+    requester_pays: bool = Field(
+        False, description="s3: reads are charged to your account (x-amz-request-payer)"
+    )
+    region: str = Field("us-east-1", description="s3: the bucket's region, for its signature")
+    endpoint: str = Field("", description="s3: address of another server than Amazon's")
+    profile: str = Field("", description="s3: name of the credentials to use; the usual chain")
+    anonymous: bool = Field(False, description="s3: send no credentials (public buckets)")
+
+
+class DirectoryConfig(SourceConfig):
+    """A directory of GeoTIFFs, or a glob of them."""
+
+    type: Literal["directory"]
+    path: Local = Field(description="a directory (with everything below it), a file or a glob")
+
+
+class MosaicConfig(RemoteConfig):
+    """A MosaicJSON of COGs."""
+
+    type: Literal["mosaicjson"]
+    url: Local = Field(description="path or https:// address of the MosaicJSON")
+
+
+class CogsConfig(RemoteConfig):
+    """A list of COGs on a web server or in S3."""
+
+    type: Literal["cogs"]
+    urls: tuple[str, ...] = Field((), description="https:// or s3:// addresses")
+    list: Local = Field("", description="path of a text file of addresses, one a line")
+
+    @model_validator(mode="after")
+    def _has_some(self) -> CogsConfig:
+        if not self.urls and not self.list:
+            raise ValueError("give `urls`, or `list`: a file of them")
+        return self
+
+
+class StacConfig(RemoteConfig):
+    """A static STAC catalogue, collection or item collection."""
+
+    type: Literal["stac"]
+    url: Local = Field(description="path or https:// address of the document")
+    asset: str = Field("", description="asset that holds the image; found by its bands if empty")
+    expires_s: float = Field(86_400, ge=60, description="a remote catalogue is read again after, s")
+    signing: Literal["auto", "always", "never"] = Field("never", description="SAS tokens")
+    token_url: str = Field("", description="token service, with {account} and {container}")
+    token_hosts: tuple[str, ...] = Field(
+        (".blob.core.windows.net",), description="hosts, or their endings, that are signed for"
+    )
+
+
+class StacApiConfig(StacConfig):
+    """Search of a STAC API."""
+
+    type: Literal["stac-api"]  # type: ignore[assignment]
+    preset: Literal["", "planetary-computer", "earth-search"] = Field(
+        "", description="an API whose address, collection, asset, signing or region are known"
+    )
+    url: str = Field("", description="address of the API")
+    collection: str = Field("", description="collection to search")
+    datetime: str = Field("", description="only items of this interval: 2018-01-01T00:00:00Z/..")
+    filters: dict[str, Any] = Field(
+        {}, description='the API\'s query extension: {"naip:state" = {eq = "ga"}}'
+    )
+    bounds: tuple[float, float, float, float] | None = Field(
+        None, description="west, south, east, north: ask for nothing outside, degrees"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, given: Any) -> Any:  # noqa: ANN401 - what pydantic is given
+        """What a preset says holds where the operator says nothing."""
+        if isinstance(given, dict) and (preset := PRESETS.get(str(given.get("preset") or ""))):
+            return {**preset, **given}
+        return given
+
+    @model_validator(mode="after")
+    def _complete(self) -> StacApiConfig:
+        if not self.url:
+            raise ValueError(f"a url or a preset is needed; presets: {', '.join(PRESETS)}")
+        if self.signing != "never" and not self.token_url:
+            raise ValueError(f"signing = {self.signing!r} needs a token_url")
+        return self
+
+
+AnyConfig = Annotated[
+    DirectoryConfig | MosaicConfig | CogsConfig | StacConfig | StacApiConfig,
+    Field(discriminator="type"),
+]

@@ -1,0 +1,68 @@
+"""What a source's files were found to be, kept on disk: the next start opens only what changed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from dataclasses import fields
+from pathlib import Path
+
+from app.imagery.index import Problem
+from app.imagery.scene import Reading, Scene
+
+VERSION = 1
+
+Entry = tuple[str, Scene | Problem]
+"""(identity, what the file is)."""
+
+log = logging.getLogger("landcover.imagery")
+
+_KEPT = [each.name for each in fields(Scene) if each.name != "remote"]
+
+
+class IndexStore:
+    """One file for a source. A damaged one, or one made for another reading, counts as none."""
+
+    def __init__(self, path: Path, reading: Reading) -> None:
+        self.path = path
+        self._for = f"{VERSION} {reading}"
+
+    def load(self) -> dict[str, Entry]:
+        """href → what was known of it."""
+        try:
+            content = json.loads(self.path.read_bytes())
+            if content["for"] != self._for:
+                return {}
+            return {href: _entry(*kept) for href, kept in content["files"].items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            log.warning("%s: not an index (%s); built anew", self.path, type(error).__name__)
+            return {}
+
+    def save(self, entries: dict[str, Entry]) -> None:
+        """Writes the index whole, or not at all; failing is not an error."""
+        files = {href: [identity, _plain(found)] for href, (identity, found) in entries.items()}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self.path.parent, suffix=".part")
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump({"for": self._for, "files": files}, file)
+            Path(name).replace(self.path)
+        except OSError as error:
+            log.warning("%s: cannot be written: %s", self.path, error.strerror)
+
+
+def _plain(found: Scene | Problem) -> dict[str, object]:
+    if isinstance(found, Problem):
+        return {"problem": found.path, "reason": found.reason}
+    return {name: getattr(found, name) for name in _KEPT}
+
+
+def _entry(identity: str, kept: dict[str, object]) -> Entry:
+    if "problem" in kept:
+        return identity, Problem(str(kept["problem"]), str(kept["reason"]))
+    lists = {name: tuple(value) for name, value in kept.items() if isinstance(value, list)}
+    return identity, Scene(**{**kept, **lists})  # type: ignore[arg-type]

@@ -1,0 +1,443 @@
+"""Imagery behind a server: the same pixels as from disk, at the least cost, or an error in time."""
+
+from __future__ import annotations
+
+import random
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rasterio.shutil import copy as raster_copy
+
+from app.errors import SourceTooSlow, SourceUnavailable
+from app.grid import WorkGrid
+from app.imagery import gdal
+from app.imagery.access import Access, Address
+from app.imagery.circuit import Circuit
+from app.imagery.cogs import Cogs
+from app.imagery.index_store import IndexStore
+from app.imagery.reader import Pixels, Reader
+from app.imagery.remote import HEADER_BYTES, Changed, Limits, Remote
+from app.imagery.scene import Reading, Scene, inspect
+from app.imagery.segments import Segments
+from app.imagery.when import LATEST
+from model.windows import Window
+from tests.world.range_server import Mode, RangeServer, range_server
+from tests.world.scenes import MadeScene, write_scene
+
+Far = Callable[..., Remote]
+GRID = WorkGrid("EPSG:26916")
+NAME = "m_3208601_nw_16_1_20170903.tif"
+QUICK = Limits(read_s=3, request_s=1, retries=2, connections=4, pause_s=0.01)
+
+
+@pytest.fixture(autouse=True)
+def _configured() -> None:
+    gdal.configure()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> MadeScene:
+    """A COG of 2,300 × 1,800 pixels, internal tiles of 256."""
+    folder = tmp_path_factory.mktemp("remote")
+    plain = write_scene(folder / "plain.dat", cols=2300, rows=1800, overviews=False)
+    options = {"driver": "COG", "blocksize": 256, "compress": "deflate"}
+    raster_copy(plain.path, folder / NAME, overview_resampling="average", **options)
+    return replace(plain, path=folder / NAME)
+
+
+@pytest.fixture
+def server(made: MadeScene) -> Iterator[RangeServer]:
+    with range_server(made.path.parent) as running:
+        yield running
+
+
+@pytest.fixture
+def remote() -> Iterator[Remote]:
+    running = Remote("far", limits=QUICK)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def far() -> Iterator[Far]:
+    """far(access, **limits): another far side, closed in the end."""
+    made: list[Remote] = []
+
+    def build(access: Access | None = None, **limits: float) -> Remote:
+        made.append(Remote("far", access, replace(QUICK, **limits)))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield build
+    for each in made:
+        each.close()
+
+
+def scene_at(server: RangeServer, made: MadeScene, remote: Remote) -> Scene:
+    local = inspect(made.path, Reading())
+    return replace(local, href=server.url(made.path), identity="1", remote=remote)
+
+
+def window_at(scene: Scene, col: int, row: int, cols: int, rows: int) -> Window:
+    extent = scene.extent(GRID)
+    assert extent is not None
+    return Window(extent.col + col, extent.row + row, cols, rows)
+
+
+def read_local(made: MadeScene, window: Window) -> Pixels:
+    return Reader().read(inspect(made.path, Reading()), GRID, window)
+
+
+def test_every_window_has_the_pixels_it_has_on_disk(
+    server: RangeServer, made: MadeScene, remote: Remote
+) -> None:
+    scene, reader, draw = scene_at(server, made, remote), Reader(), random.Random(5)
+    for _ in range(12):
+        cols, rows = draw.randint(1, 900), draw.randint(1, 900)
+        window = window_at(scene, draw.randint(0, 1400), draw.randint(0, 900), cols, rows)
+        found, expected = reader.read(scene, GRID, window), read_local(made, window)
+        assert (found.image == expected.image).all()
+        assert (found.valid == expected.valid).all()
+
+
+def test_a_reduced_window_has_the_pixels_it_has_on_disk(
+    server: RangeServer, made: MadeScene, remote: Remote
+) -> None:
+    coarse = WorkGrid(GRID.crs, 2.0)
+    scene, local = scene_at(server, made, remote), inspect(made.path, Reading())
+    window = scene.extent(coarse)
+    assert window is not None
+    found, expected = Reader().read(scene, coarse, window), Reader().read(local, coarse, window)
+    assert (found.image == expected.image).all()
+
+
+def tile_ranges(path: Path, col: int, row: int, cols: int, rows: int) -> list[tuple[int, int]]:
+    """(offset, size) of the internal tiles of the full image under a window, out of the TIFF."""
+    data = path.read_bytes()
+    assert data[:4] == b"II*\0"
+    at = struct.unpack_from("<I", data, 4)[0]
+    tags = {}
+    for entry in range(struct.unpack_from("<H", data, at)[0]):
+        tag, kind, count, value = struct.unpack_from("<HHII", data, at + 2 + 12 * entry)
+        tags[tag] = (kind, count, value)
+    across = -(-tags[256][2] // tags[322][2])
+    (_, count, offsets), (kind, _, sizes) = tags[324], tags[325]
+    form = f"<{count}" + {3: "H", 4: "I"}[kind]
+    starts = struct.unpack_from(f"<{count}I", data, offsets)
+    lengths = struct.unpack_from(form, data, sizes)
+    return [
+        (starts[y * across + x], lengths[y * across + x])
+        for y in range(row // 256, (row + rows - 1) // 256 + 1)
+        for x in range(col // 256, (col + cols - 1) // 256 + 1)
+    ]
+
+
+def test_a_cold_block_costs_the_header_and_its_tiles_and_no_more(
+    server: RangeServer, made: MadeScene, remote: Remote
+) -> None:
+    scene = scene_at(server, made, remote)
+    where = (700, 500, 704, 704)
+    Reader().read(scene, GRID, window_at(scene, *where))
+    tiles = tile_ranges(made.path, *where)
+    rows_of_tiles = (where[1] + where[3] - 1) // 256 - where[1] // 256 + 1
+    assert len(server.asked) <= 1 + rows_of_tiles
+    assert server.nbytes <= 1.2 * (HEADER_BYTES + sum(size for _, size in tiles))
+    assert (remote.traffic.requests, remote.traffic.bytes) == (len(server.asked), server.nbytes)
+
+
+def test_bytes_that_neighbours_share_are_asked_for_once(
+    server: RangeServer, made: MadeScene, remote: Remote
+) -> None:
+    scene, reader = scene_at(server, made, remote), Reader()
+    for col in (0, 512, 1024):
+        reader.read(scene, GRID, window_at(scene, col, 0, 704, 704))
+    tiles = set(tile_ranges(made.path, 0, 0, 1728, 704))
+    assert server.nbytes <= HEADER_BYTES + 1.05 * sum(size for _, size in tiles)
+    before = len(server.asked)
+    threads = [
+        threading.Thread(
+            target=lambda: Reader().read(scene, GRID, window_at(scene, 300, 100, 300, 300))
+        )
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(server.asked) == before
+
+
+# ---- faults --------------------------------------------------------------------------------------
+
+
+def test_a_server_that_fails_twice_is_asked_again(
+    server: RangeServer, made: MadeScene, remote: Remote
+) -> None:
+    scene = scene_at(server, made, remote)
+    window = window_at(scene, 10, 10, 400, 300)
+    server.fault("503", times=2)
+    found = Reader().read(scene, GRID, window)
+    assert (found.image == read_local(made, window).image).all()
+    assert remote.traffic.retries == 2
+    assert remote.traffic.failures == 0
+
+
+@pytest.mark.parametrize("opened", [False, True])
+@pytest.mark.parametrize(
+    "mode", ["503", "truncate", "corrupt", "404", "403", "no-range", "redirect"]
+)
+def test_a_fault_is_an_error_and_never_a_pixel_and_is_over_when_it_ends(
+    server: RangeServer, made: MadeScene, remote: Remote, mode: Mode, opened: bool
+) -> None:
+    scene, reader = scene_at(server, made, remote), Reader()
+    window = window_at(scene, 900, 900, 500, 400)
+    if opened:
+        reader.read(scene, GRID, window_at(scene, 0, 0, 10, 10))
+    server.fault(mode)
+    for _ in range(3):
+        with pytest.raises(SourceUnavailable) as refusal:
+            reader.read(scene, GRID, window)
+        assert server.base not in str(refusal.value)
+    server.mend()
+    remote.circuit.succeeded()
+    found = reader.read(scene, GRID, window)
+    assert (found.image == read_local(made, window).image).all()
+
+
+def test_of_a_hundred_damaged_answers_none_gives_a_pixel(
+    server: RangeServer, made: MadeScene, far: Far
+) -> None:
+    draw = random.Random(2)
+    remote = far(retries=0, failures=1000)
+    scene, reader = scene_at(server, made, remote), Reader()
+    refused = 0
+    for number in range(100):
+        window = window_at(scene, draw.randint(0, 1900), draw.randint(0, 1500), 300, 250)
+        server.fault("corrupt" if number % 2 else "truncate", times=1)
+        try:
+            found = reader.read(scene, GRID, window)
+        except SourceUnavailable:
+            refused += 1
+        else:
+            assert (found.image == read_local(made, window).image).all()
+            assert server.times == 1 or number == 0, "a damaged answer was taken for pixels"
+    assert refused > 30
+
+
+def test_a_server_that_hangs_is_given_up_within_the_limit(
+    server: RangeServer, made: MadeScene, remote: Remote
+) -> None:
+    scene, reader = scene_at(server, made, remote), Reader()
+    reader.read(scene, GRID, window_at(scene, 0, 0, 10, 10))
+    server.fault("hang")
+    began = time.monotonic()
+    with pytest.raises(SourceTooSlow):
+        reader.read(scene, GRID, window_at(scene, 900, 900, 300, 300))
+    assert time.monotonic() - began < QUICK.read_s + 2
+
+
+def test_after_five_failures_the_source_is_left_alone_and_then_tried_once(
+    server: RangeServer, made: MadeScene, far: Far
+) -> None:
+    remote = far(retries=0, rest_s=0.3)
+    scene, reader = scene_at(server, made, remote), Reader()
+    window = window_at(scene, 0, 0, 10, 10)
+    server.fault("503")
+    for _ in range(5):
+        with pytest.raises(SourceUnavailable):
+            reader.read(scene, GRID, window)
+    assert remote.unavailable == "the server answers 503"
+    asked = len(server.asked)
+    with pytest.raises(SourceUnavailable, match="left alone") as refusal:
+        reader.read(scene, GRID, window)
+    assert refusal.value.retry_after >= 1
+    assert len(server.asked) == asked
+    time.sleep(0.4)
+    with pytest.raises(SourceUnavailable):
+        reader.read(scene, GRID, window)
+    assert len(server.asked) == asked + 1
+    server.mend()
+    time.sleep(0.4)
+    reader.read(scene, GRID, window)
+    assert remote.unavailable is None
+
+
+def test_a_half_open_circuit_lets_one_through_and_no_more() -> None:
+    now = [0.0]
+    circuit = Circuit(2, 10, clock=lambda: now[0])
+    circuit.failed("a")
+    assert circuit.enter() == 0
+    circuit.failed("b")
+    assert circuit.enter() == pytest.approx(10)
+    now[0] = 10.5
+    assert circuit.enter() == 0
+    assert circuit.enter() > 0
+    circuit.failed("c")
+    assert circuit.enter() == pytest.approx(10)
+    now[0] = 21
+    assert circuit.enter() == 0
+    circuit.succeeded()
+    assert circuit.enter() == circuit.enter() == 0
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_file_that_changes_midway_is_never_mixed(tmp_path: Path, far: Far, opened: bool) -> None:
+    made = write_scene(tmp_path / NAME, cols=1500, rows=900)
+    remote = far()
+    with range_server(tmp_path) as server:
+        catalog = Cogs(lambda: [server.url(made.path)], remote, Reading())
+        (scene,) = catalog.scenes
+        reader = Reader()
+        if opened:
+            reader.read(scene, GRID, window_at(scene, 0, 0, 300, 300))
+        other = write_scene(tmp_path / NAME, cols=1500, rows=900, year=2019)
+        window = window_at(scene, 800, 500, 300, 300)
+        for _ in range(2):
+            with pytest.raises(Changed):
+                reader.read(scene, GRID, window)
+        catalog.refresh()
+        (renewed,) = catalog.scenes
+        assert renewed.key != scene.key
+        assert catalog.generation == 1
+        found = reader.read(renewed, GRID, window)
+        assert (found.image == read_local(other, window).image).all()
+
+
+def test_a_file_that_is_not_what_its_catalogue_says_is_unavailable(
+    server: RangeServer, made: MadeScene, remote: Remote
+) -> None:
+    scene = scene_at(server, made, remote)
+    left, bottom, right, top = scene.bounds
+    moved = replace(scene, bounds=(left + 5, bottom, right + 5, top))
+    with pytest.raises(SourceUnavailable, match="not what its catalogue says"):
+        Reader().read(moved, GRID, window_at(moved, 0, 0, 10, 10))
+
+
+# ---- the list ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for quarter, east in (("nw", 0), ("ne", 400)):
+        write_scene(
+            tmp_path / f"m_3208601_{quarter}_16_1_20170903.tif",
+            origin=(502_700.0 + east, 3_648_600.0),
+            cols=500,
+            rows=300,
+        )
+    write_scene(tmp_path / "three.tif", cols=300, rows=260, bands=3, overviews=False)
+    return tmp_path
+
+
+def test_a_list_serves_what_the_files_are_and_names_the_others(
+    folder: Path, remote: Remote
+) -> None:
+    with range_server(folder) as server:
+        urls = [server.url(path) for path in folder.glob("*.tif")] + [server.url("gone.tif")]
+        catalog = Cogs(lambda: urls, remote, Reading())
+        assert [scene.id for scene in catalog.scenes] == [
+            "m_3208601_ne_16_1_20170903",
+            "m_3208601_nw_16_1_20170903",
+        ]
+        local = inspect(folder / NAME, Reading())
+        (found,) = [scene for scene in catalog.scenes if scene.id == local.id]
+        assert (found.crs, found.bounds, found.acquired) == (
+            local.crs,
+            local.bounds,
+            local.acquired,
+        )
+        reasons = {Path(problem.path).stem: problem.reason for problem in catalog.problems}
+        assert reasons["three"].startswith("has 3 bands")
+        assert reasons["gone"] == "cannot be read: the file has vanished"
+        ground = catalog.lonlat_bounds
+        assert catalog.knows(ground, LATEST)
+        assert len(catalog.within(ground, LATEST)) == 2
+
+
+def test_what_is_known_of_files_outlives_the_process(
+    folder: Path, tmp_path: Path, far: Far
+) -> None:
+    store = IndexStore(tmp_path / "index.json", Reading())
+    with range_server(folder) as server:
+        urls = [server.url(path) for path in folder.glob("m_*.tif")]
+        first = Cogs(lambda: urls, far(), Reading(), store)
+        asked = len(server.asked)
+        again = Cogs(lambda: urls, far(), Reading(), store)
+        assert len(server.asked) == asked
+        assert again.scenes == first.scenes
+        other = IndexStore(tmp_path / "index.json", Reading(bands=(4, 1, 2, 3)))
+        assert other.load() == {}
+        server.fault("503")
+        third = Cogs(lambda: urls, far(), Reading(), store)
+        assert third.scenes == first.scenes
+        (tmp_path / "index.json").write_text("{")
+        with pytest.raises(SourceUnavailable):
+            Cogs(lambda: urls, far(retries=0), Reading(), store)
+
+
+# ---- what neighbours share -----------------------------------------------------------------------
+
+
+def test_segments_give_back_what_was_put_and_name_what_is_missing() -> None:
+    draw = random.Random(4)
+    content = bytes(draw.randrange(256) for _ in range(2000))
+    for _ in range(60):
+        segments, held = Segments(10_000), np.zeros(2000, dtype=bool)
+        for _ in range(draw.randint(0, 6)):
+            start = draw.randrange(1900)
+            stop = min(start + draw.randint(1, 500), 2000)
+            segments.put("f", start, content[start:stop])
+            if not held[start:stop].all():
+                held[start:stop] = True
+        start, size = draw.randrange(1500), draw.randint(1, 500)
+        missing = np.zeros(2000, dtype=bool)
+        for offset, length in segments.missing("f", (start, size)):
+            missing[offset : offset + length] = True
+        data = segments.get("f", (start, size))
+        assert not (missing & ~np.isin(np.arange(2000), np.arange(start, start + size))).any()
+        assert (data is None) == missing.any()
+        if data is not None:
+            assert data == content[start : start + size]
+            assert held[start : start + size].all()
+
+
+def test_segments_stay_within_their_limit() -> None:
+    segments = Segments(1000)
+    for number in range(50):
+        segments.put(str(number % 7), number, bytes(90))
+        assert segments.nbytes <= 1000
+    segments.put("huge", 0, bytes(900))
+    assert segments.get("huge", (0, 900)) is None
+    segments.forget("6")
+    assert segments.missing("6", (48, 5)) == [(48, 5)]
+
+
+def test_a_signed_address_is_renewed_once_and_shown_nowhere(
+    server: RangeServer, made: MadeScene, far: Far, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Signing:
+        renewed = 0
+
+        def address(self, href: str, headers: Mapping[str, str], *, renew: bool = False) -> Address:
+            self.renewed += renew
+            return Address(f"{href}?sig=SECRET{self.renewed}", headers)
+
+    access = Signing()
+    remote = far(access)
+    scene = scene_at(server, made, remote)
+    server.fault("403", times=1)
+    with caplog.at_level("DEBUG"):
+        Reader().read(scene, GRID, window_at(scene, 0, 0, 20, 20))
+        assert access.renewed == 1
+        server.fault("403")
+        with pytest.raises(SourceUnavailable) as refusal:
+            Reader().read(scene, GRID, window_at(scene, 900, 900, 20, 20))
+    assert access.renewed == 2
+    assert "SECRET" not in str(refusal.value)
+    assert "SECRET" not in caplog.text
+    assert "SECRET" not in scene.key

@@ -1,0 +1,148 @@
+"""An HTTP server of files by byte ranges, on loopback, with faults that can be switched on."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar, Literal
+
+Mode = Literal["ok", "503", "truncate", "corrupt", "hang", "404", "403", "no-range", "redirect"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request as it came. `size`: bytes of the body sent."""
+
+    path: str
+    headers: Mapping[str, str]
+    status: int
+    size: int
+
+
+@dataclass
+class RangeServer:
+    """What is served and how. `mode` holds for every request while `times` is not used up (−1: for
+    ever); `delay_s` before each answer; `only`: faults hit paths that contain it."""
+
+    root: Path
+    mode: Mode = "ok"
+    times: int = -1
+    delay_s: float = 0.0
+    only: str = ""
+    base: str = ""
+    asked: list[Asked] = field(default_factory=list)
+    released: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def fault(self, mode: Mode, times: int = -1, only: str = "") -> None:
+        """Switches a fault on."""
+        self.released.clear()
+        self.mode, self.times, self.only = mode, times, only
+
+    def mend(self) -> None:
+        """Back to normal; whatever hangs is let go."""
+        self.mode, self.times = "ok", -1
+        self.released.set()
+
+    def url(self, path: Path | str) -> str:
+        """The address of a file."""
+        relative = path.relative_to(self.root) if isinstance(path, Path) else path
+        return f"{self.base}/{relative}"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of every body sent."""
+        return sum(each.size for each in self.asked)
+
+    def take(self, path: str) -> Mode:
+        """The mode for the next request of `path`."""
+        with self.lock:
+            if self.mode == "ok" or self.times == 0 or self.only not in path:
+                return "ok"
+            self.times -= self.times > 0
+            return self.mode
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # Headers and body in one packet: the interplay of Nagle and delayed ACK costs 40 ms.
+    wbufsize = -1
+    state: ClassVar[RangeServer]
+
+    def do_GET(self) -> None:
+        state = self.state
+        if state.delay_s:
+            time.sleep(state.delay_s)
+        mode = state.take(self.path)
+        path = state.root / self.path.split("?")[0].lstrip("/")
+        if mode == "hang":
+            state.asked.append(Asked(self.path, dict(self.headers), 0, 0))
+            state.released.wait(60)
+            self.close_connection = True
+            return
+        if mode in ("503", "404", "403") or not path.is_file():
+            self._answer(int(mode) if mode.isdigit() else 404, b"no")
+            return
+        if mode == "redirect":
+            self._answer(302, b"", {"location": "http://127.0.0.1:1/elsewhere.tif"})
+            return
+        content = path.read_bytes()
+        etag = f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
+        if self.headers.get("if-match", etag) != etag:
+            self._answer(412, b"")
+            return
+        asked = self.headers.get("range")
+        if asked is None or mode == "no-range":
+            self._answer(200, content, {"etag": etag})
+            return
+        first, last = (int(part) for part in asked.removeprefix("bytes=").split("-"))
+        body = content[first : last + 1]
+        where = f"bytes {first}-{first + len(body) - 1}/{len(content)}"
+        if mode == "corrupt":
+            body = bytes(byte ^ 0x5A for byte in body)
+        self._answer(206, body, {"etag": etag, "content-range": where}, mode == "truncate")
+
+    def _answer(
+        self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: bool = False
+    ) -> None:
+        sent = body[: len(body) // 2] if cut else body
+        self.state.asked.append(Asked(self.path, dict(self.headers), status, len(sent)))
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        try:
+            self.wfile.write(sent)
+            self.wfile.flush()
+        except OSError:
+            cut = True
+        self.close_connection |= cut
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def range_server(root: Path, **state: object) -> Iterator[RangeServer]:
+    """Serves the files below `root` until the block ends."""
+    server_state = RangeServer(root, **state)  # type: ignore[arg-type]
+    handler = type("Handler", (_Handler,), {"state": server_state})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    server_state.base = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server_state
+    finally:
+        server_state.mend()
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
