@@ -631,7 +631,7 @@ def test_a_configured_source_searches_its_api(services: Doubles, two_quads: Worl
     config = CONFIG.validate_python(
         {"id": "a", "type": "stac-api", "url": services.stac_url, "collection": "naip"}
     )
-    catalog = catalog_of(config, 1.0)
+    catalog = catalog_of(config, 1.0, None)
     catalog.prepare(around(made[0]), LATEST)
     assert len(catalog.within(around(made[0], 0.001), LATEST)) >= 1
     assert isinstance(catalog, StacCatalog)
