@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 
 torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
 
@@ -25,9 +26,11 @@ from training.checkpoint import Checkpoint  # noqa: E402
 from training.chips import ChipSettings, cut  # noqa: E402
 from training.errors import ChipError, DiskError, PresetError, StepError  # noqa: E402
 from training.files import sha256  # noqa: E402
+from training.folds import read_split  # noqa: E402
 from training.imagery import look  # noqa: E402
 from training.labels import LabelSettings, label, label_path, write_label  # noqa: E402
-from training.own import read_own  # noqa: E402
+from training.manifest import read_manifest  # noqa: E402
+from training.own import held_out_scenes, read_own, write_test_labels  # noqa: E402  # noqa: E402
 from training.recipe import load_recipe  # noqa: E402
 from training.run import perform  # noqa: E402
 
@@ -108,11 +111,22 @@ def test_test_ground_is_not_learnt_from(made: Path) -> None:
     split = json.loads((made / "run" / "split.json").read_text())["sides"]
     data = read_own(made / "run" / "chips", made / "run" / "split.json")
     learnt = {s.name.split(":")[0] for s in data.train}
-    chosen = {s.name.split(":")[0] for s in data.real.validation if data.real}
+    chosen = {s.name.split(":")[0] for s in data.validation["real"]}
     tested = {i.split(":")[0] for i in split["test"]}
     assert len(learnt | chosen | tested) == len(learnt) + len(chosen) + len(tested) == 4
     result = json.loads((made / "run" / "evaluation" / "test.json").read_text())
     assert {s["name"] for s in result["scenes"]} == tested
+
+
+def test_labels_of_the_test_are_those_of_its_chips_alone(made: Path, tmp_path: Path) -> None:
+    run = made / "run"
+    manifest, split = read_manifest(run / "chips"), read_split(run / "split.json")
+    written = write_test_labels(run / "labels", manifest, split.sides, tmp_path)
+    scenes = held_out_scenes(made / "img", run / "labels", manifest, split, split.sides)
+    assert len(written) == len(scenes) == 1
+    with rasterio.open(written[0]) as raster:
+        assert (raster.read(1) == scenes[0].label).all()
+    assert scenes[0].label.any()
 
 
 def test_what_is_unchanged_is_not_done_again(
