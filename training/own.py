@@ -12,8 +12,8 @@ import rasterio
 from training.config import Preset
 from training.data import Data
 from training.errors import SplitError
-from training.folds import ChipSplit, Sides, SplitSettings, read_split, split_chips
 from training.files import whole
+from training.folds import ChipSplit, Sides, SplitSettings, read_split, split_chips
 from training.imagery import LABEL, find
 from training.labels import label_path
 from training.manifest import Manifest, check_files, read_manifest, read_scenes
