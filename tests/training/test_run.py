@@ -93,7 +93,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_ends_in_a_model_that_the_server_loads(made: Path) -> None:
     session = Session.load(made / "run" / "landcover.onnx")
     session.check_card()
-    assert session.card.training.steps == 4
+    assert session.card.training.steps in {2, 4}  # the better of two checkpoints
     (found,) = session.card.accuracy
     assert found.pixels > 0
     record = json.loads((made / "run" / "run.json").read_text())
@@ -311,7 +311,7 @@ def test_real_polygons_become_a_model(
         shutil.copy(folder / f"{name}.tif", tmp_path / "img")
     model = make_run(tmp_path, real_data / "labels" / "polygons.geojson")
     card = Session.load(model).card
-    assert card.training.steps == 4
+    assert card.training.steps in {2, 4}
     assert card.accuracy[0].pixels > 40_000
     manifest = json.loads((tmp_path / "run" / "chips" / "manifest.json").read_text())
     assert sum(c["stored"] for c in manifest["classes"]) == 3
@@ -327,3 +327,31 @@ def make_run() -> Callable[[Path, Path], Path]:
         return perform(load_recipe(folder / "run.toml"), folder / "run")
 
     return build
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["chips", "img", "labels", "--size", "65"], "multiple of 16"),
+        (["labels", "img", "none.gpkg"], "no imagery"),
+        (["split", "none"], "no chips in none"),
+        (["run", "none.toml"], "no run at none.toml"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(
+    words: list[str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from training.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["landcover-train", *words])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 1
+    error = capsys.readouterr().err
+    assert told in error
+    assert "Traceback" not in error
