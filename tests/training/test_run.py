@@ -177,9 +177,6 @@ def counted(function):
 
 if step == "chips":
     chips.Chip = counted(chips.Chip)
-elif step == "save":
-    import torch
-    torch.save = counted(torch.save)
 else:
     fit.Learner.step = counted(fit.Learner.step)
 run.perform(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]))
