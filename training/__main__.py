@@ -80,17 +80,19 @@ cli_data.register(app)
 
 def main() -> None:
     """Entry point of `landcover-train`: known errors are one line, not a traceback."""
+    from pydantic import ValidationError
+
     from model.errors import ModelError
     from training.errors import TrainingError
 
     try:
         app()
     except ModuleNotFoundError as error:
-        if error.name not in {"torch", "onnx"}:
+        if error.name not in {"torch", "onnx", "h5py", "pyogrio"}:
             raise
         typer.echo(f"error: training needs {error.name}: make setup TRAIN=1", err=True)
         sys.exit(1)
-    except (TrainingError, ModelError) as error:
+    except (TrainingError, ModelError, ValidationError) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
 

@@ -93,16 +93,25 @@ def split(
     margin: Annotated[float, typer.Option(help="metres between sides")] = 64.0,
     folds: Annotated[int, typer.Option(help="folds; 0: leave one place out, each in turn")] = 0,
     seed: Annotated[int, typer.Option(help="of what is drawn")] = 20261123,
+    labels: Annotated[
+        Path | None, typer.Option(help="the label rasters: those of the test are written, too")
+    ] = None,
 ) -> None:
     """Share chips out by ground: train, validation, test, and folds for cross-validation."""
     from training.folds import SplitSettings, split_chips
     from training.manifest import read_manifest
+    from training.own import write_test_labels
 
     settings = SplitSettings(
         held_out=tuple(held_out or ()), margin_m=margin, folds=folds, seed=seed
     )
-    found = split_chips(read_manifest(chips), settings)
+    manifest = read_manifest(chips)
+    found = split_chips(manifest, settings)
     found.write(out)
+    if labels is not None:
+        beside = out.with_name(out.stem + "_test")
+        for path in write_test_labels(labels, manifest, found.sides, beside):
+            typer.echo(f"labels of the test: {path}")
     for sides in (found.sides, *found.folds):
         typer.echo(
             f"{sides.name}: {len(sides.train):,} chips to learn from, {len(sides.validation):,} to "

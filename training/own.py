@@ -12,8 +12,9 @@ import rasterio
 from training.config import Preset
 from training.data import Data
 from training.errors import SplitError
+from training.files import whole
 from training.folds import ChipSplit, Sides, SplitSettings, read_split, split_chips
-from training.imagery import find
+from training.imagery import LABEL, find
 from training.labels import label_path
 from training.manifest import Manifest, check_files, read_manifest, read_scenes
 from training.scenes import BANDS, Scene, read_county
@@ -99,6 +100,26 @@ def held_out_scenes(
             )
         )
     return scenes
+
+
+def write_test_labels(labels: Path, manifest: Manifest, sides: Sides, out: Path) -> list[Path]:
+    """Writes the label rasters of the test's ground alone, for `evaluate --image --label`."""
+    windows: dict[str, list[tuple[int, int]]] = {}
+    test = set(sides.test)
+    for chip in manifest.chips:
+        if chip.id in test:
+            windows.setdefault(chip.scene, []).append((chip.row, chip.col))
+    written = []
+    for name, corners in windows.items():
+        with rasterio.open(labels / f"{name}{LABEL}.tif") as raster:
+            profile, label = raster.profile, raster.read(1)
+        inside = np.zeros(label.shape, bool)
+        for row, col in corners:
+            inside[row : row + manifest.size, col : col + manifest.size] = True
+        written.append(out / f"{name}{LABEL}.tif")
+        with whole(written[-1]) as draft, rasterio.open(draft, "w", **profile) as target:
+            target.write(np.where(inside, label, 0).astype(np.uint8), 1)
+    return written
 
 
 def _placed(scenes: Iterable[Scene], side: Iterable[str], place: dict[str, str]) -> Iterable[Scene]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 
 torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
 
@@ -25,9 +26,11 @@ from training.checkpoint import Checkpoint  # noqa: E402
 from training.chips import ChipSettings, cut  # noqa: E402
 from training.errors import ChipError, DiskError, PresetError, StepError  # noqa: E402
 from training.files import sha256  # noqa: E402
+from training.folds import read_split  # noqa: E402
 from training.imagery import look  # noqa: E402
 from training.labels import LabelSettings, label, label_path, write_label  # noqa: E402
-from training.own import read_own  # noqa: E402
+from training.manifest import read_manifest  # noqa: E402
+from training.own import held_out_scenes, read_own, write_test_labels  # noqa: E402  # noqa: E402
 from training.recipe import load_recipe  # noqa: E402
 from training.run import perform  # noqa: E402
 
@@ -90,7 +93,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_ends_in_a_model_that_the_server_loads(made: Path) -> None:
     session = Session.load(made / "run" / "landcover.onnx")
     session.check_card()
-    assert session.card.training.steps == 4
+    assert session.card.training.steps in {2, 4}  # the better of two checkpoints
     (found,) = session.card.accuracy
     assert found.pixels > 0
     record = json.loads((made / "run" / "run.json").read_text())
@@ -108,11 +111,22 @@ def test_test_ground_is_not_learnt_from(made: Path) -> None:
     split = json.loads((made / "run" / "split.json").read_text())["sides"]
     data = read_own(made / "run" / "chips", made / "run" / "split.json")
     learnt = {s.name.split(":")[0] for s in data.train}
-    chosen = {s.name.split(":")[0] for s in data.validation.get("real", ())}
+    chosen = {s.name.split(":")[0] for s in data.validation["real"]}
     tested = {i.split(":")[0] for i in split["test"]}
     assert len(learnt | chosen | tested) == len(learnt) + len(chosen) + len(tested) == 4
     result = json.loads((made / "run" / "evaluation" / "test.json").read_text())
     assert {s["name"] for s in result["scenes"]} == tested
+
+
+def test_labels_of_the_test_are_those_of_its_chips_alone(made: Path, tmp_path: Path) -> None:
+    run = made / "run"
+    manifest, split = read_manifest(run / "chips"), read_split(run / "split.json")
+    written = write_test_labels(run / "labels", manifest, split.sides, tmp_path)
+    scenes = held_out_scenes(made / "img", run / "labels", manifest, split, split.sides)
+    assert len(written) == len(scenes) == 1
+    with rasterio.open(written[0]) as raster:
+        assert (raster.read(1) == scenes[0].label).all()
+    assert scenes[0].label.any()
 
 
 def test_what_is_unchanged_is_not_done_again(
@@ -163,9 +177,6 @@ def counted(function):
 
 if step == "chips":
     chips.Chip = counted(chips.Chip)
-elif step == "save":
-    import torch
-    torch.save = counted(torch.save)
 else:
     fit.Learner.step = counted(fit.Learner.step)
 run.perform(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]))
@@ -297,7 +308,7 @@ def test_real_polygons_become_a_model(
         shutil.copy(folder / f"{name}.tif", tmp_path / "img")
     model = make_run(tmp_path, real_data / "labels" / "polygons.geojson")
     card = Session.load(model).card
-    assert card.training.steps == 4
+    assert card.training.steps in {2, 4}
     assert card.accuracy[0].pixels > 40_000
     manifest = json.loads((tmp_path / "run" / "chips" / "manifest.json").read_text())
     assert sum(c["stored"] for c in manifest["classes"]) == 3
@@ -313,3 +324,31 @@ def make_run() -> Callable[[Path, Path], Path]:
         return perform(load_recipe(folder / "run.toml"), folder / "run")
 
     return build
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["chips", "img", "labels", "--size", "65"], "multiple of 16"),
+        (["labels", "img", "none.gpkg"], "no imagery"),
+        (["split", "none"], "no chips in none"),
+        (["run", "none.toml"], "no run at none.toml"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(
+    words: list[str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from training.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["landcover-train", *words])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 1
+    error = capsys.readouterr().err
+    assert told in error
+    assert "Traceback" not in error
