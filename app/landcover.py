@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
 from app.cache.blocks import BlockCache
-from app.classified import Classified
-from app.errors import SourceUnavailable
+from app.classified import Classified, SceneRef
+from app.errors import Busy, SourceUnavailable
 from app.grid import Block, Bounds, WorkGrid, bounds_between, central_meridian
 from app.imagery import mosaic
 from app.imagery.catalog import Catalog
@@ -28,6 +30,7 @@ from app.pool import Gate, Pool
 from app.source import Source
 from model.segment import Image, Valid, probabilities_of, segment_window
 from model.session import Cancellation, Probabilities, Session
+from model.windows import Window
 
 PROCESSING = "1"
 """Version of everything between pixels and classes that is not in the model file."""
@@ -59,6 +62,7 @@ class LandCover:
         self.infers = infers
         self.gate = gate
         self._scenes = lru_cache(maxsize=16384)(_scenes_of)
+        self._under_way: Counter[str] = Counter()
 
     async def prepare(self, selection: Selection, bounds: Bounds) -> None:
         """Makes sure the scenes of that ground (degrees), blocks and halo around it, are known.
@@ -110,21 +114,54 @@ class LandCover:
         scenes = self.scenes(selection, block)
         if not scenes:
             return None
-        async with self.gate.admitted():
+        async with self._admitted(selection):
             pixels = (await self._read(selection, block, scenes)).pixels
             return await self._infer(
                 probabilities_of, selection.session, pixels.image, pixels.valid
             )
 
+    async def scene_of(
+        self, selection: Selection, block: Block, row: int, col: int
+    ) -> SceneRef | None:
+        """The scene that one pixel of a block was taken from; by the images' outlines alone when
+        their pixels cannot be asked."""
+        pixel = Window(block.window.col + col, block.window.row + row, 1, 1)
+        holding = []
+        for scene in self.scenes(selection, block):
+            extent = scene.extent(block.grid)
+            if extent is not None and extent.contains(pixel):
+                holding.append(scene)
+        if len(holding) > 1:
+            reads = self.reads_of(selection)
+            with suppress(SourceUnavailable):
+                seen = await reads.run(mosaic.read, self.reader, holding, block.grid, pixel)
+                return seen.scenes[0] if seen.scenes else None
+        return holding[0].ref if holding else None
+
     async def _classify(
         self, selection: Selection, block: Block, scenes: tuple[Scene, ...]
     ) -> Classified:
-        async with self.gate.admitted():
+        async with self._admitted(selection):
             image = await self._read(selection, block, scenes)
             result = await self._infer(
                 segment_window, selection.session, image.pixels.image, image.pixels.valid
             )
         return Classified(result.classes, result.confidence, image.scenes)
+
+    @asynccontextmanager
+    async def _admitted(self, selection: Selection) -> AsyncIterator[None]:
+        """A place at the gate. A source on a network may take half of them: when it hangs, the
+        rest is left to the others. Busy when there is none."""
+        source = selection.source.id
+        share = max(self.gate.limit // 2, 1)
+        if selection.source.reads is not None and self._under_way[source] >= share:
+            raise Busy(self._under_way[source], share, self.gate.retry_after)
+        async with self.gate.admitted():
+            self._under_way[source] += 1
+            try:
+                yield
+            finally:
+                self._under_way[source] -= 1
 
     async def _read(self, selection: Selection, block: Block, scenes: tuple[Scene, ...]) -> Mosaic:
         window = block.window.expand(selection.session.card.halo)

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app.middleware import HeadAsGet, SecurityHeaders
-from app.routes import imagery, map_page, meta, point, problems, tiles
+from app.routes import imagery, map_page, meta, point, problems, sources, tiles
 from app.services import Services
 from app.settings import Settings
 
@@ -46,7 +46,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         redoc_url=None,
     )
     problems.install(app)
-    for room in (meta, point, imagery, map_page, tiles):
+    for room in (meta, sources, point, imagery, map_page, tiles):
         app.include_router(room.router)
     if chosen.cors_origins:
         app.add_middleware(

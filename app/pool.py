@@ -40,7 +40,7 @@ class Gate:
 
     def __init__(self, limit: int, workers: int) -> None:
         """`workers`: how many are worked on at once; used to estimate the waiting time."""
-        self._limit = limit
+        self.limit = limit
         self._workers = workers
         self._seconds = 0.5
         self.inside = 0
@@ -48,8 +48,8 @@ class Gate:
     @asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:
         """Holds a place; Busy when there is none."""
-        if self.inside >= self._limit:
-            raise Busy(self.inside, self._limit, self.retry_after)
+        if self.inside >= self.limit:
+            raise Busy(self.inside, self.limit, self.retry_after)
         self.inside += 1
         began, ahead = time.monotonic(), self.inside
         try:

@@ -30,6 +30,7 @@ class Rendered:
     media_type: str
     content: bytes
     headers: tuple[tuple[str, str], ...]
+    source: str | None = None
 
 
 class Services:

@@ -62,6 +62,11 @@ class Source:
         return left < east and west < right and bottom < north and south < top
 
     @property
+    def unavailable(self) -> str | None:
+        """Why it cannot be reached at the moment, None when it can, as far as known."""
+        return self.catalog.unavailable
+
+    @property
     def years(self) -> tuple[int, ...]:
         """Years of acquisition, ascending."""
         return self.catalog.years

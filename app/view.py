@@ -158,6 +158,7 @@ class Found:
     value: int
     confidence: int
     scenes: tuple[SceneRef, ...]
+    scene: SceneRef | None
     block: Block
     row: int
     col: int
@@ -182,5 +183,6 @@ async def at_point(
         value = int(classified.classes[row, col])
         if value != NODATA:
             confidence = int(classified.confidence[row, col])
-            return Found(value, confidence, classified.scenes, block, row, col)
+            scene = await landcover.scene_of(selection, block, row, col)
+            return Found(value, confidence, classified.scenes, scene, block, row, col)
     return None

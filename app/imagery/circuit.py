@@ -17,7 +17,7 @@ class Circuit:
         self._limit = failures
         self._rest_s = rest_s
         self._clock = clock
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._failed = 0
         self._opened_at = 0.0
         self._trying = False
@@ -29,9 +29,14 @@ class Circuit:
         """Whether the server is being left alone, or tried for the first time after."""
         return self._failed >= self._limit
 
-    def enter(self) -> float:
-        """0 when a request may be sent (its outcome must be told), else seconds to wait."""
-        with self._lock:
+    def enter(self, patience_s: float = 0.0) -> float:
+        """0 when a request may be sent (its outcome must be told), else seconds to wait.
+
+        While another request is the one that tries, its outcome is awaited for `patience_s`.
+        """
+        with self._changed:
+            if self._trying:
+                self._changed.wait_for(lambda: not self._trying, patience_s)
             if not self.is_open:
                 return 0.0
             waited = self._clock() - self._opened_at
@@ -42,14 +47,16 @@ class Circuit:
 
     def succeeded(self) -> None:
         """The server answers."""
-        with self._lock:
+        with self._changed:
             self._failed, self._trying, self.reason = 0, False, None
+            self._changed.notify_all()
 
     def failed(self, reason: str) -> None:
         """The server did not answer, or said that it cannot."""
-        with self._lock:
+        with self._changed:
             self._failed += 1
             self._trying = False
+            self._changed.notify_all()
             if self.is_open:
                 self._opened_at = self._clock()
                 self.reason = reason

@@ -45,19 +45,22 @@ class Cogs(Listed):
         self._names = names
         self._store = store
         self._seen: dict[str, Entry] = store.load() if store else {}
+        self._away: str | None = None
         self._look()
         self.generation = 0
 
     @property
     def unavailable(self) -> str | None:
-        """Why the server is being left alone, if it is."""
-        return self.remote.unavailable
+        """Why the server is being left alone, or what it did when it was last looked at."""
+        return self.remote.unavailable or self._away
 
     def refresh(self) -> None:
         """Reads the list again and looks again at the files that were read since the last time."""
         with self._lock:
             touched, self.remote.touched = self.remote.touched, set()
-            self._look(touched)
+            # One at least, so that it is noticed when the source is away.
+            some = [href for href in self._seen if urlsplit(href).scheme in REMOTE_SCHEMES][:1]
+            self._look(touched or set(some))
 
     def _look(self, again: set[str] | frozenset[str] = frozenset()) -> None:
         try:
@@ -67,6 +70,7 @@ class Cogs(Listed):
                 raise
             hrefs = sorted(self._seen)
         away = threading.Event()
+        reasons: list[str] = []
 
         def look(href: str) -> tuple[str, str, Scene | Problem]:
             known = self._seen.get(href)
@@ -77,6 +81,7 @@ class Cogs(Listed):
             except SourceUnavailable as error:
                 if error.whole_source:
                     away.set()
+                    reasons.append(error.reason)
                 if known:
                     return href, *known
                 return href, "", Problem(href, f"cannot be read: {error.reason}")
@@ -85,6 +90,7 @@ class Cogs(Listed):
             found = list(pool.map(look, hrefs))
         if not any(isinstance(result, Scene) for *_, result in found):
             self._refuse([result for *_, result in found if isinstance(result, Problem)], away)
+        self._away = reasons[0] if reasons else None
         before = self._seen
         self._seen = {href: (identity, result) for href, identity, result in found if identity}
         self._publish(result for *_, result in found)

@@ -198,7 +198,7 @@ class Remote:
         self, href: str, name: str, part: Range, etag: str, deadline: float
     ) -> tuple[bytes, Stat]:
         """One range, behind the circuit."""
-        wait = self.circuit.enter()
+        wait = self.circuit.enter(deadline - time.monotonic())
         if wait:
             reason = f"the source is left alone after failing: {self.circuit.reason}"
             raise SourceUnavailable(name, reason, retry_after=wait, whole_source=True)

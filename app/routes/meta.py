@@ -10,7 +10,6 @@ from starlette.responses import JSONResponse, Response
 from app.errors import UnknownName
 from app.routes.schemas import TileQuery, openapi_parameters, query_of
 from app.services import Services
-from app.source import Source
 from app.tile import TMS_NAMES
 from model.legend import COLORMAPS, Rgb
 
@@ -40,25 +39,6 @@ async def landing(request: Request) -> dict[str, Any]:
         for rel, (path, media, title) in pages.items()
     ]
     return {"title": "Land cover tiles", "links": links}
-
-
-@router.get("/sources", response_model=None)
-async def sources(request: Request) -> dict[str, Any]:
-    """The sources with their years, extent and zooms."""
-    return {"sources": [_describe(source) for source in _services(request).sources]}
-
-
-@router.get("/sources/{source_id}/footprints", response_model=None)
-async def footprints(
-    request: Request,
-    source_id: str,
-    year: Annotated[str | None, Query(description="only scenes of this year")] = None,
-) -> dict[str, Any]:
-    """Outlines of a source's scenes, GeoJSON."""
-    source = _services(request).sources.get(source_id)
-    when = source.when(year or "latest")
-    scenes = [scene for scene in source.catalog.scenes if when.admits(scene.acquired)]
-    return {"type": "FeatureCollection", "features": [scene.feature() for scene in scenes]}
 
 
 @router.get("/legend", response_model=None)
@@ -127,31 +107,19 @@ async def readyz(request: Request) -> Response:
     """Ready for requests, and what is degraded."""
     services = _services(request)
     disk = services.landcover.cache.disk
-    gone = [source.id for source in services.sources if source.catalog.unavailable]
+    gone = {each.id: each.unavailable for each in services.sources if each.unavailable}
+    # One source that is away is no reason to take the others away too.
+    nothing = len(gone) == sum(1 for _ in services.sources)
     content = {
-        "status": "unavailable" if gone else "ready",
+        "status": "unavailable" if nothing else "ready",
         "models": {name: session.sha256 for name, session in services.models.items()},
-        "sources_unavailable": gone,
+        "sources_unavailable": sorted(gone),
+        "reasons": gone,
         "cache_degraded": disk.degraded if disk else None,
         "blocks_in_work": services.gate.inside,
     }
-    return JSONResponse(content, 503 if gone else 200)
+    return JSONResponse(content, 503 if nothing else 200)
 
 
 def _hex(rgb: Rgb) -> str:
     return "#{:02x}{:02x}{:02x}".format(*rgb)
-
-
-def _describe(source: Source) -> dict[str, Any]:
-    minzoom, maxzoom = source.zooms
-    return {
-        "id": source.id,
-        "title": source.title,
-        "attribution": source.attribution,
-        "years": list(source.years),
-        "bounds": list(source.bounds),
-        "minzoom": minzoom,
-        "maxzoom": maxzoom,
-        "scenes": len(source.catalog.scenes),
-        "skipped": len(source.catalog.problems),
-    }

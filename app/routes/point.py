@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 
 from app.errors import InvalidRequest
+from app.landcover import Selection
 from app.routes.work import while_connected
 from app.services import Services
 from app.view import Found, at_point
@@ -22,6 +23,8 @@ async def point(
     lat: str,
     source: Annotated[str | None, Query(description="id of a source")] = None,
     year: Annotated[str, Query(description="`latest`, or a year of four digits")] = "latest",
+    datetime: Annotated[str, Query(description="days as OGC writes them, not a year")] = "",
+    fill: Annotated[str, Query(description="`older`: fill these dates from older ones")] = "",
     model: Annotated[str | None, Query(description="name of a model")] = None,
     probabilities: Annotated[bool, Query(description="with those of every class")] = False,
 ) -> dict[str, Any]:
@@ -31,23 +34,22 @@ async def point(
     """
     longitude, latitude = _degrees("lon", lon, 180), _degrees("lat", lat, 90)
     services: Services = request.app.state.services
-    work = _look(services, longitude, latitude, source, year, model, probabilities)
+    selection = services.select(source, year, model, datetime, fill)
+    work = _look(services, selection, longitude, latitude, probabilities)
     return await while_connected(request, work, services.settings.deadline_s)
 
 
 async def _look(
     services: Services,
+    selection: Selection,
     longitude: float,
     latitude: float,
-    source: str | None,
-    year: str,
-    model: str | None,
     probabilities: bool,
 ) -> dict[str, Any]:
-    selection = services.select(source, year, model)
     found = await at_point(services.landcover, selection, longitude, latitude)
     answer = _answer(found, longitude, latitude)
     answer["source"] = selection.source.id
+    answer["stale"] = selection.source.unavailable is not None
     answer["model"] = selection.session.card.name
     legend = selection.session.card.legend
     if found is None:
@@ -63,7 +65,7 @@ async def _look(
 
 
 def _answer(found: Found | None, longitude: float, latitude: float) -> dict[str, Any]:
-    scene = found.scenes[0] if found and found.scenes else None
+    scene = found.scene if found else None
     return {
         "coordinates": [longitude, latitude],
         "class": None,
@@ -71,6 +73,7 @@ def _answer(found: Found | None, longitude: float, latitude: float) -> dict[str,
         "year": int(scene.date[:4]) if scene and scene.date else None,
         "scene": {"id": scene.id, "date": scene.date or None} if scene else None,
         "scenes": [scene.id for scene in found.scenes] if found else [],
+        "dates": sorted({scene.date for scene in found.scenes if scene.date}) if found else [],
     }
 
 

@@ -59,7 +59,7 @@ async def _answer(request: Request, tms: str, z: str, x: str, y: str) -> Respons
         await while_connected(request, ground, services.settings.deadline_s)
     etag = _etag(services, selection, asked)
     if _matches(request, etag):
-        return _send(request, services, Rendered(etag, "", b"", ()))
+        return _send(request, services, Rendered(etag, "", b"", (), selection.source.id))
     work = _render(services, selection, asked, etag)
     rendered = await while_connected(request, work, services.settings.deadline_s)
     if rendered.etag:
@@ -80,7 +80,8 @@ async def _render(
         ("X-Landcover-Scenes", ",".join(scene.id for scene in view.scenes[:20])),
     ]
     kept_as = etag if view.complete else ""
-    return Rendered(kept_as, MEDIA_TYPES[asked.suffix], content, tuple(headers))
+    media_type = MEDIA_TYPES[asked.suffix]
+    return Rendered(kept_as, media_type, content, tuple(headers), selection.source.id)
 
 
 def _encode(view: View, asked: TileAsked, session: Session) -> bytes:
@@ -122,14 +123,15 @@ def _matches(request: Request, etag: str) -> bool:
 
 
 def _send(request: Request, services: Services, rendered: Rendered) -> Response:
+    headers = dict(rendered.headers)
+    if services.sources.get(rendered.source).unavailable:
+        # From what is kept: the imagery cannot be asked whether it is still the same.
+        headers["X-Landcover-Stale"] = "true"
     if not rendered.etag:
-        headers = {"cache-control": "no-store", **dict(rendered.headers)}
+        headers["cache-control"] = "no-store"
         return Response(rendered.content, 200, headers, rendered.media_type)
-    headers = {
-        "etag": rendered.etag,
-        "cache-control": f"public, max-age={services.settings.tile_max_age}",
-        **dict(rendered.headers),
-    }
+    headers["etag"] = rendered.etag
+    headers["cache-control"] = f"public, max-age={services.settings.tile_max_age}"
     if _matches(request, rendered.etag):
         return Response(status_code=304, headers=headers)
     return Response(rendered.content, 200, headers, rendered.media_type)
