@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
+from app import metrics
 from app.cache.blocks import BlockCache
 from app.classified import Classified
 from app.errors import SourceUnavailable
@@ -103,7 +104,8 @@ class LandCover:
     async def _read(self, selection: Selection, block: Block, scenes: tuple[Scene, ...]) -> Mosaic:
         window = block.window.expand(selection.session.card.halo)
         try:
-            return await self.reads.run(mosaic.read, self.reader, scenes, block.grid, window)
+            read = metrics.timed(metrics.READ_SECONDS, "read", mosaic.read)
+            return await self.reads.run(read, self.reader, scenes, block.grid, window)
         except SourceUnavailable:
             # What changed or vanished must not be asked for again.
             await self.reads.run(selection.source.look_again)
@@ -119,7 +121,8 @@ class LandCover:
         """Runs in the inference pool; stopped within one operator when nobody waits any more."""
         cancellation = Cancellation()
         try:
-            return await self.infers.run(function, session, image, valid, cancellation)
+            infer = metrics.timed(metrics.INFERENCE_SECONDS, "infer", function)
+            return await self.infers.run(infer, session, image, valid, cancellation)
         except asyncio.CancelledError:
             cancellation.cancel()
             raise

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from app.middleware import HeadAsGet, SecurityHeaders
-from app.routes import imagery, map_page, meta, point, problems, tiles
+from app.middleware import HeadAsGet, Observed
+from app.routes import health, imagery, map_page, meta, point, problems, tiles
 from app.services import Services
 from app.settings import Settings
 
@@ -33,6 +33,8 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
             yield
         finally:
             watch.cancel()
+            if app.state.services.landcover.cache.redis:
+                await app.state.services.landcover.cache.redis.close()
             app.state.services.close()
 
     app = FastAPI(
@@ -46,12 +48,12 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         redoc_url=None,
     )
     problems.install(app)
-    for room in (meta, point, imagery, map_page, tiles):
+    for room in (health, meta, point, imagery, map_page, tiles):
         app.include_router(room.router)
     if chosen.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(chosen.cors_origins), allow_methods=["GET"]
         )
-    app.add_middleware(SecurityHeaders)
     app.add_middleware(HeadAsGet)
+    app.add_middleware(Observed, access_log=chosen.access_log)
     return app

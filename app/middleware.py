@@ -2,29 +2,69 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import re
+import time
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app import metrics
+from app.logs import REQUEST_ID
 
 SECURITY = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 ]
+_SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+_TILES = {
+    "/tiles/{tileMatrixSetId}/{z}/{x}/{y}": "class",
+    "/{z}/{x}/{y}": "class",
+    "/imagery/tiles/{tileMatrixSetId}/{z}/{x}/{y}": "imagery",
+}
+_OUTCOMES = {
+    304: "not_modified", 499: "gone", 502: "unavailable", 503: "busy", 504: "late",
+}  # fmt: skip
+
+log = logging.getLogger("landcover.access")
 
 
-class SecurityHeaders:
-    """Adds the headers that keep browsers from guessing types and leaking addresses."""
+class Observed:
+    """Gives every answer its id and security headers, times it, counts it, logs it if asked."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, access_log: bool = False) -> None:
         self.app = app
+        self._access_log = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI entry."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        request_id = _request_id(scope)
+        spent = metrics.Spent()
+        REQUEST_ID.set(request_id.decode())
+        metrics.SPENT.set(spent)
+        status = 500
 
         async def send_with_headers(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *SECURITY]
+                status = message["status"]
+                headers = [*message.get("headers", ()), *SECURITY, (b"x-request-id", request_id)]
+                if _kind(scope):
+                    timing = spent.header(time.perf_counter() - began)
+                    headers.append((b"server-timing", timing.encode()))
+                message["headers"] = headers
             await send(message)
 
-        await self.app(scope, receive, send_with_headers)
+        try:
+            await self.app(scope, receive, send_with_headers)
+        finally:
+            _count(scope, status, time.perf_counter() - began)
+            if self._access_log:
+                _log(scope, status, time.perf_counter() - began)
 
 
 class HeadAsGet:
@@ -38,3 +78,45 @@ class HeadAsGet:
         if scope["type"] == "http" and scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}
         await self.app(scope, receive, send)
+
+
+def _request_id(scope: Scope) -> bytes:
+    """The client's or proxy's own if it is sane, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _SANE_ID.fullmatch(value):
+            return bytes(value)
+    return os.urandom(8).hex().encode()
+
+
+def _route(scope: Scope) -> str:
+    """The route's pattern: `none` when no route matched, so that addresses are no labels."""
+    return getattr(scope.get("route"), "path", "none")
+
+
+def _kind(scope: Scope) -> str | None:
+    return _TILES.get(_route(scope))
+
+
+def _count(scope: Scope, status: int, seconds: float) -> None:
+    route = _route(scope)
+    metrics.REQUESTS.labels(route, str(status)).inc()
+    metrics.REQUEST_SECONDS.labels(route).observe(seconds)
+    kind = _TILES.get(route)
+    if kind:
+        outcome = _OUTCOMES.get(status) or ("refused" if 400 <= status < 500 else "failed")
+        if status == 200:
+            outcome = scope.get("state", {}).get("outcome", "full")
+        metrics.TILES.labels(kind, outcome).inc()
+
+
+def _log(scope: Scope, status: int, seconds: float) -> None:
+    client = scope.get("client")
+    extra = {
+        "method": scope["method"],
+        "path": scope["path"],
+        "query": scope["query_string"].decode("latin-1"),
+        "status": status,
+        "seconds": round(seconds, 4),
+        "client": client[0] if client else "",
+    }
+    log.info("%s %s %d %.4f s", scope["method"], scope["path"], status, seconds, extra=extra)

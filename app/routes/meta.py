@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import JSONResponse, Response
 
 from app.errors import UnknownName
 from app.routes.schemas import TileQuery, openapi_parameters, query_of
@@ -114,28 +113,6 @@ async def tilejson(request: Request, tileMatrixSetId: str) -> dict[str, Any]:  #
         "attribution": source.attribution,
         "classification:classes": selection.session.card.legend.stac(),
     }
-
-
-@router.get("/healthz", response_model=None)
-async def healthz() -> dict[str, str]:
-    """The process answers."""
-    return {"status": "ok"}
-
-
-@router.get("/readyz", response_model=None)
-async def readyz(request: Request) -> Response:
-    """Ready for requests, and what is degraded."""
-    services = _services(request)
-    disk = services.landcover.cache.disk
-    gone = [source.id for source in services.sources if not source.catalog.root.exists()]
-    content = {
-        "status": "unavailable" if gone else "ready",
-        "models": {name: session.sha256 for name, session in services.models.items()},
-        "sources_unavailable": gone,
-        "cache_degraded": disk.degraded if disk else None,
-        "blocks_in_work": services.gate.inside,
-    }
-    return JSONResponse(content, 503 if gone else 200)
 
 
 def _hex(rgb: Rgb) -> str:
