@@ -105,7 +105,7 @@ def misspelt(names: Iterable[str] = os.environ) -> list[str]:
     lines = []
     for name in sorted(names):
         if name.upper().startswith("LANDCOVER_") and name.upper() not in known:
-            near = difflib.get_close_matches(name.upper(), known, 1)
+            near = difflib.get_close_matches(name.upper(), known, 1, cutoff=0.8)
             hint = f"; did you mean {near[0]}?" if near else ""
             lines.append(f"{name} is no setting and does nothing{hint}")
     return lines
