@@ -2,6 +2,8 @@
 ARG PYTHON_IMAGE=python:3.12-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends binutils libexpat1
 RUN python3 -m venv --without-pip /opt/landcover \
  && python3 -m venv /opt/pip
 COPY docker/requirements.txt /src/docker/requirements.txt
@@ -11,7 +13,8 @@ RUN /opt/pip/bin/pip --python /opt/landcover/bin/python install --no-cache-dir -
  && cd /opt/landcover/lib/python3.*/site-packages \
  && find . -type d \( -name tests -o -name test \) -prune -exec rm -rf {} + \
  && rm -rf onnxruntime/transformers onnxruntime/tools onnxruntime/quantization \
- && find . -name '*.pyi' -delete
+ && find . -name '*.pyi' -delete \
+ && find rasterio uvloop pyproj numpy shapely httptools -name '*.so' -exec strip --strip-unneeded {} +
 COPY model /opt/landcover/src/model
 COPY app /opt/landcover/src/app
 COPY docker/landcover docker/healthcheck.py /opt/landcover/bin/
@@ -26,7 +29,8 @@ FROM ${PYTHON_IMAGE}
 # What rasterio's wheel expects of the system; a slim base may lack it.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends libexpat1 \
- && rm -rf /var/lib/apt/lists/*
+ && apt-get clean \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin
 RUN mkdir -p /var/cache/landcover && chown 10001:10001 /var/cache/landcover
 COPY --from=build /opt/landcover /opt/landcover
 COPY --from=build /opt/demo-county /opt/demo-county

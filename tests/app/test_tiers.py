@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import numpy as np
@@ -61,9 +61,7 @@ async def tier_on(server: RedisServer, timeout_s: float = 2) -> AsyncIterator[Re
 
 
 @pytest.fixture(params=["memory", "disk", "redis"])
-def opened(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> Callable[[], "asynccontextmanager[Tier]"]:
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
     """opened(): the tier of that kind, empty."""
     running = request.getfixturevalue("server") if request.param == "redis" else None
 
@@ -76,13 +74,14 @@ def opened(
             yield DiskTier(DiskStore(tmp_path / "cache", 10 * MB), pool)
             pool.close()
         else:
+            assert running is not None
             async with tier_on(running) as tier:
                 yield tier
 
     return opening
 
 
-def test_a_tier_gives_back_what_was_put_and_nothing_else(opened: Callable[[], object]) -> None:
+def test_a_tier_gives_back_what_was_put_and_nothing_else(opened: Opened) -> None:
     async def story() -> None:
         async with opened() as tier:
             assert await tier.get(KEY) is None
@@ -94,7 +93,7 @@ def test_a_tier_gives_back_what_was_put_and_nothing_else(opened: Callable[[], ob
     asyncio.run(story())
 
 
-def test_a_tier_keeps_the_last_that_was_put(opened: Callable[[], object]) -> None:
+def test_a_tier_keeps_the_last_that_was_put(opened: Opened) -> None:
     async def story() -> None:
         async with opened() as tier:
             await tier.put(KEY, block_of(3))
@@ -106,7 +105,7 @@ def test_a_tier_keeps_the_last_that_was_put(opened: Callable[[], object]) -> Non
     asyncio.run(story())
 
 
-def test_a_tier_serves_many_at_once(opened: Callable[[], object]) -> None:
+def test_a_tier_serves_many_at_once(opened: Opened) -> None:
     async def story() -> None:
         async with opened() as tier:
             keys = [f"{number:040x}" for number in range(12)]
