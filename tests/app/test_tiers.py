@@ -14,6 +14,7 @@ import redis as redis_client
 
 from app.cache.blocks import BlockCache
 from app.cache.disk import DiskStore
+from app.cache.frame import framed
 from app.cache.lease import computed_once
 from app.cache.redis import RedisTier, RedisTrouble
 from app.cache.tier import DiskTier, MemoryTier, Tier, look_up
@@ -58,6 +59,9 @@ async def tier_on(server: RedisServer, timeout_s: float = 2) -> AsyncIterator[Re
         yield tier
     finally:
         await tier.close()
+
+
+Opened = Callable[[], AbstractAsyncContextManager[Tier]]
 
 
 @pytest.fixture(params=["memory", "disk", "redis"])
@@ -135,8 +139,6 @@ def _raw(server: RedisServer) -> redis_client.Redis:
 def test_a_damaged_or_foreign_value_is_a_miss_deleted_and_counted(
     server: RedisServer, kind: str
 ) -> None:
-    from app.cache.frame import framed
-
     async def story() -> None:
         async with tier_on(server) as tier:
             await tier.put(KEY, block_of(1))
