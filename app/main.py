@@ -28,13 +28,16 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.services = services or Services(chosen)
+        redis = app.state.services.landcover.cache.redis
+        if redis:
+            await redis.look()
         watch = asyncio.create_task(app.state.services.watch())
         try:
             yield
         finally:
             watch.cancel()
-            if app.state.services.landcover.cache.redis:
-                await app.state.services.landcover.cache.redis.close()
+            if redis:
+                await redis.close()
             app.state.services.close()
 
     app = FastAPI(

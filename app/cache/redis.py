@@ -81,6 +81,13 @@ class RedisTier:
         self._renew = self._redis.register_script(_RENEW)
         self._release = self._redis.register_script(_RELEASE)
 
+    async def look(self) -> None:
+        """Finds out whether Redis is there, so that the first request need not."""
+        try:
+            await self._call(lambda: self._redis.ping())
+        except RedisTrouble:
+            return
+
     async def get(self, key: str) -> Classified | None:
         """The block, or None: also when Redis is in trouble or the value is no block of this key,
         which is then deleted."""
