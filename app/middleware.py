@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
@@ -26,6 +27,16 @@ _OUTCOMES = {
     304: "not_modified", 499: "gone", 502: "unavailable", 503: "busy", 504: "late",
 }  # fmt: skip
 
+_STOPPING: tuple[Message, ...] = (
+    {
+        "type": "http.response.start",
+        "status": 503,
+        "headers": [(b"retry-after", b"1"), (b"cache-control", b"no-store"),
+                    (b"content-length", b"0")],
+    },
+    {"type": "http.response.body", "body": b""},
+)  # fmt: skip
+
 log = logging.getLogger("landcover.access")
 
 
@@ -46,7 +57,7 @@ class Observed:
         spent = metrics.Spent()
         REQUEST_ID.set(request_id.decode())
         metrics.SPENT.set(spent)
-        status = 500
+        status = 0
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -61,7 +72,14 @@ class Observed:
 
         try:
             await self.app(scope, receive, send_with_headers)
+        except asyncio.CancelledError:
+            # Only a server that stops does this, when its time to finish is over.
+            if status:
+                raise
+            for message in _STOPPING:
+                await send_with_headers({**message})
         finally:
+            status = status or 500
             _count(scope, status, time.perf_counter() - began)
             if self._access_log:
                 _log(scope, status, time.perf_counter() - began)

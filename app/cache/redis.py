@@ -84,7 +84,7 @@ class RedisTier:
     async def look(self) -> None:
         """Finds out whether Redis is there, so that the first request need not."""
         try:
-            await self._call(lambda: self._redis.ping())
+            await self._call(self._redis.ping)
         except RedisTrouble:
             return
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from app import logs
+from app.middleware import Observed
 from app.settings import Settings, misspelt
 from tests.app.conftest import Serve, tiles_around
 from tests.world.world import World
@@ -190,3 +193,26 @@ def test_readyz_tells_the_state_of_redis_and_no_password(
         assert ready.status_code == 200
         assert ready.json()["redis"] not in ("ok", None)
         assert "secret" not in ready.text
+
+
+def test_a_request_that_a_stopping_server_cannot_finish_is_told_to_come_again() -> None:
+    sent: list[Message] = []
+
+    async def endless(*_: object) -> None:
+        await asyncio.sleep(60)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def story() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+        answer = asyncio.ensure_future(Observed(endless)(scope, endless, send))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        answer.cancel()
+        await answer
+
+    asyncio.run(story())
+    start, body = sent
+    assert start["status"] == 503
+    assert dict(start["headers"])[b"retry-after"] == b"1"
+    assert body["body"] == b""
