@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
+import random
 import re
 import time
+from functools import lru_cache
 
+from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import metrics
@@ -64,7 +66,7 @@ class Observed:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = [*message.get("headers", ()), *SECURITY, (b"x-request-id", request_id)]
-                if _kind(scope):
+                if _route(scope) in _TILES:
                     timing = spent.header(time.perf_counter() - began)
                     headers.append((b"server-timing", timing.encode()))
                 message["headers"] = headers
@@ -103,7 +105,7 @@ def _request_id(scope: Scope) -> bytes:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _SANE_ID.fullmatch(value):
             return bytes(value)
-    return os.urandom(8).hex().encode()
+    return b"%016x" % random.getrandbits(64)
 
 
 def _route(scope: Scope) -> str:
@@ -111,20 +113,25 @@ def _route(scope: Scope) -> str:
     return getattr(scope.get("route"), "path", "none")
 
 
-def _kind(scope: Scope) -> str | None:
-    return _TILES.get(_route(scope))
-
-
 def _count(scope: Scope, status: int, seconds: float) -> None:
-    route = _route(scope)
-    metrics.REQUESTS.labels(route, str(status)).inc()
-    metrics.REQUEST_SECONDS.labels(route).observe(seconds)
+    requests, histogram, tiles = _figures(_route(scope), status, scope.get("outcome", "full"))
+    requests.inc()
+    histogram.observe(seconds)
+    if tiles:
+        tiles.inc()
+
+
+@lru_cache(maxsize=1024)
+def _figures(route: str, status: int, outcome: str) -> tuple[Counter, Histogram, Counter | None]:
+    """What an answer counts in: looking labels up costs more than counting."""
     kind = _TILES.get(route)
-    if kind:
+    if status != 200:
         outcome = _OUTCOMES.get(status) or ("refused" if 400 <= status < 500 else "failed")
-        if status == 200:
-            outcome = scope.get("state", {}).get("outcome", "full")
-        metrics.TILES.labels(kind, outcome).inc()
+    return (
+        metrics.REQUESTS.labels(route, str(status)),
+        metrics.REQUEST_SECONDS.labels(route),
+        metrics.TILES.labels(kind, outcome) if kind else None,
+    )
 
 
 def _log(scope: Scope, status: int, seconds: float) -> None:

@@ -50,7 +50,7 @@ async def _answer(request: Request, tms: str, z: str, x: str, y: str) -> Respons
     address = (scope["path"], scope["query_string"], services.generation)
     rendered = services.rendered.get(address)
     if rendered is not None:
-        request.state.outcome = "memory"
+        scope["outcome"] = "memory"
         return _send(request, services, rendered)
     asked = tile_asked(tms, z, x, y, scope["query_string"])
     etag = _etag(services, asked)
@@ -58,7 +58,7 @@ async def _answer(request: Request, tms: str, z: str, x: str, y: str) -> Respons
         return _send(request, services, Rendered(etag, "", b"", ()))
     work = _render(services, asked, etag)
     rendered = await while_connected(request, work, services.settings.deadline_s)
-    request.state.outcome = "full" if rendered.etag else "partial"
+    scope["outcome"] = "full" if rendered.etag else "partial"
     if rendered.etag:
         services.rendered.put(address, rendered, len(rendered.content) + 1024)
     return _send(request, services, rendered)
