@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from app.middleware import HeadAsGet, SecurityHeaders
-from app.routes import imagery, map_page, meta, point, problems, sources, tiles
+from app.middleware import HeadAsGet, Observed
+from app.routes import health, imagery, map_page, meta, point, problems, sources, tiles
 from app.services import Services
 from app.settings import Settings
 
@@ -28,11 +28,16 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.services = services or Services(chosen)
+        redis = app.state.services.landcover.cache.redis
+        if redis:
+            await redis.look()
         watch = asyncio.create_task(app.state.services.watch())
         try:
             yield
         finally:
             watch.cancel()
+            if redis:
+                await redis.close()
             app.state.services.close()
 
     app = FastAPI(
@@ -46,12 +51,12 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         redoc_url=None,
     )
     problems.install(app)
-    for room in (meta, sources, point, imagery, map_page, tiles):
+    for room in (health, meta, sources, point, imagery, map_page, tiles):
         app.include_router(room.router)
     if chosen.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(chosen.cors_origins), allow_methods=["GET"]
         )
-    app.add_middleware(SecurityHeaders)
     app.add_middleware(HeadAsGet)
+    app.add_middleware(Observed, access_log=chosen.access_log)
     return app

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import ParamSpec, TypeVar
 
+from app import metrics
 from app.errors import Busy
 
 Args = ParamSpec("Args")
@@ -51,6 +52,7 @@ class Gate:
         if self.inside >= self.limit:
             raise Busy(self.inside, self.limit, self.retry_after)
         self.inside += 1
+        metrics.QUEUE.inc()
         began, ahead = time.monotonic(), self.inside
         try:
             yield
@@ -59,6 +61,7 @@ class Gate:
             self._seconds += 0.1 * (share - self._seconds)
         finally:
             self.inside -= 1
+            metrics.QUEUE.dec()
 
     @property
     def retry_after(self) -> int:

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from app import metrics
 from app.classified import LEVELS, Classified, SceneRef
 from app.grid import Block, WorkGrid, bounds_between, central_meridian, transformer
 from app.landcover import LandCover, Selection, all_of, ranked
@@ -106,6 +107,7 @@ async def _place(
         block = Block(grid, value & 0xFFFFFFFF, value >> 32)
         if value >= 0 and landcover.scenes(selection, block):
             places[block] = np.flatnonzero(address == value)
+    metrics.REQUEST_BLOCKS.observe(len(places))
     level = level_of(tile, grid.resolution)
     if level:
         found, complete = await _within_budget(landcover, selection, list(places), budget)

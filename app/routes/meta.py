@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import JSONResponse, Response
 
 from app.errors import UnknownName
 from app.routes.schemas import TileQuery, openapi_parameters, query_of
@@ -94,31 +93,6 @@ async def tilejson(request: Request, tileMatrixSetId: str) -> dict[str, Any]:  #
         "attribution": source.attribution,
         "classification:classes": selection.session.card.legend.stac(),
     }
-
-
-@router.get("/healthz", response_model=None)
-async def healthz() -> dict[str, str]:
-    """The process answers."""
-    return {"status": "ok"}
-
-
-@router.get("/readyz", response_model=None)
-async def readyz(request: Request) -> Response:
-    """Ready for requests, and what is degraded."""
-    services = _services(request)
-    disk = services.landcover.cache.disk
-    gone = {each.id: each.unavailable for each in services.sources if each.unavailable}
-    # One source that is away is no reason to take the others away too.
-    nothing = len(gone) == sum(1 for _ in services.sources)
-    content = {
-        "status": "unavailable" if nothing else "ready",
-        "models": {name: session.sha256 for name, session in services.models.items()},
-        "sources_unavailable": sorted(gone),
-        "reasons": gone,
-        "cache_degraded": disk.degraded if disk else None,
-        "blocks_in_work": services.gate.inside,
-    }
-    return JSONResponse(content, 503 if nothing else 200)
 
 
 def _hex(rgb: Rgb) -> str:

@@ -51,6 +51,7 @@ async def _answer(request: Request, tms: str, z: str, x: str, y: str) -> Respons
     address = (scope["path"], scope["query_string"], services.generation)
     rendered = services.rendered.get(address)
     if rendered is not None:
+        scope["outcome"] = "memory"
         return _send(request, services, rendered)
     asked = tile_asked(tms, z, x, y, scope["query_string"])
     selection = _selected(services, asked)
@@ -62,6 +63,7 @@ async def _answer(request: Request, tms: str, z: str, x: str, y: str) -> Respons
         return _send(request, services, Rendered(etag, "", b"", (), selection.source.id))
     work = _render(services, selection, asked, etag)
     rendered = await while_connected(request, work, services.settings.deadline_s)
+    scope["outcome"] = "full" if rendered.etag else "partial"
     if rendered.etag:
         services.rendered.put(address, rendered, len(rendered.content) + 1024)
     return _send(request, services, rendered)
