@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from app import __version__
 from app.middleware import HeadAsGet, SecurityHeaders
 from app.routes import imagery, map_page, meta, point, problems, tiles
 from app.services import Services
@@ -38,7 +39,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     app = FastAPI(
         title="Land cover tiles",
         description=DESCRIPTION,
-        version="0.1.0",
+        version=__version__,
         lifespan=lifespan,
         root_path=chosen.root_path,
         openapi_url="/api",
