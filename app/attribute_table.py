@@ -44,7 +44,9 @@ _FIELDS = (
 def table_of(legend: Legend, colours: Mapping[int, Rgb] | None = None) -> Table:
     """The classes of a legend in its own colours, or in others."""
     shown = colours or legend.colours()
-    return tuple(Entry(c.value, c.name, c.title, shown[c.value], c.description) for c in legend.classes)
+    return tuple(
+        Entry(c.value, c.name, c.title, shown[c.value], c.description) for c in legend.classes
+    )
 
 
 def stac_of(table: Table) -> list[dict[str, Any]]:
@@ -81,4 +83,5 @@ def aux_xml(table: Table, counts: Sequence[int]) -> bytes:
         for cell in (entry.value, count, entry.title, entry.name, *entry.rgb):
             Xml.SubElement(row, "F").text = str(cell)
     Xml.indent(root)
-    return Xml.tostring(root, "utf-8", xml_declaration=False) + b"\n"
+    text: str = Xml.tostring(root, "unicode")
+    return f"{text}\n".encode()

@@ -16,7 +16,9 @@ from shapely.geometry.base import BaseGeometry
 Doubles = npt.NDArray[np.float64]
 
 
-def coverage(polygon: BaseGeometry, left: float, top: float, resolution: float, size: int) -> Doubles:
+def coverage(
+    polygon: BaseGeometry, left: float, top: float, resolution: float, size: int
+) -> Doubles:
     """float64 (size, size), 0..1: the share of each pixel that lies in `polygon`.
 
     Row 0 is in the north, its upper edge at `top`. The polygon, in the same units, must lie within
@@ -42,7 +44,7 @@ def coverage(polygon: BaseGeometry, left: float, top: float, resolution: float, 
 def _edges(
     polygon: BaseGeometry, left: float, top: float, resolution: float
 ) -> tuple[Doubles, Doubles]:
-    """Starts and ends, (n, 2) as (col, row), of all edges: outer rings down in the west, holes up."""
+    """Starts and ends, (n, 2) as (col, row), of all edges: outer rings down in the west."""
     starts, ends = [], []
     for part in shapely.get_parts(polygon):
         if part.geom_type != "Polygon":

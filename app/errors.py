@@ -31,7 +31,7 @@ class InvalidRequest(LandcoverError):
 
 
 class InvalidArea(InvalidRequest):
-    """A polygon, or the GeoJSON it comes in, that cannot be used; `hint`: what may have happened."""
+    """A polygon, or its GeoJSON, that cannot be used; `hint`: what may have happened."""
 
     def __init__(self, field: str, value: object, expected: str, hint: str = "") -> None:
         super().__init__(field, value, expected)

@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__
 from app.middleware import HeadAsGet, SecurityHeaders
-from app.routes import imagery, map_page, meta, point, problems, tiles
+from app.routes import areas, imagery, map_page, meta, point, problems, tiles
 from app.services import Services
 from app.settings import Settings
 
@@ -47,11 +47,14 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         redoc_url=None,
     )
     problems.install(app)
-    for room in (meta, point, imagery, map_page, tiles):
+    for room in (meta, point, imagery, map_page, areas, tiles):
         app.include_router(room.router)
     if chosen.cors_origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=list(chosen.cors_origins), allow_methods=["GET"]
+            CORSMiddleware,
+            allow_origins=list(chosen.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["content-type"],
         )
     app.add_middleware(SecurityHeaders)
     app.add_middleware(HeadAsGet)

@@ -74,5 +74,8 @@ def write_overviews(path: Path, profile: dict[str, Any]) -> None:
                 continue
             for level, (file, mode) in enumerate(zip(files, modes(pixels, levels), strict=True), 1):
                 col, row = chunk.col >> level, chunk.row >> level
-                rows, cols = min(mode.shape[0], file.height - row), min(mode.shape[1], file.width - col)
+                rows, cols = (
+                    min(mode.shape[0], file.height - row),
+                    min(mode.shape[1], file.width - col),
+                )
                 file.write(mode[:rows, :cols], 1, window=RasterWindow(col, row, cols, rows))

@@ -1,7 +1,7 @@
 """A client's GeoJSON (RFC 7946) → areas of interest, every value checked and nothing repaired.
 
-Repairing a self-crossing ring can take seconds to for ever (`make_valid` on 300 random points: 20 s)
-and may mean another place; it is the client's to do. An altitude is dropped: it has no area.
+Repairing a self-crossing ring can take seconds to for ever (`make_valid` on 300 random points:
+20 s) and may mean another place; it is the client's to do. An altitude is dropped: it has no area.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from app.grid import Bounds
 
 LONLAT = "OGC:CRS84"
 STEP = 0.004
-"""Degrees between points of an edge before it is projected. GeoJSON's edges are straight in degrees;
-a chord of this length stays within 5 mm of it below 50° N."""
+"""Degrees between points of an edge before it is projected. GeoJSON's edges are straight in
+degrees; a chord of this length stays within 5 mm of it below 50° N."""
 
 MOST_POINTS = 200_000
 """Points of an area after that: 800 degrees of outline."""
@@ -60,13 +60,15 @@ class AreaOfInterest:
         west, south, east, north = bounds
         for field, low, high in (("minx", west, east), ("miny", south, north)):
             if not low < high:
-                raise InvalidArea(field, low, f"less than {high:g}", _SPLIT if field[3] == "x" else "")
+                raise InvalidArea(
+                    field, low, f"less than {high:g}", _SPLIT if field[3] == "x" else ""
+                )
         return cls(_checked(shapely.box(*bounds), "bbox"))
 
 
 @dataclass(frozen=True, slots=True)
 class Areas:
-    """What a request holds: one area, or the features of a collection. `notes`: what was changed."""
+    """One area, or the features of a collection. `notes`: what was changed in them."""
 
     areas: tuple[AreaOfInterest, ...]
     collection: bool
@@ -156,9 +158,7 @@ def _feature(document: Json, prefix: str, most: int) -> tuple[AreaOfInterest, in
     return AreaOfInterest(geometry, name, properties), count, flat
 
 
-def _geometry(
-    document: Json, prefix: str, most: int
-) -> tuple[Polygon | MultiPolygon, int, bool]:
+def _geometry(document: Json, prefix: str, most: int) -> tuple[Polygon | MultiPolygon, int, bool]:
     kind, field = document["type"], f"{prefix}coordinates"
     if kind not in ("Polygon", "MultiPolygon"):
         hint = "take the collection apart" if kind == "GeometryCollection" else ""
@@ -197,7 +197,9 @@ def _ring(ring: Json, field: str) -> tuple[list[tuple[float, float]], bool]:
         raise InvalidArea(field, _brief(ring), "a ring of at least four positions")
     points = [_position(position, f"{field}.{number}") for number, position in enumerate(ring)]
     if points[0] != points[-1]:
-        raise InvalidArea(field, _brief(ring[-1]), "a closed ring, whose last position is its first")
+        raise InvalidArea(
+            field, _brief(ring[-1]), "a closed ring, whose last position is its first"
+        )
     return points, any(len(position) > 2 for position in ring)
 
 

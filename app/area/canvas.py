@@ -105,8 +105,10 @@ def _ranks(lattice: Lattice, grids: list[WorkGrid], window: Window) -> list[npt.
         return [np.zeros((1, 1), dtype=np.intp)]
     x, y = lattice.centres(window)
     longitude = transformer(lattice.crs, LONLAT).transform
-    corners, _ = longitude(x[:: window.rows - 1 or 1, :: window.cols - 1 or 1].ravel(),
-                           y[:: window.rows - 1 or 1, :: window.cols - 1 or 1].ravel())
+    corners, _ = longitude(
+        x[:: window.rows - 1 or 1, :: window.cols - 1 or 1].ravel(),
+        y[:: window.rows - 1 or 1, :: window.cols - 1 or 1].ravel(),
+    )
     order = _nearest(grids, np.array([[min(corners), max(corners)]]))
     if (order[:, :, 0] == order[:, :, 1]).all():
         # Going east two grids change places once: the same at both ends is the same between.
@@ -115,9 +117,7 @@ def _ranks(lattice: Lattice, grids: list[WorkGrid], window: Window) -> list[npt.
     return list(_nearest(grids, everywhere))
 
 
-def _nearest(
-    grids: list[WorkGrid], longitude: npt.NDArray[np.float64]
-) -> npt.NDArray[np.intp]:
+def _nearest(grids: list[WorkGrid], longitude: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
     """(ranks, rows, cols): the numbers of the grids by the distance of their central meridian."""
     distance = np.stack([np.abs(longitude - central_meridian(grid.crs)) for grid in grids])
     order: npt.NDArray[np.intp] = np.argsort(distance, axis=0, kind="stable")

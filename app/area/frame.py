@@ -123,9 +123,7 @@ def _reaching(native: WorkGrid, area: AreaOfInterest) -> str:
     return f"EPSG:{32600 + zone if middle.y >= 0 else 32700 + zone}"
 
 
-def _lattice(
-    asked: str, resolution: float | None, metres: float, area: AreaOfInterest
-) -> Lattice:
+def _lattice(asked: str, resolution: float | None, metres: float, area: AreaOfInterest) -> Lattice:
     code = asked.upper().removeprefix("EPSG:")
     expected = "EPSG:<code> of a projected CRS, or EPSG:4326"
     try:
@@ -136,7 +134,9 @@ def _lattice(
         raise InvalidRequest("crs", asked, expected)
     known = crs.area_of_use
     if known is not None and not shapely.box(*known.bounds).intersects(area.geometry):
-        raise InvalidRequest("crs", asked, f"a CRS for this place ({asked} is for {known.name})")
+        west, south, east, north = known.bounds
+        there = f"{west:g},{south:g},{east:g},{north:g}"
+        raise InvalidRequest("crs", asked, f"a CRS for this place ({asked} is for {there})")
     if crs.is_geographic:
         return Lattice("EPSG:4326", resolution or metres / METRES_PER_DEGREE, 90.0)
     unit = crs.axis_info[0].unit_conversion_factor or 1.0

@@ -30,7 +30,7 @@ MANY_BLOCKS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What of an area lies in one block. `shape`: in the CRS of the grid; None: all of the block."""
+    """What of an area lies in one block. `shape`: in the grid's CRS; None: all of the block."""
 
     block: Block
     shape: BaseGeometry | None
@@ -126,8 +126,8 @@ class Plan:
             yield from region.parts()
 
     def count(self) -> int:
-        """How many blocks; beyond `MANY_BLOCKS` by the area's size, which is exact to a per cent."""
-        by_size = sum(
+        """How many blocks; beyond `MANY_BLOCKS` by the area's size, exact to a per cent."""
+        by_size: float = sum(
             region.shape.area / (BLOCK * region.grid.resolution) ** 2 for region in self.regions
         )
         if by_size > MANY_BLOCKS:

@@ -13,11 +13,11 @@ from app.area.ahead import ahead
 from app.area.canvas import Classes, Lattice, Shown, classes_under
 from app.area.frame import Frame
 from app.area.tally import Progress, silent
-from app.transition import TRANSITION, codes, transition_table
 from app.attribute_table import Table, table_of
 from app.geotiff import class_cog
 from app.grid import WorkGrid
 from app.landcover import LandCover, Selection, all_of
+from app.transition import TRANSITION, codes, transition_table
 from model.legend import NODATA, Legend
 from model.windows import Window
 

@@ -79,8 +79,7 @@ async def walk(
         wanted = None if shares is None else shares > 0
         lattice, window = Lattice.of(part.block.grid), part.block.window
         shown = await all_of(
-            classes_under(landcover, selection, lattice, window, wanted)
-            for selection in selections
+            classes_under(landcover, selection, lattice, window, wanted) for selection in selections
         )
         return Seen(part, shares, tuple(shown))
 

@@ -31,6 +31,10 @@ class BlockCache:
             return block
         return await self.flights.run(key, lambda: self._fetch(key, compute))
 
+    def holds(self, key: str) -> bool:
+        """Whether the block of `key` seems to be cached; nothing is read."""
+        return key in self.memory or (self.disk is not None and self.disk.holds(key))
+
     async def find(self, key: str) -> Classified | None:
         """The block of `key` if it is cached."""
         block = self.memory.get(key)

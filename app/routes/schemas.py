@@ -116,13 +116,13 @@ def query_of(model: type[Query], query: bytes) -> Query:
 
 def openapi_parameters(model: type[BaseModel]) -> dict[str, Any]:
     """`model`'s fields as OpenAPI query parameters, for routes that parse them themselves."""
-    schema = model.model_json_schema()
+    schema = model.model_json_schema(by_alias=True)
     return {
         "parameters": [
             {
                 "name": name,
                 "in": "query",
-                "required": False,
+                "required": name in schema.get("required", ()),
                 "description": field.pop("description", ""),
                 "schema": field,
             }
