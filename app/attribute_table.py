@@ -75,8 +75,8 @@ def aux_xml(table: Table, counts: Sequence[int]) -> bytes:
     rat = Xml.SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
     for index, (name, kind, usage) in enumerate(_FIELDS):
         definition = Xml.SubElement(rat, "FieldDefn", index=str(index))
-        for tag, text in (("Name", name), ("Type", kind), ("Usage", usage)):
-            Xml.SubElement(definition, tag).text = text
+        for tag, content in (("Name", name), ("Type", kind), ("Usage", usage)):
+            Xml.SubElement(definition, tag).text = content
     for index, entry in enumerate(table):
         row = Xml.SubElement(rat, "Row", index=str(index))
         count = int(counts[entry.value])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
 from app.attribute_table import Entry, Table
 from app.errors import InvalidRequest
-from model.legend import NODATA, Legend
+from model.legend import NODATA, Legend, Rgb
 
 BASE = 10
 TRANSITION = "land cover change: from · 10 + to"
@@ -29,21 +31,27 @@ def codes(before: Classes, after: Classes) -> Classes:
     return values
 
 
-def transition_table(legend: Legend) -> Table:
-    """Every transition in the colour of the class it led to; what stayed, pale.
+def transition_table(legend: Legend, colours: Mapping[int, Rgb] | None = None) -> Table:
+    """Every transition in the colour of the class it led to; what stayed, pale. `colours` of the
+    classes: the legend's own by default.
 
     InvalidRequest when the legend has too many classes for one byte.
     """
     if max(legend.values) >= BASE:
         raise InvalidRequest("model", len(legend.values), "a model of at most 9 classes for change")
+    shown = colours or legend.colours()
     entries = []
     for before in legend.classes:
         for after in legend.classes:
             if before == after:
-                name, title, rgb = before.name, f"{before.title}, unchanged", _pale(before.rgb)
+                name, title, rgb = (
+                    before.name,
+                    f"{before.title}, unchanged",
+                    _pale(shown[after.value]),
+                )
             else:
                 name = f"{before.name}-to-{after.name}"
-                title, rgb = f"{before.title} → {after.title}", after.rgb
+                title, rgb = f"{before.title} → {after.title}", shown[after.value]
             entries.append(Entry(before.value * BASE + after.value, name, title, rgb))
     return tuple(entries)
 
@@ -54,7 +62,7 @@ def stayed(value: int) -> bool:
     return before == after
 
 
-def _pale(rgb: tuple[int, int, int]) -> tuple[int, int, int]:
+def _pale(rgb: Rgb) -> Rgb:
     """Three quarters of the way to a light grey."""
     red, green, blue = (round((part + 3 * 238) / 4) for part in rgb)
     return red, green, blue

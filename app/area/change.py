@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from app.area.plan import Plan
-from app.area.statistics import HECTARE, measures, origin
+from app.area.statistics import HECTARE, measures, origin, when_of
 from app.area.tally import Progress, Tally, silent, walk
 from app.landcover import LandCover, Selection
 from app.transition import BASE, MISREGISTRATION, codes, transition_table
@@ -57,8 +57,8 @@ def change_statistics(
         hectares = {f"{name}_hectares": round(area / HECTARE, 6) for name, area in parts.items()}
         classes.append({"value": each.value, "name": each.name, "title": each.title, **hectares})
     return {
-        "from": str(before.year or "latest"),
-        "to": str(after.year or "latest"),
+        "from": when_of(before),
+        "to": when_of(after),
         "area": measures(area_m2),
         "compared": measures(tally.covered),
         "uncovered": measures(uncovered),

@@ -15,7 +15,7 @@ from app.area.plan import Plan
 from app.area.polygons import MEDIA_TYPES as VECTORS
 from app.area.polygons import write_polygons
 from app.area.raster import raster_table, write_raster
-from app.area.statistics import statistics, statistics_csv
+from app.area.statistics import statistics, statistics_csv, when_of
 from app.area.tally import Progress, Tally, count, silent
 from app.geotiff import MEDIA_TYPE
 from app.landcover import LandCover, Selection
@@ -37,7 +37,7 @@ class Wish:
     @property
     def stem(self) -> str:
         """The name of its files."""
-        years = "-".join(str(selection.year or "latest") for selection in self.selections)
+        years = "-".join(map(when_of, self.selections))
         return f"{'landcover' if len(self.selections) == 1 else 'change'}-{years}"
 
 

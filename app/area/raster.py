@@ -12,6 +12,7 @@ import numpy.typing as npt
 from app.area.ahead import ahead
 from app.area.canvas import Classes, Lattice, Shown, classes_under
 from app.area.frame import Frame
+from app.area.statistics import when_of
 from app.area.tally import Progress, silent
 from app.attribute_table import Table, table_of
 from app.geotiff import class_cog
@@ -58,7 +59,7 @@ async def write_raster(
                 done += 1
                 progress(done, total)
         card = selections[-1].session.passport
-        years = {"LANDCOVER_YEARS": ",".join(str(s.year or "latest") for s in selections)}
+        years = {"LANDCOVER_YEARS": ",".join(map(when_of, selections))}
         await landcover.reads.run(raster.finish, card, years)
     progress(total, total)
 

@@ -91,6 +91,11 @@ def measures(square_metres: float) -> dict[str, float]:
     }
 
 
+def when_of(selection: Selection) -> str:
+    """The year of a selection, or `latest`."""
+    return str(selection.year or "latest")
+
+
 def origin(selection: Selection, tally: Tally) -> dict[str, Any]:
     """What a result was made from."""
     dates = sorted({scene.date for scene in tally.scenes if scene.date})

@@ -8,12 +8,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app import geotiff
+from app.landcover import Selection
 from app.render import MEDIA_TYPES, Palette, render, shown_values
 from app.routes.schemas import TileAsked, TileQuery, openapi_parameters, tile_asked
 from app.routes.work import while_connected
 from app.services import Rendered, Services
 from app.tile import CRS, TMS_NAMES
-from app.view import View, compose, fingerprint
+from app.transition import BASE, stayed, transition_table
+from app.view import View, compose, compose_change, fingerprint
 from model.session import Session
 
 router = APIRouter(tags=["tiles"])
@@ -63,12 +65,9 @@ async def _answer(request: Request, tms: str, z: str, x: str, y: str) -> Respons
 
 
 async def _render(services: Services, asked: TileAsked, etag: str) -> Rendered:
-    query = asked.query
-    selection = services.select(query.source, query.year, query.model)
-    view = await compose(
-        services.landcover, selection, asked.tile, query.layer, services.settings.block_budget
-    )
-    content = await services.reads.run(_encode, view, asked, selection.session)
+    selections = _selections(services, asked.query)
+    view = await _view(services, asked, selections)
+    content = await services.reads.run(_encode, view, asked, selections[-1].session)
     headers = [
         ("X-Landcover-Quality", "full" if view.complete else "partial"),
         ("X-Landcover-Scenes", ",".join(scene.id for scene in view.scenes[:20])),
@@ -77,29 +76,50 @@ async def _render(services: Services, asked: TileAsked, etag: str) -> Rendered:
     return Rendered(kept_as, MEDIA_TYPES[asked.suffix], content, tuple(headers))
 
 
+async def _view(services: Services, asked: TileAsked, selections: list[Selection]) -> View:
+    layer, budget = asked.query.layer, services.settings.block_budget
+    if layer != "change":
+        return await compose(services.landcover, selections[0], asked.tile, layer, budget)
+    before, after = selections
+    return await compose_change(services.landcover, before, after, asked.tile, budget)
+
+
+def _selections(services: Services, query: TileQuery) -> list[Selection]:
+    return [services.select(query.source, year, query.model) for year in query.years]
+
+
 def _encode(view: View, asked: TileAsked, session: Session) -> bytes:
-    palette = _palette(asked.query, session)
+    palette = _palette(asked.query, session, data=asked.suffix in ("tif", "npy"))
     if asked.suffix != "tif":
         return render(view.array, palette, asked.suffix)
     array = shown_values(view.array, palette)
     return geotiff.tile_tif(array, palette.colours, asked.tile.bounds, CRS, session.passport)
 
 
-def _palette(query: TileQuery, session: Session) -> Palette:
+def _palette(query: TileQuery, session: Session, data: bool = False) -> Palette:
+    """Of change, what stayed is transparent in an image and kept in a file of `data`."""
     if query.layer == "confidence":
         return Palette.of_confidence()
     legend = session.card.legend
     colours = query.colours(legend.colours(query.colormap_name))
-    return Palette.of_classes(legend, colours, query.shown(legend.values))
+    shown = query.shown(legend.values)
+    if query.layer == "change":
+        kept = [
+            (entry.value, entry.rgb)
+            for entry in transition_table(legend, colours)
+            if (data or not stayed(entry.value)) and (shown is None or entry.value % BASE in shown)
+        ]
+        return Palette(tuple(kept))
+    return Palette.of_classes(legend, colours, shown)
 
 
 def _etag(services: Services, asked: TileAsked) -> str:
     """Digest of the blocks' keys and of how they are drawn; nothing is read for it."""
     query = asked.query
-    selection = services.select(query.source, query.year, query.model)
-    palette = _palette(query, selection.session)
+    selections = _selections(services, query)
+    palette = _palette(query, selections[-1].session)
     style = f"{asked.tile} {asked.suffix} {query.layer} {palette.colours}"
-    blocks = fingerprint(services.landcover, selection, asked.tile)
+    blocks = " ".join(fingerprint(services.landcover, each, asked.tile) for each in selections)
     return f'"{hashlib.blake2b(f"{blocks} {style}".encode(), digest_size=12).hexdigest()}"'
 
 
