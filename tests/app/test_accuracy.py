@@ -7,7 +7,7 @@ import pytest
 
 from app.accuracy import Z95, adjusted
 
-# Olofsson et al. 2014, table 8: rows are the map, columns the reference; deforestation, forest gain,
+# Olofsson et al. 2014, table 8: rows are the map, columns the reference; deforestation, gain,
 # stable forest, stable non-forest. Mapped pixels of 30 m.
 COUNTS = np.array([[66, 0, 5, 4], [0, 55, 8, 12], [1, 0, 153, 11], [2, 1, 9, 313]])
 HECTARES = np.array([200_000, 150_000, 3_200_000, 6_450_000]) * 0.09
@@ -41,7 +41,9 @@ def test_ninety_five_of_a_hundred_intervals_hold_the_truth() -> None:
     held = np.zeros(3)
     rounds = 2000
     for _ in range(rounds):
-        counts = np.stack([draw.multinomial(n, row) for n, row in zip((120, 120, 300), shares, strict=True)])
+        counts = np.stack(
+            [draw.multinomial(n, row) for n, row in zip((120, 120, 300), shares, strict=True)]
+        )
         found = adjusted(mapped, counts.T.tolist())
         held += np.abs(found.area - truth) <= Z95 * found.standard_error
     assert (held / rounds > 0.92).all()
