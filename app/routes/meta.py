@@ -101,7 +101,7 @@ async def tilejson(request: Request, tileMatrixSetId: str) -> dict[str, Any]:  #
         raise UnknownName("tileMatrixSetId", tileMatrixSetId, TMS_NAMES)
     services = _services(request)
     query = query_of(TileQuery, request.scope["query_string"])
-    selection = services.select(query.source, query.years[-1], query.model)
+    selection = [services.select(query.source, year, query.model) for year in query.years][-1]
     shown = selection.session.card.legend
     classes = stac_of(transition_table(shown)) if query.layer == "change" else shown.stac()
     source = selection.source

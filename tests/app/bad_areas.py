@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-LON, LAT = -87.0, 33.0
+LON, LAT = -86.965, 32.967
+"""Within the imagery of `two_quads`."""
 RING: list[list[float]] = [
     [LON, LAT],
     [LON + 0.001, LAT],

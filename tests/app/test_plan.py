@@ -37,8 +37,9 @@ def ground(plan: Plan) -> float:
 
 def star(lon: float, lat: float, radii: list[float]) -> shapely.Polygon:
     angles = np.arange(len(radii)) * 2 * np.pi / len(radii)
+    reach = np.array(radii)
     return shapely.Polygon(
-        np.column_stack([lon + radii * np.cos(angles), lat + radii * np.sin(angles)])
+        np.column_stack([lon + reach * np.cos(angles), lat + reach * np.sin(angles)])
     )
 
 
