@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from app import __version__
 from app.middleware import HeadAsGet, Observed
-from app.routes import health, imagery, map_page, meta, point, problems, sources, tiles
+from app.routes import areas, health, imagery, map_page, meta, point, problems, sources, tiles
 from app.services import Services
 from app.settings import Settings
 
@@ -43,7 +44,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     app = FastAPI(
         title="Land cover tiles",
         description=DESCRIPTION,
-        version="0.1.0",
+        version=__version__,
         lifespan=lifespan,
         root_path=chosen.root_path,
         openapi_url="/api",
@@ -51,11 +52,14 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         redoc_url=None,
     )
     problems.install(app)
-    for room in (health, meta, sources, point, imagery, map_page, tiles):
+    for room in (health, meta, sources, point, imagery, map_page, areas, tiles):
         app.include_router(room.router)
     if chosen.cors_origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=list(chosen.cors_origins), allow_methods=["GET"]
+            CORSMiddleware,
+            allow_origins=list(chosen.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["content-type"],
         )
     app.add_middleware(HeadAsGet)
     app.add_middleware(Observed, access_log=chosen.access_log)

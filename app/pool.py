@@ -44,6 +44,7 @@ class Gate:
         self.limit = limit
         self._workers = workers
         self._seconds = 0.5
+        self.measured = False
         self.inside = 0
 
     @asynccontextmanager
@@ -58,10 +59,17 @@ class Gate:
             yield
             # Time per computation, smoothed: waiting included, so divided by those ahead.
             share = (time.monotonic() - began) * self._workers / max(ahead, self._workers)
-            self._seconds += 0.1 * (share - self._seconds)
+            self._seconds += (0.1 if self.measured else 1.0) * (share - self._seconds)
+            self.measured = True
         finally:
             self.inside -= 1
             metrics.QUEUE.dec()
+
+    @property
+    def seconds_per_block(self) -> float:
+        """Smoothed seconds a computation takes when all workers are busy; a guess until
+        `measured`."""
+        return self._seconds / self._workers
 
     @property
     def retry_after(self) -> int:

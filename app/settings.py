@@ -60,6 +60,13 @@ class Settings(BaseSettings):
     block_budget: int = Field(
         16, ge=0, le=1024, description="blocks one tile request may infer below native zoom"
     )
+    area_blocks: int = Field(
+        64, ge=1, description="blocks an area may need in one request; more: 413, a job instead"
+    )
+    area_vertices: int = Field(
+        1000, ge=4, description="vertices the polygons of one request may have"
+    )
+    body_kb: int = Field(1024, ge=1, description="most a request may send, kB")
     queue_blocks: int = Field(
         128, ge=1, description="blocks in work at once; more are answered 503 with Retry-After"
     )

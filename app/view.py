@@ -19,6 +19,7 @@ from app.classified import LEVELS, Classified, SceneRef
 from app.grid import Block, WorkGrid, bounds_between, central_meridian, transformer
 from app.landcover import LandCover, Selection, all_of, ranked
 from app.tile import CRS, Tile
+from app.transition import codes
 from model.legend import NODATA
 from model.windows import BLOCK, cover
 
@@ -87,6 +88,18 @@ async def compose(
             scenes |= dict.fromkeys(part.scenes)
             complete &= part.complete
     return View(array, tuple(scenes), complete)
+
+
+async def compose_change(
+    landcover: LandCover, before: Selection, after: Selection, tile: Tile, budget: int
+) -> View:
+    """What became of what: from · 10 + to of the classes that the tiles of the two selections show,
+    255 where either shows none."""
+    first, second = await all_of(
+        compose(landcover, selection, tile, "class", budget) for selection in (before, after)
+    )
+    scenes = tuple(dict.fromkeys([*first.scenes, *second.scenes]))
+    return View(codes(first.array, second.array), scenes, first.complete and second.complete)
 
 
 async def _place(

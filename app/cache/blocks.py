@@ -27,7 +27,7 @@ class BlockCache:
         """`pool`: the threads that touch the disk."""
         self.memory = MemoryTier(memory_bytes)
         self.redis = redis
-        own: list[Tier] = [self.memory, *([DiskTier(disk, pool)] if disk else [])]
+        own: list[MemoryTier | DiskTier] = [self.memory, *([DiskTier(disk, pool)] if disk else [])]
         self._own = own
         self.tiers: list[Tier] = [*own, *([redis] if redis else [])]
         self.flights: Flights[Classified] = Flights()
@@ -43,6 +43,10 @@ class BlockCache:
             metrics.CACHE.labels("memory", "hit").inc()
             return block
         return await self.flights.run(key, lambda: self._fetch(key, compute))
+
+    def holds(self, key: str) -> bool:
+        """Whether the block of `key` seems to be cached on this machine; nothing is read."""
+        return any(tier.holds(key) for tier in self._own)
 
     async def find(self, key: str) -> Classified | None:
         """The block of `key` if it is cached."""

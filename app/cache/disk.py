@@ -64,6 +64,10 @@ class DiskStore:
             log.debug("cannot mark %s as used", path)
         return payload
 
+    def holds(self, key: str) -> bool:
+        """Whether there is an entry, sound or not."""
+        return self._path(key).exists()
+
     def discard(self, key: str) -> None:
         """Deletes an entry whose content is damaged, and counts it."""
         self.corrupt += 1

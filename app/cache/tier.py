@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from app import metrics
@@ -47,6 +48,10 @@ class MemoryTier:
         """The block, or None."""
         return self.store.get(key)
 
+    def holds(self, key: str) -> bool:
+        """Whether the block is there."""
+        return key in self.store
+
     async def put(self, key: str, block: Classified) -> None:
         """Keeps the block unless it is larger than the limit."""
         self.store.put(key, block, block.nbytes)
@@ -71,6 +76,10 @@ class DiskTier:
         """The block, or None."""
         return await self._pool.run(self._load, key)
 
+    def holds(self, key: str) -> bool:
+        """Whether there is an entry, sound or not; nothing is read."""
+        return self.store.holds(key)
+
     async def put(self, key: str, block: Classified) -> None:
         """Writes the block; failing is not an error."""
         await self._pool.run(lambda: self.store.put(key, block.encode()))
@@ -86,7 +95,7 @@ class DiskTier:
             return None
 
 
-async def look_up(tiers: list[Tier], key: str) -> Classified | None:
+async def look_up(tiers: Sequence[Tier], key: str) -> Classified | None:
     """The block from the first tier that has it, which the tiers before it are given too."""
     for number, tier in enumerate(tiers):
         block = await tier.get(key)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from app import area
+from app.area import raster
 from app.cli import terminal
 from app.cli.options import Model, Workers, services_of, settings_of
 from app.errors import ConfigurationError, LandcoverError
@@ -47,7 +47,7 @@ async def _classify(services: Services, output: Path) -> None:
     selection = Selection(source, LATEST, services.model(None))
     with terminal.progress_bar() as bar:
         task = bar.add_task(f"{escape(scene.id)}: blocks")
-        await area.write_window(
+        await raster.write_window(
             services.landcover,
             selection,
             grid,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 
+from app.attribute_table import stac_of
 from app.errors import UnknownName
+from app.routes.chosen import selections_of
 from app.routes.schemas import TileQuery, openapi_parameters, query_of
 from app.services import Services
 from app.tile import TMS_NAMES
+from app.transition import transition_table
 from model.legend import COLORMAPS, Rgb
 
 router = APIRouter(tags=["meta"])
@@ -44,9 +47,13 @@ async def landing(request: Request) -> dict[str, Any]:
 async def legend(
     request: Request,
     model: Annotated[str | None, Query(description="name of a model")] = None,
+    layer: Annotated[Literal["class", "change"], Query(description="of which tiles")] = "class",
 ) -> dict[str, Any]:
-    """The classes (STAC `classification:classes`) and the colormaps."""
+    """The classes (STAC `classification:classes`) and the colormaps; of `layer=change` every
+    transition, from · 10 + to."""
     chosen = _services(request).model(model).card.legend
+    if layer == "change":
+        return {"classes": stac_of(transition_table(chosen))}
     colormaps = {
         name: {str(value): _hex(rgb) for value, rgb in chosen.colours(name).items()}
         for name in COLORMAPS
@@ -74,7 +81,9 @@ async def tilejson(request: Request, tileMatrixSetId: str) -> dict[str, Any]:  #
         raise UnknownName("tileMatrixSetId", tileMatrixSetId, TMS_NAMES)
     services = _services(request)
     query = query_of(TileQuery, request.scope["query_string"])
-    selection = services.select(query.source, query.year, query.model, query.datetime, query.fill)
+    selection = selections_of(services, query)[-1]
+    shown = selection.session.card.legend
+    classes = stac_of(transition_table(shown)) if query.layer == "change" else shown.stac()
     source = selection.source
     west, south, east, north = source.bounds
     minzoom, maxzoom = source.zooms
@@ -91,7 +100,7 @@ async def tilejson(request: Request, tileMatrixSetId: str) -> dict[str, Any]:  #
         "bounds": [west, south, east, north],
         "center": [(west + east) / 2, (south + north) / 2, maxzoom - 2],
         "attribution": source.attribution,
-        "classification:classes": selection.session.card.legend.stac(),
+        "classification:classes": classes,
     }
 
 
