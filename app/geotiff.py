@@ -121,19 +121,21 @@ class ClassRaster:
         self._dataset.update_tags(**kept, **(tags or {}))
         self._dataset.close()
         write_overviews(self._plain, {**CREATION, **_TILED})
-        raster_copy(
-            self._plain,
-            self._cog,
-            driver="COG",
-            compress="deflate",
-            blocksize=BLOCK,
-            overview_resampling="mode",
-            bigtiff="if_safer",
-        )
+        # Files beside an image are not looked for in the service: here they are our overviews.
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="FALSE"):
+            raster_copy(
+                self._plain,
+                self._cog,
+                driver="COG",
+                compress="deflate",
+                blocksize=BLOCK,
+                overview_resampling="mode",
+                bigtiff="if_safer",
+            )
         aux = self._cog.with_name("aux.xml")
         aux.write_bytes(aux_xml(self._table, self.counts.tolist()))
-        os.replace(aux, self.path.with_name(f"{self.path.name}.aux.xml"))
         os.replace(self._cog, self.path)
+        os.replace(aux, self.path.with_name(f"{self.path.name}.aux.xml"))
 
     def close(self) -> None:
         """Lets go of what was not finished."""

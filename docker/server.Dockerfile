@@ -7,14 +7,18 @@ RUN apt-get update \
 RUN python3 -m venv --without-pip /opt/landcover \
  && python3 -m venv /opt/pip
 COPY docker/requirements.txt /src/docker/requirements.txt
-# Hashes pin every package; tests and tools inside the packages are never run here.
+# Hashes pin every package; tests and tools inside the packages are never run here. Only the tools
+# of onnxruntime import sympy; of AWS only S3 and its credentials are spoken to.
 RUN /opt/pip/bin/pip --python /opt/landcover/bin/python install --no-cache-dir --no-compile \
       --disable-pip-version-check --require-hashes -r /src/docker/requirements.txt \
  && cd /opt/landcover/lib/python3.*/site-packages \
  && find . -type d \( -name tests -o -name test \) -prune -exec rm -rf {} + \
  && rm -rf onnxruntime/transformers onnxruntime/tools onnxruntime/quantization \
+ && rm -rf sympy mpmath \
+ && find botocore/data -mindepth 1 -maxdepth 1 -type d \
+      ! -name s3 ! -name sts ! -name 'sso*' ! -name signin -exec rm -rf {} + \
  && find . -name '*.pyi' -delete \
- && find rasterio uvloop pyproj numpy shapely httptools -name '*.so' -exec strip --strip-unneeded {} +
+ && find rasterio pyogrio uvloop pyproj numpy shapely httptools -name '*.so' -exec strip --strip-unneeded {} +
 COPY model /opt/landcover/src/model
 COPY app /opt/landcover/src/app
 COPY docker/landcover docker/healthcheck.py /opt/landcover/bin/

@@ -11,13 +11,13 @@ import numpy as np
 
 from app.area.plan import MANY_BLOCKS, Plan
 from app.landcover import LandCover, Selection
-from model.windows import BLOCK
 
 LOOKED_AT = 512
 """Blocks looked up one by one; of larger areas these stand for the rest."""
 
-BYTES_PER_PIXEL = 0.06
-"""Of a class GeoTIFF with its overviews; measured on Demo County (docs/planners.md)."""
+BYTES_PER_PIXEL = 0.05
+"""Of a class GeoTIFF with its overviews, per pixel in the area; 0.042 for the watershed of
+docs/planners.md."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,15 @@ async def estimate(
     scale = total / looked if looked else float(len(selections))
     blocks = round(imagery * scale) if looked else total * len(selections)
     kept = min(round(cached * scale), blocks)
+    pixels = sum(
+        region.shape.area / region.grid.resolution**2 for plan in plans for region in plan.regions
+    )
     each = await seconds_per_block(landcover, selections[0])
     return Estimate(
         blocks=blocks,
         cached=kept,
         seconds=round((blocks - kept) * each, 1),
-        bytes=round(total * BLOCK * BLOCK * BYTES_PER_PIXEL),
+        bytes=round(pixels * BYTES_PER_PIXEL),
         exact=looked == total,
     )
 

@@ -23,8 +23,8 @@ METHOD = "stratified estimator by mapped class, Olofsson et al. 2014, eq. 4, 9, 
 CAVEAT = (
     "Adjusted areas assume that the model errs here as it did where it was assessed, which is "
     "another place. The interval counts every labelled pixel as an independent sample; "
-    "neighbouring pixels are not, so that it is too narrow. Where it matters, label a random "
-    "sample of your own."
+    "neighbouring pixels are not, so that it is too narrow; how far `by_assessment` lies apart "
+    "says more. Where it matters, label a random sample of your own."
 )
 
 COLUMNS = (
@@ -39,6 +39,8 @@ COLUMNS = (
     "adjusted_hectares",
     "adjusted_low_hectares",
     "adjusted_high_hectares",
+    "assessments_low_hectares",
+    "assessments_high_hectares",
 )
 
 
@@ -118,6 +120,7 @@ def statistics_csv(documents: Iterable[tuple[object, dict[str, Any]]]) -> str:
             row = {name: entry[name] for name in COLUMNS[1:8]}
             change = entry.get("adjusted") or {}
             low, high = change.get("interval95_hectares") or ("", "")
+            spread = change.get("by_assessment", {}).values()
             writer.writerow(
                 {
                     "feature": feature,
@@ -125,6 +128,8 @@ def statistics_csv(documents: Iterable[tuple[object, dict[str, Any]]]) -> str:
                     "adjusted_hectares": change.get("hectares", ""),
                     "adjusted_low_hectares": low,
                     "adjusted_high_hectares": high,
+                    "assessments_low_hectares": min(spread, default=""),
+                    "assessments_high_hectares": max(spread, default=""),
                 }
             )
         missing = {"value": NODATA, "name": "uncovered", "title": "No imagery"}
@@ -136,6 +141,9 @@ def _classes(card: ModelCard, tally: Tally, assessment: Assessment | None) -> li
     mapped = [float(tally.ground[each.value]) for each in card.legend.classes]
     covered = tally.covered
     estimate = adjusted(mapped, assessment.contingency) if assessment else None
+    others = {
+        each.name: adjusted(mapped, each.contingency).area for each in card.accuracy if assessment
+    }
     entries = []
     for index, (each, square_metres) in enumerate(zip(card.legend.classes, mapped, strict=True)):
         entry: dict[str, Any] = {
@@ -151,6 +159,9 @@ def _classes(card: ModelCard, tally: Tally, assessment: Assessment | None) -> li
                 "hectares": round(float(estimate.area[index]) / HECTARE, 6),
                 "interval95_hectares": interval and [round(v / HECTARE, 6) for v in interval],
                 "assessed": index not in estimate.unassessed,
+                "by_assessment": {
+                    name: round(float(area[index]) / HECTARE, 6) for name, area in others.items()
+                },
             }
         entries.append(entry)
     return entries

@@ -180,7 +180,12 @@ def test_adjusted_areas_follow_the_table_that_is_asked_for(
         low, high = entry["adjusted"]["interval95_hectares"]
         assert low < entry["adjusted"]["hectares"] < high
     other = statistics(client, polygon, "?assessment=there")
-    for entry in other["classes"]:
+    for entry, before in zip(other["classes"], first["classes"], strict=True):
+        assert entry["adjusted"]["by_assessment"] == before["adjusted"]["by_assessment"]
+        assert before["adjusted"]["by_assessment"] == {
+            "here": before["adjusted"]["hectares"],
+            "there": entry["adjusted"]["hectares"],
+        }
         assert entry["adjusted"]["hectares"] == pytest.approx(entry["hectares"], abs=1e-6)
         assert entry["adjusted"]["interval95_hectares"] is None  # one unit of each class
     answer = client.post("/statistics?assessment=nowhere", json=feature(polygon))

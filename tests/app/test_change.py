@@ -90,7 +90,7 @@ def test_the_matrix_is_what_the_made_ground_did(
     x, y = np.meshgrid(np.arange(left, right + 1), np.arange(bottom, top + 1))
     shares = shapely.area(shapely.intersection(shape, shapely.box(x, y, x + 1, y + 1)))
     before, after = (
-        class_at((x + 0.5).astype(float), (y + 0.5).astype(float), year) for year in (2017, 2019)
+        class_at(x.astype(float) + 0.5, y.astype(float) + 0.5, year) for year in (2017, 2019)
     )
     scale = matrix["area"]["m2"] / shape.area
     for i, first in enumerate(LEGEND.values):
