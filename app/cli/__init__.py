@@ -5,14 +5,15 @@ from __future__ import annotations
 import typer
 
 from app.cli.classify import classify
-from app.cli.serve import demo, doctor, serve, settings
+from app.cli.doctor import doctor, index
+from app.cli.serve import demo, serve, settings
 
 cli = typer.Typer(
     help="1 m land cover of any place NAIP aerial imagery covers.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (serve, classify, doctor, demo, settings):
+for command in (serve, classify, index, doctor, demo, settings):
     cli.command()(command)
 
 

@@ -1,4 +1,4 @@
-"""Commands around the server: serve, demo, doctor, settings."""
+"""Commands around the server: serve, demo, settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from app.cli import server, terminal
 from app.cli.options import (
@@ -23,7 +22,6 @@ from app.cli.options import (
     settings_of,
 )
 from app.demo import write_county
-from app.imagery import sources_file, stac_check
 from app.settings import Settings, misspelt, settings_page
 
 
@@ -49,46 +47,6 @@ def serve(
         processes=processes,
     )
     _run(settings)
-
-
-def doctor(imagery: Imagery = None, sources: Sources = None, model: Model = None) -> None:
-    """Check the model and every file of the imagery; name what is not served, and why."""
-    services = services_of(settings_of(imagery=imagery, sources=sources, model=model))
-    session = services.model(None)
-    out = terminal.out
-    out.print(f"model   {session.card.name} {session.card.version}  sha256 {session.sha256[:12]}…")
-    problems = 0
-    for source in services.sources:
-        catalog = source.catalog
-        years = ", ".join(map(str, source.years)) or "unknown"
-        out.print(
-            f"source  {source.id}: {len(catalog.scenes)} scenes, years {years}, "
-            f"CRS {', '.join(grid.crs for grid in source.grids())}"
-        )
-        if catalog.problems:
-            table = Table(title=f"{len(catalog.problems)} files skipped")
-            table.add_column("file", overflow="fold")
-            table.add_column("not served: it …", overflow="fold")
-            for problem in catalog.problems:
-                table.add_row(escape(problem.path), escape(problem.reason))
-            out.print(table)
-        problems += len(catalog.problems)
-    problems += _asked(services.settings, session.card.ground_resolution)
-    services.close()
-    out.print("Everything is served." if not problems else "The rest is served.")
-
-
-def _asked(settings: Settings, ground_resolution: float) -> int:
-    """Asks every STAC API, its token service and its storage; how much is not well."""
-    wrong = 0
-    for config in sources_file.load(settings.sources) if settings.sources else ():
-        for finding in stac_check.findings_of(config, ground_resolution):
-            mark = "ok" if finding.well else "NOT WELL"
-            advice = "" if finding.well else f": {finding.advice}"
-            text = f"{mark}  {config.id}  {finding.what}: {finding.detail}{advice}"
-            terminal.out.print(escape(text), highlight=False, soft_wrap=True)
-            wrong += not finding.well
-    return wrong
 
 
 def demo(

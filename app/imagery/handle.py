@@ -19,6 +19,7 @@ from rasterio.windows import Window as RasterWindow
 
 from app.errors import SourceUnavailable
 from app.grid import NORTH, WorkGrid
+from app.imagery.mapped import read_mapped
 from app.imagery.ranges import RangeFile, close_remote, open_remote
 from app.imagery.scene import Scene
 from model.windows import Window
@@ -101,6 +102,9 @@ def translated(scene_id: str) -> Iterator[None]:
 
 
 def _is_as_described(dataset: rasterio.DatasetReader, scene: Scene) -> bool:
+    if scene.native is not None:
+        kept, found = scene.native.transform, tuple(dataset.transform)[:6]
+        return dataset.shape == scene.native.shape and np.allclose(kept, found, rtol=1e-6)
     off = (abs(a - b) for a, b in zip(dataset.bounds, scene.bounds, strict=True))
     kinds = {dataset.dtypes[band - 1] for band in scene.bands if band <= dataset.count}
     return (
@@ -111,6 +115,8 @@ def _is_as_described(dataset: rasterio.DatasetReader, scene: Scene) -> bool:
 
 
 def _read(dataset: rasterio.DatasetReader, scene: Scene, grid: WorkGrid, window: Window) -> Image:
+    if scene.native is not None:
+        return read_mapped(dataset, scene, scene.native, grid, window)
     extent = scene.extent(grid)
     if scene.matches(grid) and extent:
         col, row = window.col - extent.col, window.row - extent.row

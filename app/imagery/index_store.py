@@ -6,13 +6,13 @@ import json
 import logging
 import os
 import tempfile
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from app.imagery.index import Problem
-from app.imagery.scene import Reading, Scene
+from app.imagery.scene import Native, Reading, Scene
 
-VERSION = 1
+VERSION = 2
 
 Entry = tuple[str, Scene | Problem]
 """(identity, what the file is)."""
@@ -58,11 +58,19 @@ class IndexStore:
 def _plain(found: Scene | Problem) -> dict[str, object]:
     if isinstance(found, Problem):
         return {"problem": found.path, "reason": found.reason}
-    return {name: getattr(found, name) for name in _KEPT}
+    plain = {name: getattr(found, name) for name in _KEPT}
+    return plain | {"native": asdict(found.native) if found.native else None}
 
 
 def _entry(identity: str, kept: dict[str, object]) -> Entry:
     if "problem" in kept:
         return identity, Problem(str(kept["problem"]), str(kept["reason"]))
-    lists = {name: tuple(value) for name, value in kept.items() if isinstance(value, list)}
-    return identity, Scene(**{**kept, **lists})  # type: ignore[arg-type]
+    native = kept.get("native")
+    values = _tuples(kept)
+    if isinstance(native, dict):
+        values["native"] = Native(**_tuples(native))  # type: ignore[arg-type]
+    return identity, Scene(**values)  # type: ignore[arg-type]
+
+
+def _tuples(kept: dict[str, object]) -> dict[str, object]:
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in kept.items()}

@@ -9,17 +9,23 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import rasterio
 from affine import Affine
+from pyproj.exceptions import ProjError
 from rasterio.errors import RasterioError
 from shapely.geometry import Polygon, box, mapping
 
 from app.classified import SceneRef
 from app.grid import NORTH, Bounds, WorkGrid, transformer
+from app.imagery.placing import grid_crs, ground_size
 from model.windows import Window
 
 if TYPE_CHECKING:
     from app.imagery.remote import Remote
+
+LONGEST = 3.0
+"""A pixel more than this many times as long as wide is refused."""
 
 COARSEST = 2.0
 """A scene coarser than this many work-grid pixels is refused: the model was not trained for it."""
@@ -66,12 +72,39 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
+class Native:
+    """How an image lies that is not on its work grid. `transform`: the affine's a..f, pixel (col,
+    row) → its own CRS; `shape`: (rows, cols)."""
+
+    crs: str
+    transform: tuple[float, ...]
+    shape: tuple[int, int]
+
+    def outline(self, target: str) -> Polygon:
+        """The image's outline in another CRS, edges densified."""
+        rows, cols = self.shape
+        side = np.linspace(0, 1, 33)
+        zeros, ones = np.zeros(32), np.ones(32)
+        across = np.concatenate([side[:-1], ones, side[:0:-1], zeros]) * cols
+        down = np.concatenate([zeros, side[:-1], ones, side[:0:-1]]) * rows
+        a, b, c, d, e, f = self.transform
+        x, y = a * across + b * down + c, d * across + e * down + f
+        return Polygon(zip(*transformer(self.crs, target).transform(x, y), strict=True))
+
+    def bounds_in(self, target: str) -> Bounds:
+        """(left, bottom, right, top) around it in another CRS."""
+        bounds: Bounds = self.outline(target).bounds
+        return bounds
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
     """One image. `acquired` is ISO 8601 (`2017-09-03`, `2017` or empty when unknown).
 
     `href`: a local path, or the unsigned address. `identity`: what changes when the content does.
     `remote`: the way to it, None for a local file. `etag`: the entity tag every answer must have,
-    when it is known beforehand; empty: that of the first answer.
+    when it is known beforehand; empty: that of the first answer. `crs`, `bounds`: on its work grid;
+    `native`: how it lies in its file when that is something else.
     """
 
     id: str
@@ -84,6 +117,7 @@ class Scene:
     identity: str
     bands: tuple[int, int, int, int] = (1, 2, 3, 4)
     resampling: Resampling = "average"
+    native: Native | None = None
     etag: str = field(default="", compare=False)
     remote: Remote | None = field(default=None, compare=False, repr=False)
 
@@ -105,12 +139,13 @@ class Scene:
 
     def matches(self, grid: WorkGrid) -> bool:
         """Whether its pixels are as large as the grid's: then they are copied, not resampled."""
-        return abs(self.resolution / grid.resolution - 1) < 1e-6
+        return self.native is None and abs(self.resolution / grid.resolution - 1) < 1e-6
 
     def extent(self, grid: WorkGrid) -> Window | None:
         """The grid's pixels that lie wholly inside the image, or None.
 
-        An image that matches the grid is its own pixels, moved as one by half a pixel at most.
+        An image that matches the grid is its own pixels, moved as one by half a pixel at most. Of
+        one that is not on the grid they are the rectangle around it, with no data in its corners.
         """
         if not self.matches(grid):
             return grid.inside(self.bounds)
@@ -122,6 +157,8 @@ class Scene:
 
     def footprint(self) -> Polygon:
         """The image's outline in degrees (longitude, latitude), edges densified."""
+        if self.native is not None:
+            return self.native.outline("OGC:CRS84")
         outline = box(*self.bounds).segmentize(max(self.resolution, 500.0))
         x, y = zip(*outline.exterior.coords, strict=True)
         return Polygon(zip(*transformer(self.crs, "OGC:CRS84").transform(x, y), strict=True))
@@ -201,36 +238,53 @@ def scene_of(
     wrong = {facts.dtypes[band - 1] for band in reading.bands} - {"uint8"}
     if wrong:
         raise Refused(f"is {', '.join(sorted(wrong))}; NAIP is uint8: rescale it first")
-    affine = facts.transform
-    if affine.b or affine.d or affine.a <= 0 or affine.e >= 0:
-        raise Refused("is rotated or not north-up")
-    if not crs.is_projected or abs(crs.linear_units_factor[1] - 1) > 1e-9:
-        raise Refused(f"is in {crs}, which is not projected in metres")
+    named = _name_of(crs)
+    affine, (rows, cols) = facts.transform, facts.shape
+    if affine.determinant == 0:
+        raise Refused("has pixels of no size")
+    try:
+        width, height = ground_size(named, affine, cols / 2, rows / 2)
+        elsewhere = grid_crs(named, affine, facts.shape)
+    except (ProjError, ValueError) as error:
+        raise Refused(f"lies outside of where {crs} is defined") from error
+    if not (math.isfinite(width) and math.isfinite(height) and width > 0 and height > 0):
+        raise Refused(f"lies outside of where {crs} is defined")
+    if max(width / height, height / width) > LONGEST:
+        raise Refused(f"has pixels of {width:.3g} × {height:.3g} m, far from square")
     resolution = (affine.a - affine.e) / 2
-    if abs(affine.a + affine.e) > 0.01 * resolution:
-        raise Refused(f"has pixels of {affine.a:g} × {-affine.e:g} m, square ones are needed")
+    upright = not affine.b and not affine.d and affine.a > 0 > affine.e
+    square = abs(affine.a + affine.e) <= 0.01 * abs(resolution)
+    on_grid = elsewhere is None and upright and square
+    if not on_grid:
+        resolution = math.sqrt(width * height)
     needed = reading.ground_resolution
     if resolution > COARSEST * needed and not reading.force:
         raise Refused(
             f"has pixels of {resolution:g} m; the model needs {needed:g} m, "
-            f"at most {COARSEST * needed:g} m"
+            f"at most {COARSEST * needed:g} m (`force = true` serves it all the same)"
         )
-    rows, cols = facts.shape
-    left, top = affine.c, affine.f
-    epsg = crs.to_epsg()
+    native = None if on_grid else Native(named, tuple(affine)[:6], (rows, cols))
     nodata = reading.nodata if reading.nodata is not None else facts.nodata
     return Scene(
         id=scene_id,
         href=href,
-        crs=f"EPSG:{epsg}" if epsg else crs.to_wkt(),
-        bounds=(left, top + rows * affine.e, left + cols * affine.a, top),
+        crs=elsewhere or named,
+        bounds=(affine.c, affine.f + rows * affine.e, affine.c + cols * affine.a, affine.f)
+        if native is None
+        else native.bounds_in(elsewhere or named),
         resolution=float(resolution),
         acquired=acquired,
         nodata=float(nodata) if nodata is not None else 0.0,
         identity=identity,
         bands=reading.bands,
         resampling=reading.resampling,
+        native=native,
     )
+
+
+def _name_of(crs: rasterio.crs.CRS) -> str:
+    epsg = crs.to_epsg()
+    return f"EPSG:{epsg}" if epsg else str(crs.to_wkt())
 
 
 def _check_readable(dataset: rasterio.DatasetReader, bands: tuple[int, ...]) -> None:

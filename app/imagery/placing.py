@@ -1,0 +1,64 @@
+"""On which work grid an image is served: its own CRS when that is true to the metre, else UTM."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+from affine import Affine
+from pyproj import CRS, Geod
+
+from app.grid import transformer
+
+TRUE_TO = 0.05
+"""How far a projection's metres may be from those on the ground, as a share."""
+
+DEGREES = "OGC:CRS84"
+
+_GEOD = Geod(ellps="WGS84")
+
+
+@lru_cache(maxsize=256)
+def _is_in_metres(crs: str) -> bool:
+    axes = CRS.from_user_input(crs)
+    return axes.is_projected and all(
+        abs(axis.unit_conversion_factor - 1) < 1e-9 for axis in axes.axis_info[:2]
+    )
+
+
+def ground_size(crs: str, affine: Affine, col: float, row: float) -> tuple[float, float]:
+    """Metres on the ground of the pixel at (col, row): (width, height)."""
+    to_degrees = transformer(crs, DEGREES).transform
+    here, right, below = (
+        to_degrees(*_at(affine, col + dx, row + dy)) for dx, dy in ((0, 0), (1, 0), (0, 1))
+    )
+    _, _, width = _GEOD.inv(*here, *right)
+    _, _, height = _GEOD.inv(*here, *below)
+    return float(width), float(height)
+
+
+def grid_crs(crs: str, affine: Affine, shape: tuple[int, int]) -> str | None:
+    """The CRS of the work grid when it is not the image's own, None when it is.
+
+    Own: projected, in metres, and true within `TRUE_TO` at the image's centre (Web Mercator at
+    40° N says 1 m for 0.77 m). Else the WGS 84 UTM zone of the centre.
+    """
+    rows, cols = shape
+    if _is_in_metres(crs):
+        width, height = ground_size(crs, affine, cols / 2, rows / 2)
+        nominal = math.hypot(affine.a, affine.d), math.hypot(affine.b, affine.e)
+        if all(
+            abs(ground / named - 1) <= TRUE_TO
+            for ground, named in zip((width, height), nominal, strict=True)
+        ):
+            return None
+    longitude, latitude = transformer(crs, DEGREES).transform(*_at(affine, cols / 2, rows / 2))
+    zone = int((longitude + 180) // 6) % 60 + 1
+    return f"EPSG:{32600 if latitude >= 0 else 32700:d}"[:-2] + f"{zone:02d}"
+
+
+def _at(affine: Affine, col: float, row: float) -> tuple[float, float]:
+    return (
+        affine.a * col + affine.b * row + affine.c,
+        affine.d * col + affine.e * row + affine.f,
+    )
