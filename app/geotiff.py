@@ -121,15 +121,17 @@ class ClassRaster:
         self._dataset.update_tags(**kept, **(tags or {}))
         self._dataset.close()
         write_overviews(self._plain, {**CREATION, **_TILED})
-        raster_copy(
-            self._plain,
-            self._cog,
-            driver="COG",
-            compress="deflate",
-            blocksize=BLOCK,
-            overview_resampling="mode",
-            bigtiff="if_safer",
-        )
+        # The service tells GDAL not to look beside the files it opens; here it must.
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="FALSE"):
+            raster_copy(
+                self._plain,
+                self._cog,
+                driver="COG",
+                compress="deflate",
+                blocksize=BLOCK,
+                overview_resampling="mode",
+                bigtiff="if_safer",
+            )
         aux = self._cog.with_name("aux.xml")
         aux.write_bytes(aux_xml(self._table, self.counts.tolist()))
         os.replace(self._cog, self.path)
