@@ -121,7 +121,7 @@ class ClassRaster:
         self._dataset.update_tags(**kept, **(tags or {}))
         self._dataset.close()
         write_overviews(self._plain, {**CREATION, **_TILED})
-        # Files beside an image are not looked for in the service: here they are our overviews.
+        # The service tells GDAL not to look beside the files it opens; here it must.
         with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="FALSE"):
             raster_copy(
                 self._plain,

@@ -6,6 +6,9 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends binutils libexpat1
 RUN python3 -m venv --without-pip /opt/landcover \
  && python3 -m venv /opt/pip
+# Class polygons (GeoPackage, GeoJSON, FlatGeobuf) bring a GDAL of their own, 95 MB:
+# --build-arg VECTORS=1 keeps it.
+ARG VECTORS=
 COPY docker/requirements.txt /src/docker/requirements.txt
 # Hashes pin every package; tests and tools inside the packages are never run here. Only the tools
 # of onnxruntime import sympy; of AWS only S3 and its credentials are spoken to.
@@ -15,10 +18,11 @@ RUN /opt/pip/bin/pip --python /opt/landcover/bin/python install --no-cache-dir -
  && find . -type d \( -name tests -o -name test \) -prune -exec rm -rf {} + \
  && rm -rf onnxruntime/transformers onnxruntime/tools onnxruntime/quantization \
  && rm -rf sympy mpmath \
+ && if [ -z "${VECTORS}" ]; then rm -rf pyogrio pyogrio.libs pyogrio-*; fi \
  && find botocore/data -mindepth 1 -maxdepth 1 -type d \
       ! -name s3 ! -name sts ! -name 'sso*' ! -name signin -exec rm -rf {} + \
  && find . -name '*.pyi' -delete \
- && find rasterio pyogrio uvloop pyproj numpy shapely httptools -name '*.so' -exec strip --strip-unneeded {} +
+ && find rasterio uvloop pyproj numpy shapely httptools -name '*.so' -exec strip --strip-unneeded {} +
 COPY model /opt/landcover/src/model
 COPY app /opt/landcover/src/app
 COPY docker/landcover docker/healthcheck.py /opt/landcover/bin/

@@ -12,8 +12,7 @@ from app.area.change import change_csv, change_statistics, count_change
 from app.area.frame import Frame
 from app.area.item import stac_item
 from app.area.plan import Plan
-from app.area.polygons import MEDIA_TYPES as VECTORS
-from app.area.polygons import write_polygons
+from app.area.polygons import AVAILABLE, write_polygons
 from app.area.raster import raster_table, write_raster
 from app.area.statistics import statistics, statistics_csv, when_of
 from app.area.tally import Progress, Tally, count, silent
@@ -21,7 +20,7 @@ from app.geotiff import MEDIA_TYPE
 from app.landcover import LandCover, Selection
 from model.card import Assessment
 
-FORMATS = {"tif": MEDIA_TYPE, "zip": "application/zip", **VECTORS}
+FORMATS = {"tif": MEDIA_TYPE, "zip": "application/zip", **AVAILABLE}
 """Forms of a download and their media types."""
 
 

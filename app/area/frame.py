@@ -19,7 +19,7 @@ from app.errors import InvalidRequest
 from app.grid import NORTH, WorkGrid, transformer
 from app.landcover import ranked
 from app.polygon import LONLAT, AreaOfInterest
-from model.windows import Window, cover
+from model.windows import BLOCK, Window, cover
 
 METRES_PER_DEGREE = 111_319.490793
 """Of longitude on the equator (WGS 84)."""
@@ -95,7 +95,9 @@ class Frame:
 
     def count(self) -> int:
         """How many chunks there are at most."""
-        return sum(1 for _ in cover(self.window))
+        window = self.window
+        across = -(-window.col_stop // BLOCK) - window.col // BLOCK
+        return across * (-(-window.row_stop // BLOCK) - window.row // BLOCK)
 
     def _mask(self, chunk: Window, ground: BaseGeometry) -> npt.NDArray[np.bool_]:
         piece = shapely.intersection(self.clip, ground)

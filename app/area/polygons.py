@@ -18,7 +18,6 @@ import numpy.typing as npt
 import rasterio
 import shapely
 from affine import Affine
-from pyogrio import raw
 from pyproj import Proj
 from rasterio.features import shapes
 from rasterio.windows import Window as RasterWindow
@@ -30,12 +29,19 @@ from app.polygon import LONLAT, square_metres
 from model.legend import NODATA
 from model.windows import BLOCK
 
+try:
+    from pyogrio import raw
+except ModuleNotFoundError:  # a GDAL of its own, 95 MB: the server image leaves it out
+    raw = None
+
 DRIVERS = {"gpkg": "GPKG", "geojson": "GeoJSON", "fgb": "FlatGeobuf"}
 MEDIA_TYPES = {
     "gpkg": "application/geopackage+sqlite3",
     "geojson": "application/geo+json",
     "fgb": "application/vnd.flatgeobuf",
 }
+AVAILABLE = MEDIA_TYPES if raw is not None else {}
+"""What can be written here, and its media types."""
 _BATCH = 2000
 
 Intervals = list[tuple[float, float]]

@@ -72,7 +72,7 @@ async def walk(
     """The blocks of an area in order; ground that the nearer zone leaves open is filled from the
     other one, as in tiles. SourceUnavailable or Busy as `LandCover.block`; cancelling stops the
     inference within one operator."""
-    total, done = plan.count(), 0
+    total, done = await landcover.reads.run(plan.count), 0
 
     async def look(part: Part) -> Seen:
         shares = await landcover.reads.run(part.coverage)

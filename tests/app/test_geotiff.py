@@ -14,7 +14,6 @@ from app.attribute_table import table_of
 from app.classified import SceneRef
 from app.geotiff import class_cog, tile_tif
 from app.grid import WorkGrid
-from app.overviews import modes
 from app.tile import Tile
 from model.legend import LEGEND, NODATA
 from model.windows import BLOCK, Window, cover
@@ -54,22 +53,6 @@ def test_every_pixel_is_where_it_was_put(written: Path) -> None:
         assert dataset.crs.to_epsg() == 26916
         assert dataset.bounds == (502_700.0, 3_647_400.0, 504_200.0, 3_648_600.0)
         assert dataset.res == (1, 1)
-
-
-def test_overviews_are_true_modes_where_files_beside_an_image_are_not_looked_for(
-    tmp_path: Path,
-) -> None:
-    extent = Window(502_700, 6_351_400, 1024, 1024)
-    noise = np.random.default_rng(7).integers(1, 7, (1024, 1024), dtype=np.uint8)
-    path = tmp_path / "classes.tif"
-    with (
-        rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"),
-        class_cog(path, GRID, extent, TABLE) as raster,
-    ):
-        raster.write(extent, noise, ())
-        raster.finish(CARD)
-    with rasterio.open(path, overview_level=0) as overview:
-        assert np.array_equal(overview.read(1), modes(noise, 1)[0])
 
 
 def test_it_says_what_it_is(written: Path) -> None:

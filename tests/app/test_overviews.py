@@ -9,11 +9,16 @@ import pytest
 import rasterio
 from affine import Affine
 
+from app.attribute_table import table_of
 from app.classified import mode_of
-from app.geotiff import CREATION
+from app.geotiff import CREATION, class_cog
+from app.grid import WorkGrid
+from app.imagery import gdal
 from app.overviews import levels_of, modes, write_overviews
-from model.legend import NODATA
+from model.legend import LEGEND, NODATA
+from model.windows import Window
 from tests.app.conftest import Classes
+from tests.world.graphs import card_of
 
 
 def patches(rows: int, cols: int, seed: int = 1) -> Classes:
@@ -65,10 +70,7 @@ def test_a_raster_of_any_size_gets_overviews_of_its_pixels(tmp_path: Path) -> No
         cell = 1 << level
         padded = np.full((1536, 2048), NODATA, dtype=np.uint8)
         padded[:1111, :1700] = array
-        with (
-            rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="FALSE"),
-            rasterio.open(path, overview_level=level - 1) as overview,
-        ):
+        with rasterio.open(f"{path}{'.ovr' * level}") as overview:
             found = overview.read(1)
         rows, cols = -(-1111 // cell), -(-1700 // cell)
         assert found.shape == (rows, cols)
@@ -76,3 +78,21 @@ def test_a_raster_of_any_size_gets_overviews_of_its_pixels(tmp_path: Path) -> No
             cells = padded[row * cell : (row + 1) * cell, col * cell : (col + 1) * cell]
             counts = np.bincount(cells.ravel(), minlength=256)
             assert counts[found[row, col]] == counts.max()
+
+
+def test_a_class_raster_takes_them_over_whatever_the_service_tells_gdal(tmp_path: Path) -> None:
+    gdal.configure(64)
+    array, extent = patches(1024, 2048), Window(1000, 1000, 2048, 1024)
+    path = tmp_path / "cog.tif"
+    with class_cog(path, WorkGrid("EPSG:26916"), extent, table_of(LEGEND)) as raster:
+        raster.write(extent, array, ())
+        raster.finish(card_of())
+    for level in (1, 2):
+        with rasterio.open(path, overview_level=level - 1) as overview:
+            found = overview.read(1)
+        for row in range(2):
+            for col in range(4):
+                chunk = array[row * 512 : row * 512 + 512, col * 512 : col * 512 + 512]
+                side = 512 >> level
+                part = found[row * side : (row + 1) * side, col * side : (col + 1) * side]
+                assert np.array_equal(part, mode_of(chunk, level))

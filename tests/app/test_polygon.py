@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from shapely.geometry import mapping
 
 from app.errors import InvalidArea, InvalidRequest, TooLarge
-from app.polygon import AreaOfInterest, areas_of, read_areas
+from app.geojson import areas_of, read_areas
+from app.polygon import AreaOfInterest
 from tests.app.bad_areas import BAD, RING, collection, feature, polygon
 
 MOST = 1000
@@ -23,10 +24,10 @@ ELSEWHERE = {"a whole state", "latitude first, where it could be", "more than a 
 
 @pytest.mark.parametrize(("body", "hint"), [(b, h) for n, b, _, h in BAD if n not in ELSEWHERE])
 def test_what_is_no_area_is_refused_quickly_with_a_reason(body: bytes, hint: str) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()  # of this machine's other work it knows nothing
     with pytest.raises((InvalidArea, TooLarge)) as caught:
         read_areas(body, MOST)
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 1
     assert str(caught.value)
     assert len(str(caught.value)) < 400
     error = caught.value
