@@ -134,7 +134,7 @@ def _doubts(values: npt.NDArray[np.uint8], bands: tuple[Band, ...], card: ModelC
         )
     means, _ = _trained(card)
     given = [band.mean for band in bands]
-    turned = (given[3], given[0], given[1], given[2])
+    turned = (given[1], given[2], given[3], given[0])
     if _distance(turned, means) < 0.5 * _distance(given, means):
         doubts.append("the bands look as if near infrared came first: try bands = [2, 3, 4, 1]")
     for band in bands:

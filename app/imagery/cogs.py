@@ -132,7 +132,12 @@ class Cogs(Listed):
             dataset, file = open_remote(self.remote, href, name, stat)
             try:
                 scene = described(
-                    dataset, self.reading, name, href=href, identity=stat.identity, check=False
+                    dataset,
+                    self.reading,
+                    name,
+                    href=href,
+                    identity=stat.identity,
+                    length=stat.length,
                 )
             finally:
                 close_remote(dataset, file)

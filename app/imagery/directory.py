@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import rasterio
+
 from app.errors import ConfigurationError
 from app.imagery.index import Problem
 from app.imagery.index_store import IndexStore
@@ -17,6 +19,7 @@ SUFFIXES = (".tif", ".tiff")
 """Compared without regard to case."""
 
 _WILD = "*?["
+_BATCH = 32
 
 
 class Directory(Listed):
@@ -60,8 +63,11 @@ class Directory(Listed):
 
     def _look(self) -> None:
         base, before = self.base, self._seen
+        paths = list(self._paths())
+        batches = [paths[at : at + _BATCH] for at in range(0, len(paths), _BATCH)]
         with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda path: self._inspect(path, base), self._paths()))
+            parts = pool.map(lambda batch: self._inspect_all(batch, base), batches)
+            found = [result for part in parts for result in part]
         if not any(isinstance(result, Scene) for _, _, result in found):
             reasons = "; ".join(f"{p.path}: {p.reason}" for *_, p in found[:5])  # type: ignore[union-attr]
             raise ConfigurationError(
@@ -80,6 +86,11 @@ class Directory(Listed):
         if self.root.is_dir():
             return sorted(filter(_may_be_a_scene, self.root.rglob("*")))
         raise ConfigurationError(f"{self.root}: no such directory")
+
+    def _inspect_all(self, paths: list[Path], base: Path) -> list[tuple[str, str, Scene | Problem]]:
+        """In one GDAL environment: to set one up for each file takes as long as to open it."""
+        with rasterio.Env():
+            return [self._inspect(path, base) for path in paths]
 
     def _inspect(self, path: Path, base: Path) -> tuple[str, str, Scene | Problem]:
         """(path, identity, what it is); a file that has not changed is not opened again."""

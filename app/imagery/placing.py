@@ -19,6 +19,12 @@ _GEOD = Geod(ellps="WGS84")
 
 
 @lru_cache(maxsize=256)
+def is_utm(crs: str) -> bool:
+    """Whether a CRS is a UTM zone, which is true to the metre wherever it is used."""
+    return CRS.from_user_input(crs).utm_zone is not None
+
+
+@lru_cache(maxsize=256)
 def _is_in_metres(crs: str) -> bool:
     axes = CRS.from_user_input(crs)
     return axes.is_projected and all(

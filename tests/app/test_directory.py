@@ -61,7 +61,7 @@ REASONS = {
     "three_band": "has 3 bands; red, green, blue and near infrared are needed",
     "uint16": "is uint16; NAIP is uint8",
     "ungeoreferenced": "has no CRS or no place in it",
-    "truncated": "is truncated or corrupt",
+    "truncated": "is truncated: it has",
     "vrt": "cannot be opened",
     "empty": "cannot be opened",
     "text": "cannot be opened",

@@ -159,16 +159,19 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "no crs": (lambda i: i["properties"].pop("proj:epsg"), "does not say its CRS"),
     "unknown crs": (lambda i: i["properties"].update({"proj:epsg": 999999}), "has a CRS that is"),
-    "degrees": (lambda i: i["properties"].update({"proj:epsg": 4326}), "is in EPSG:4326"),
+    "metres called degrees": (
+        lambda i: i["properties"].update({"proj:epsg": 4326}),
+        "lies outside of where EPSG:4326",
+    ),
     "no shape": (lambda i: i["properties"].pop("proj:shape"), "does not say how many rows"),
     "zero rows": (lambda i: i["properties"].update({"proj:shape": [0, 9]}), "does not say how"),
     "no place": (
         lambda i: [i["properties"].pop(n) for n in ("proj:transform", "proj:bbox")],
         "does not say where its image lies",
     ),
-    "rotated": (
-        lambda i: i["properties"].update({"proj:transform": [1, 0.1, 5e5, 0.1, -1, 4e6]}),
-        "is rotated",
+    "flat": (
+        lambda i: i["properties"].update({"proj:transform": [1, 1, 5e5, 1, 1, 4e6]}),
+        "has pixels of no size",
     ),
     "coarse": (
         lambda i: i["properties"].update({"proj:transform": [5, 0, 5e5, 0, -5, 4e6]}),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from app.demo import write_county
 from app.settings import SHIPPED_MODEL
-from tests.benchmarks import areas, halo, inference, int8, processes, tiles
+from tests.benchmarks import areas, halo, inference, int8, processes, sources, tiles
 from tests.benchmarks.report import Finding, write
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +46,11 @@ def main() -> int:
         note(*areas.measure_areas(county))
     if not only or "hectares" in only:
         note(areas.measure_hectares(county))
+    for name in ("catalogue", "remote"):
+        if not only or name in only:
+            note(*getattr(sources, f"measure_{name}")())
+    if not only or "area" in only:
+        note(sources.measure_area())
     if not only:
         write(findings, ROOT / "docs" / "benchmarks.md")
     return 0 if all(finding.met for finding in findings) else 1
