@@ -65,7 +65,7 @@ class Pool:
             return
         try:
             result = item.call()
-        except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+        except BaseException as error:
             item.future.set_exception(error)
         else:
             item.future.set_result(result)
