@@ -74,11 +74,16 @@ class ClassRaster:
 
 @contextmanager
 def class_cog(
-    path: Path, grid: WorkGrid, extent: Window, colours: Colours, card: ModelCard
+    path: Path,
+    grid: WorkGrid,
+    extent: Window,
+    colours: Colours,
+    card: ModelCard,
+    tags: dict[str, str] | None = None,
 ) -> Iterator[ClassRaster]:
     """A Cloud Optimized GeoTIFF of `extent`, there when the block ends well and not before.
 
-    Overviews show the mode. OSError when the place cannot be written.
+    Overviews show the mode. `tags` are put over its own. OSError when the place cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".landcover-") as scratch:
@@ -97,6 +102,7 @@ def class_cog(
             raster = ClassRaster(dataset, extent)
             yield raster
             _describe(dataset, colours, card, tuple(raster.scenes))
+            dataset.update_tags(**(tags or {}))
         raster_copy(
             plain,
             cog,

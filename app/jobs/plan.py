@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import shapely
@@ -62,9 +63,10 @@ class Part:
 
 def parts_of(area: BaseGeometry, grids: Sequence[WorkGrid]) -> list[Part]:
     """The area on its work grids: between two UTM zones the nearer one, as in a tile."""
-    ordered = sorted(grids, key=lambda grid: (central_meridian(grid.crs), grid))
-    meridians = [central_meridian(grid.crs) for grid in ordered]
-    edges = [-180.0, *((a + b) / 2 for a, b in zip(meridians, meridians[1:], strict=False)), 180.0]
+    by_meridian = {central_meridian(grid.crs): grid for grid in sorted(grids, reverse=True)}
+    meridians = sorted(by_meridian)
+    ordered = [by_meridian[meridian] for meridian in meridians]
+    edges = [-180.0, *((a + b) / 2 for a, b in pairwise(meridians)), 180.0]
     parts = []
     for grid, west, east in zip(ordered, edges, edges[1:], strict=False):
         piece = (
@@ -137,7 +139,7 @@ def _polygon(document: Any) -> BaseGeometry:  # noqa: ANN401
     if geometry.is_empty or not all(map(math.isfinite, bounds)):
         raise InvalidRequest("area", bounds, "finite coordinates")
     west, south, east, north = bounds
-    if not (-180 <= west and east <= 180 and -90 <= south and north <= 90):
+    if west < -180 or east > 180 or south < -90 or north > 90:
         raise InvalidRequest("area", bounds, "longitude, latitude in degrees, in this order")
     if east - west > 180:
         raise InvalidRequest("area", bounds, "a polygon that does not cross the antimeridian")

@@ -35,6 +35,7 @@ _COLUMNS = (
     "id, spec, status, message, created, started, finished, "
     "(SELECT COUNT(*) FROM blocks WHERE job = id), total, seconds, results"
 )
+_PLAIN = ("status", "message", "created", "started", "finished", "done", "total", "seconds")
 
 
 class Store:
@@ -70,8 +71,8 @@ class Store:
             raise UnknownName("job", job_id, ())
         return _job(row)
 
-    def list(self, limit: int = 100) -> list[Job]:
-        """The newest first."""
+    def newest(self, limit: int = 100) -> list[Job]:
+        """The newest `limit` jobs, newest first."""
         with self._connected() as db:
             query = f"SELECT {_COLUMNS} FROM jobs ORDER BY created DESC, id LIMIT ?"  # noqa: S608
             return [_job(row) for row in db.execute(query, (limit,))]
@@ -109,14 +110,14 @@ class Store:
     ) -> Job:
         """Moves a job on; IllegalTransition when it cannot go there from where it is."""
         before = [old for old, new in ALLOWED.items() if status in new]
+        kept = json.dumps(results) if results else None
         finished = None if status in ("accepted", "running") else time.time()
         with self._connected() as db:
             marks = ", ".join("?" * len(before))
             changed = db.execute(
                 "UPDATE jobs SET status = ?, message = ?, finished = ?, owner = NULL, "  # noqa: S608
                 f"results = COALESCE(?, results) WHERE id = ? AND status IN ({marks})",
-                (status, message, finished, json.dumps(results) if results else None, job_id)
-                + tuple(before),
+                (status, message, finished, kept, job_id, *before),
             ).rowcount
         job = self.get(job_id)
         if not changed:
@@ -168,4 +169,9 @@ class Store:
 def _job(row: tuple[Any, ...]) -> Job:
     spec = json.loads(row[1])
     spec["years"], spec["outputs"] = tuple(spec["years"]), tuple(spec["outputs"])
-    return Job(row[0], Spec(**spec), *row[2:10], results=json.loads(row[10]))
+    return Job(
+        id=row[0],
+        spec=Spec(**spec),
+        **dict(zip(_PLAIN, row[2:10], strict=True)),
+        results=json.loads(row[10]),
+    )
