@@ -10,7 +10,8 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app.middleware import HeadAsGet, SecurityHeaders
-from app.routes import imagery, map_page, meta, point, problems, tiles
+from app.jobs.office import Office
+from app.routes import imagery, jobs, map_page, meta, point, problems, processes, tiles
 from app.services import Services
 from app.settings import Settings
 
@@ -29,10 +30,15 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.services = services or Services(chosen)
         watch = asyncio.create_task(app.state.services.watch())
+        app.state.jobs = await asyncio.to_thread(
+            Office, app.state.services, asyncio.get_running_loop()
+        )
         try:
             yield
         finally:
             watch.cancel()
+            # Beside the loop: what is under way is stopped on it.
+            await asyncio.to_thread(app.state.jobs.close)
             app.state.services.close()
 
     app = FastAPI(
@@ -46,11 +52,14 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         redoc_url=None,
     )
     problems.install(app)
-    for room in (meta, point, imagery, map_page, tiles):
+    app.add_exception_handler(jobs.JobHasNoResults, jobs.no_results)
+    for room in (meta, point, imagery, map_page, processes, jobs, tiles):
         app.include_router(room.router)
     if chosen.cors_origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=list(chosen.cors_origins), allow_methods=["GET"]
+            CORSMiddleware,
+            allow_origins=list(chosen.cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
         )
     app.add_middleware(SecurityHeaders)
     app.add_middleware(HeadAsGet)

@@ -97,6 +97,11 @@ class Gate:
             self.inside -= 1
 
     @property
+    def seconds(self) -> float:
+        """Seconds a computation takes, smoothed."""
+        return self._seconds
+
+    @property
     def retry_after(self) -> int:
         """Seconds until about half of the queue is done, at least 1."""
         return max(1, math.ceil(self.inside * self._seconds / self._workers / 2))

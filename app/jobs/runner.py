@@ -46,14 +46,15 @@ def plan_of(workshop: Workshop, spec: Spec) -> Plan:
     return Plan.of(area_of(spec.area), selections_of(workshop, spec))
 
 
-def tasks_of(workshop: Workshop, spec: Spec, plan: Plan, folder: Folder | None) -> list[Task]:
+def tasks_of(workshop: Workshop, spec: Spec, plan: Plan, folder: Folder) -> list[Task]:
     """A task for every block of the plan."""
     settings = workshop.services.settings.model_dump_json()
-    where = str(folder.root.resolve()) if folder else ""
+    where, keep = str(folder.root.resolve()), spec.process != "seed"
     return [
         Task(
             number,
             where,
+            keep,
             settings,
             spec.source,
             spec.years[index],
@@ -100,8 +101,8 @@ def drive(
                         raise
                     submit(task, attempt + 1)
     finally:
-        for future in pending:
-            future.cancel()
+        # Those that run leave off by themselves; their folder must not go before they have.
+        wait([future for future in pending if not future.cancel()], timeout=60)
 
 
 class Runner:
@@ -218,7 +219,7 @@ class Runner:
         spec, seed = job.spec, job.spec.process == "seed"
         folder = self.folder(job.id)
         plan = plan_of(self.workshop, spec)
-        tasks = tasks_of(self.workshop, spec, plan, None if seed else folder)
+        tasks = tasks_of(self.workshop, spec, plan, folder)
         already = self.store.numbers_done(job.id)
         last = time.monotonic()
 

@@ -81,10 +81,11 @@ def own_workshop(settings: str) -> Workshop:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A block to compute. `folder` is empty when only the cache is to be filled."""
+    """A block to compute. Without `keep` only the cache is filled, not the folder."""
 
     number: int
     folder: str
+    keep: bool
     settings: str
     source: str
     year: str
@@ -111,14 +112,15 @@ def run(task: Task) -> Record:
     """Computes a block and leaves it in the folder; Stopped when the job was."""
     bound: Workshop | None = getattr(_here, "workshop", None)
     workshop = bound or own_workshop(task.settings)
-    folder = Folder(Path(task.folder)) if task.folder else None
-    if folder and folder.stopped:
+    folder = Folder(Path(task.folder))
+    if folder.stopped:
         raise Stopped("the work was stopped")
-    return workshop.call(_compute(workshop, task, folder), lambda: bool(folder and folder.stopped))
+    return workshop.call(_compute(workshop, task, folder), lambda: folder.stopped)
 
 
-async def _compute(workshop: Workshop, task: Task, folder: Folder | None) -> Record:
+async def _compute(workshop: Workshop, task: Task, folder: Folder) -> Record:
     selection = workshop.services.select(task.source, task.year, task.model)
+    landcover = workshop.landcover(folder if task.keep else None)
     with patient():
-        block = await workshop.landcover(folder).block(selection, task.block)
+        block = await landcover.block(selection, task.block)
     return Record(task.number, block is None)

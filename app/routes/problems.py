@@ -22,6 +22,7 @@ from app.errors import (
 from app.routes.work import ClientGone
 
 MEDIA_TYPE = "application/problem+json"
+OGC_EXCEPTIONS = "http://www.opengis.net/def/exceptions/ogcapi-processes-1/1.0/"
 
 STATUS: dict[type[LandcoverError], tuple[int, str]] = {
     InvalidRequest: (400, "Invalid parameter"),
@@ -58,7 +59,9 @@ def install(app: FastAPI) -> None:
 
 
 async def _landcover_error(_: Request, error: Exception) -> Response:
-    status, title = STATUS.get(type(error), (500, "Internal error"))  # type: ignore[arg-type]
+    status, title = next(
+        (row for kind, row in STATUS.items() if isinstance(error, kind)), (500, "Internal error")
+    )
     if status == 500:
         log.error("unmapped error", exc_info=error)
         return problem(500, title, "The server failed; its log says why.")
@@ -72,7 +75,9 @@ async def _landcover_error(_: Request, error: Exception) -> Response:
             expected=error.expected,
         )
     if isinstance(error, UnknownName):
-        return problem(status, title, str(error), field=error.field, known=error.known)
+        kind = getattr(error, "ogc", None)
+        members = {"type": f"{OGC_EXCEPTIONS}{kind}"} if kind else {}
+        return problem(status, title, str(error), field=error.field, known=error.known, **members)
     if isinstance(error, Busy):
         return problem(status, title, str(error), {"retry-after": str(error.retry_after)})
     if isinstance(error, SourceUnavailable):

@@ -1,0 +1,106 @@
+"""The jobs of one web process: takes them in, within the limits, and has them run."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+from shapely.geometry import mapping
+
+from app.errors import ConfigurationError, TooLarge
+from app.jobs.folder import Folder
+from app.jobs.job import Job, Spec
+from app.jobs.plan import area_of, km2_of
+from app.jobs.runner import Runner, plan_of
+from app.jobs.store import Store
+from app.jobs.task import Workshop
+from app.services import Services
+
+
+class Office:
+    """The journal, its folder and the runner."""
+
+    def __init__(self, services: Services, loop: asyncio.AbstractEventLoop) -> None:
+        """`loop`: the one the services live on. Jobs left over by a process that ended go on."""
+        self.settings = services.settings
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        root = self.settings.jobs_dir
+        if root is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="landcover-jobs-")
+            root = Path(self._temporary.name)
+        self._workshop = Workshop(services, loop)
+        self.store = Store(root / "jobs.sqlite")
+        executor = dask_executor(self.settings.scheduler) if self.settings.scheduler else None
+        self._runner = Runner(self.store, root, self._workshop, executor)
+        self._runner.start()
+
+    def spec(
+        self,
+        process: Any,
+        area: Any,
+        source: str | None,
+        model: str | None,
+        years: Any,
+        outputs: Any,  # noqa: ANN401
+    ) -> Spec:
+        """What a client asks, every name resolved; InvalidRequest or UnknownName."""
+        services = self._workshop.services
+        chosen = [services.select(source, year, model) for year in years]
+        first = chosen[0]
+        geometry = dict(mapping(area_of(area)))
+        name = first.session.card.name
+        return Spec(process, geometry, first.source.id, name, tuple(years), tuple(outputs))
+
+    def estimate(self, spec: Spec) -> dict[str, Any]:
+        """Blocks, seconds and bytes of a job, before it runs; TooLarge above the limit."""
+        km2 = km2_of(area_of(spec.area))
+        if km2 > self.settings.job_area_km2:
+            raise TooLarge("the area in km²", round(km2, 2), self.settings.job_area_km2)
+        plan = plan_of(self._workshop, spec)
+        services = self._workshop.services
+        seconds = len(plan.blocks) * services.gate.seconds / services.infers.workers
+        return {
+            "km2": km2,
+            "blocks": len(plan.blocks),
+            "seconds": round(seconds, 1),
+            "bytes": plan.nbytes,
+            "sync": km2 <= self.settings.sync_area_km2,
+        }
+
+    def submit(self, spec: Spec) -> Job:
+        """Takes a job in; TooLarge or Busy when it is beyond a limit."""
+        self._runner.sweep(self.settings.job_keep_h * 3600)
+        blocks = self.estimate(spec)["blocks"]
+        job = self.store.add(spec, blocks, self.settings.jobs_queued)
+        self._runner.wake()
+        return job
+
+    def dismiss(self, job_id: str) -> Job:
+        """Stops a job at once, or forgets the results of one that has ended."""
+        return self._runner.dismiss(job_id)
+
+    def folder(self, job_id: str) -> Folder:
+        """A job's folder."""
+        return self._runner.folder(job_id)
+
+    def close(self) -> None:
+        """Leaves off; with a `jobs_dir` the next process goes on where this one was."""
+        self._runner.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+
+def dask_executor(address: str) -> Executor:
+    """A Dask cluster's executor; ConfigurationError when Dask is not installed or not there."""
+    try:
+        from distributed import Client  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise ConfigurationError("a scheduler needs Dask: pip install landcover[dask]") from error
+    try:
+        executor: Executor = Client(address, timeout=10).get_executor(pure=False)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"no Dask scheduler at {address}: {error}") from error
+    return executor
