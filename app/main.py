@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from app.middleware import HeadAsGet, SecurityHeaders
 from app.jobs.office import Office
+from app.middleware import HeadAsGet, SecurityHeaders
 from app.routes import imagery, jobs, map_page, meta, point, problems, processes, tiles
 from app.services import Services
 from app.settings import Settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -76,7 +77,7 @@ async def _landcover_error(_: Request, error: Exception) -> Response:
         )
     if isinstance(error, UnknownName):
         kind = getattr(error, "ogc", None)
-        members = {"type": f"{OGC_EXCEPTIONS}{kind}"} if kind else {}
+        members: dict[str, Any] = {"type": f"{OGC_EXCEPTIONS}{kind}"} if kind else {}
         return problem(status, title, str(error), field=error.field, known=error.known, **members)
     if isinstance(error, Busy):
         return problem(status, title, str(error), {"retry-after": str(error.retry_after)})

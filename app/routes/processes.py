@@ -87,8 +87,8 @@ async def execute(request: Request, processID: str) -> Response:  # noqa: N803
         if not found["sync"]:
             limit = office.settings.sync_area_km2
             raise TooLarge(
-                f"the area in km² ({found['blocks']} blocks, about {found['seconds']:g} s; ask with "
-                "Prefer: respond-async)",
+                f"the area in km² ({found['blocks']} blocks, about {found['seconds']:g} s; "
+                "ask with Prefer: respond-async)",
                 round(found["km2"], 2),
                 limit,
             )

@@ -1,0 +1,466 @@
+"""Jobs: the standard's statuses, the same classes as everybody else's, stopping and resuming."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import numpy as np
+import pytest
+import rasterio
+from pyproj import Geod, Transformer
+from rasterio.io import MemoryFile
+from shapely.geometry import box, mapping, shape
+from starlette.testclient import TestClient
+
+from app.errors import Busy, UnknownName
+from app.jobs.job import ALLOWED, IllegalTransition, Spec, Status
+from app.jobs.store import LEASE_S, Store
+from model.legend import NODATA
+from tests.app.conftest import Serve, classes_in, raster_at_tile, tiles_around
+from tests.world.world import World
+
+PATIENCE_S = 90.0
+ASYNC = {"prefer": "respond-async"}
+SPEC = Spec(
+    "classify-area", {"type": "Polygon", "coordinates": []}, "s", "m", ("latest",), ("cog",)
+)
+
+
+def area_of(world: World, shrink: float = 100, scene: int = 0) -> dict[str, Any]:
+    """A rectangle within a scene, degrees."""
+    left, bottom, right, top = world.scenes[scene].bounds
+    project = Transformer.from_crs(world.scenes[scene].epsg, 4326, always_xy=True).transform
+    corners = box(left + shrink, bottom + shrink, right - shrink, top - shrink).exterior.coords
+    ring = [project(x, y) for x, y in corners]
+    return {"type": "Polygon", "coordinates": [ring]}
+
+
+def body(world: World, **inputs: object) -> dict[str, Any]:
+    return {"inputs": {"area": area_of(world), **inputs}}
+
+
+def until(check: Callable[[], Any]) -> Any:  # noqa: ANN401
+    """What `check` returns as soon as it is true."""
+    ends = time.monotonic() + PATIENCE_S
+    while time.monotonic() < ends:
+        if found := check():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"not within {PATIENCE_S:g} s")
+
+
+def ended(client: Any, job_id: str) -> dict[str, Any]:  # noqa: ANN401
+    def look() -> dict[str, Any] | None:
+        info: dict[str, Any] = client.get(f"/jobs/{job_id}").json()
+        return info if info["status"] not in ("accepted", "running") else None
+
+    found: dict[str, Any] = until(look)
+    return found
+
+
+@pytest.fixture(scope="module")
+def client(serve: Serve, two_quads: World, neighbourhood_model: Path) -> Iterator[TestClient]:
+    with serve(two_quads.directory, neighbourhood_model) as running:
+        yield running
+
+
+# The journal
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "jobs.sqlite")
+
+
+@pytest.mark.parametrize("old", ALLOWED)
+@pytest.mark.parametrize("new", ALLOWED)
+def test_a_status_is_followed_only_by_those_allowed(store: Store, old: Status, new: Status) -> None:
+    job = store.add(SPEC, 1, 9)
+    if old != "accepted":
+        store.claim("a")
+    if old not in ("accepted", "running"):
+        store.to(job.id, old)
+    if new in ALLOWED[old]:
+        assert store.to(job.id, new).status == new
+    else:
+        with pytest.raises(IllegalTransition, match=f"is {old} and cannot become {new}"):
+            store.to(job.id, new)
+        assert store.get(job.id).status == old
+
+
+def test_a_job_is_claimed_by_one_process_only(store: Store, tmp_path: Path) -> None:
+    job = store.add(SPEC, 1, 9)
+    other = Store(tmp_path / "jobs.sqlite")
+    first = store.claim("a")
+    assert first is not None
+    assert (first.id, first.status) == (job.id, "running")
+    assert other.claim("b") is None
+    assert store.renew(job.id, "a")
+    assert not other.renew(job.id, "b")
+
+
+def test_a_job_whose_owner_is_gone_is_taken_up_by_another(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = store.add(SPEC, 1, 9)
+    store.claim("a")
+    later = time.time() + LEASE_S + 1
+    monkeypatch.setattr("app.jobs.store.time.time", lambda: later)
+    again = store.claim("b")
+    assert again is not None
+    assert again.id == job.id
+    assert not store.renew(job.id, "a")
+
+
+def test_more_jobs_than_may_wait_are_refused(store: Store) -> None:
+    store.add(SPEC, 1, 2)
+    store.add(SPEC, 1, 2)
+    with pytest.raises(Busy):
+        store.add(SPEC, 1, 2)
+
+
+def test_what_is_journalled_outlives_the_process(store: Store, tmp_path: Path) -> None:
+    job = store.add(SPEC, 4, 9)
+    store.claim("a")
+    for number in (0, 2, 2):
+        store.done(job.id, number, 1.5)
+    again = Store(tmp_path / "jobs.sqlite")
+    assert again.numbers_done(job.id) == {0, 2}
+    found = again.get(job.id)
+    assert (found.spec, found.done, found.total, found.progress) == (SPEC, 2, 4, 50)
+    assert found.eta_s is not None
+    again.remove(job.id)
+    with pytest.raises(UnknownName):
+        store.get(job.id)
+
+
+# Over HTTP
+
+
+def test_the_processes_are_described(client: TestClient) -> None:
+    listed = client.get("/processes").json()["processes"]
+    assert [each["id"] for each in listed] == ["classify-area", "change", "seed"]
+    for each in listed:
+        whole = client.get(f"/processes/{each['id']}").json()
+        assert whole["inputs"]["area"]["minOccurs"] == 1
+        assert whole["outputs"]
+        assert set(each["jobControlOptions"]) == {"sync-execute", "async-execute", "dismiss"}
+
+
+def test_what_is_not_there_has_the_type_of_the_standard(client: TestClient) -> None:
+    for path, name in (
+        ("/processes/paint", "no-such-process"),
+        ("/jobs/nowhere", "no-such-job"),
+        ("/jobs/nowhere/results", "no-such-job"),
+    ):
+        answer = client.get(path)
+        assert answer.status_code == 404
+        assert answer.json()["type"].endswith(f"/ogcapi-processes-1/1.0/{name}")
+    assert client.delete("/jobs/nowhere").status_code == 404
+    assert client.post("/processes/paint/execution", json={}).status_code == 404
+
+
+def test_a_job_delivers_the_classes_that_tiles_show_and_the_area_of_the_polygon(
+    client: TestClient, two_quads: World, tmp_path: Path
+) -> None:
+    answer = client.post("/processes/classify-area/execution", json=body(two_quads), headers=ASYNC)
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["preference-applied"] == "respond-async"
+    info = answer.json()
+    assert answer.headers["location"].endswith(f"/jobs/{info['jobID']}")
+    assert info["type"] == "process"
+    assert info["processID"] == "classify-area"
+    info = ended(client, info["jobID"])
+    assert info["status"] == "successful", info
+    assert info["progress"] == 100
+    assert info["blocks"]["done"] == info["blocks"]["total"] > 4
+    assert {"created", "started", "finished"} <= set(info)
+    results = client.get(f"/jobs/{info['jobID']}/results").json()
+    path = tmp_path / "classes.tif"
+    path.write_bytes(client.get(results["cog"]["href"]).content)
+    area = shape(area_of(two_quads))
+    geodesic = abs(Geod(ellps="GRS80").geometry_area_perimeter(area)[0])
+    hectares = results["statistics"]["hectares"]
+    # Whole pixels: off by no more than half of those on the border.
+    assert abs(hectares * 1e4 - geodesic) < 0.5 * 4600
+    assert sum(each["hectares"] for each in results["statistics"]["classes"]) == pytest.approx(
+        hectares
+    )
+    for z, x, y in tiles_around(*two_quads.scenes[0].lonlat, 17):
+        tile = classes_in(client.get(f"/tiles/WebMercatorQuad/{z}/{x}/{y}.npy").content, "npy")
+        expected = raster_at_tile(path, z, x, y, 256)
+        inside = expected != NODATA
+        assert (tile[inside] != expected[inside]).sum() == 0
+    assert inside.any()
+    assert client.delete(f"/jobs/{info['jobID']}").json()["status"] == "dismissed"
+    assert client.get(results["cog"]["href"]).status_code == 404
+
+
+def test_executed_while_waiting_it_delivers_the_same_bytes(
+    client: TestClient, two_quads: World
+) -> None:
+    found = []
+    for headers in ({}, ASYNC):
+        answer = client.post(
+            "/processes/classify-area/execution", json=body(two_quads), headers=headers
+        )
+        document = answer.json()
+        if headers:
+            ended(client, document["jobID"])
+            document = client.get(f"/jobs/{document['jobID']}/results").json()
+        found.append((document["statistics"], client.get(document["cog"]["href"]).content))
+    assert found[0] == found[1]
+
+
+def test_outputs_are_chosen(client: TestClient, two_quads: World) -> None:
+    request = {**body(two_quads), "outputs": {"statistics": {}}}
+    assert set(client.post("/processes/classify-area/execution", json=request).json()) == {
+        "statistics"
+    }
+
+
+def test_an_estimate_is_what_the_job_then_has_to_do(client: TestClient, two_quads: World) -> None:
+    found = client.post("/processes/classify-area/estimate", json=body(two_quads)).json()
+    assert found["seconds"] > 0
+    assert found["bytes"] >= found["blocks"] * 512 * 512
+    answer = client.post("/processes/classify-area/execution", json=body(two_quads), headers=ASYNC)
+    assert answer.json()["blocks"]["total"] == found["blocks"]
+    ended(client, answer.json()["jobID"])
+
+
+NAN = '{"inputs": {"area": {"type": "Polygon", "coordinates": [[[NaN, 1], [2, 1], [2, 2], [NaN, 1]]]}}}'
+BAD = {
+    "no JSON": "{",
+    "deep": "[" * 100_000,
+    "no inputs": "{}",
+    "no area": '{"inputs": {}}',
+    "null": '{"inputs": {"area": null}}',
+    "point": '{"inputs": {"area": {"type": "Point", "coordinates": [1, 2]}}}',
+    "empty": '{"inputs": {"area": {"type": "Polygon", "coordinates": []}}}',
+    "not a number": NAN,
+    "infinite": NAN.replace("NaN", "Infinity"),
+    "bow-tie": '{"inputs": {"area": {"type": "Polygon", "coordinates": [[[0,0],[1,1],[1,0],[0,1],[0,0]]]}}}',
+    "swapped": '{"inputs": {"area": {"type": "Polygon", "coordinates": [[[33,-97],[34,-97],[34,-96],[33,-97]]]}}}',
+    "texts": '{"inputs": {"area": {"type": "Polygon", "coordinates": [["a", "b"]]}}}',
+    "collection": '{"inputs": {"area": {"type": "GeometryCollection", "geometries": []}}}',
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("verb", ["execution", "estimate"])
+def test_a_bad_area_is_refused_with_its_reason(client: TestClient, kind: str, verb: str) -> None:
+    answer = client.post(f"/processes/classify-area/{verb}", content=BAD[kind])
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["field"] in ("area", "inputs", "body")
+
+
+def test_a_wrong_input_is_named(client: TestClient, two_quads: World) -> None:
+    for inputs, status, field in (
+        ({"year": "1815"}, 404, "year"),
+        ({"source": "/etc/passwd"}, 404, "source"),
+        ({"colour": "red"}, 400, "inputs"),
+        ({"year": None}, 400, "year"),
+    ):
+        answer = client.post("/processes/classify-area/execution", json=body(two_quads, **inputs))
+        assert (answer.status_code, answer.json()["field"]) == (status, field)
+    request = {**body(two_quads), "outputs": {"map": {}}}
+    assert (
+        client.post("/processes/classify-area/execution", json=request).json()["field"] == "outputs"
+    )
+
+
+def test_too_large_an_area_is_refused_with_the_limit_and_what_to_do(
+    serve: Serve, two_quads: World, pixelwise_model: Path
+) -> None:
+    path = "/processes/classify-area/execution"
+    with serve(two_quads.directory, pixelwise_model, sync_area_km2=0.5) as client:
+        answer = client.post(path, json=body(two_quads))
+        assert answer.status_code == 413
+        assert "blocks" in answer.json()["detail"]
+        assert "respond-async" in answer.json()["detail"]
+        assert client.get("/jobs").json()["jobs"] == []
+    with serve(two_quads.directory, pixelwise_model, job_area_km2=0.5) as client:
+        assert client.post(path, json=body(two_quads), headers=ASYNC).status_code == 413
+
+
+def test_change_is_from_and_to_and_its_matrix_sums_to_the_area(
+    serve: Serve, two_years: World, pixelwise_model: Path
+) -> None:
+    area = area_of(two_years, shrink=250)
+    with serve(two_years.directory, pixelwise_model) as client:
+        request = {"inputs": {"area": area, "from": 2017, "to": "2019"}}
+        results = client.post("/processes/change/execution", json=request).json()
+        single = {}
+        for year in ("2017", "2019"):
+            asked = {"inputs": {"area": area, "year": year}}
+            document = client.post("/processes/classify-area/execution", json=asked).json()
+            single[year] = client.get(document["cog"]["href"]).content
+        change = client.get(results["cog"]["href"]).content
+    before, after = (classes_in(single[year], "tif") for year in ("2017", "2019"))
+    with MemoryFile(change) as memory, memory.open() as dataset:
+        found = dataset.read(1)
+        assert "to" in dataset.tags()["LANDCOVER_CLASSES"]
+    data = before != NODATA
+    assert (found[data] == before[data] * 10 + after[data]).all()
+    assert (found[~data] == NODATA).all()
+    rows = np.array(results["matrix"]["hectares"])
+    assert np.count_nonzero(rows - np.diag(np.diag(rows)))
+    geodesic = abs(Geod(ellps="GRS80").geometry_area_perimeter(shape(area))[0]) / 1e4
+    assert rows.sum() == pytest.approx(geodesic, rel=2e-3)
+
+
+def test_after_seeding_nothing_is_left_to_compute(
+    serve: Serve, two_quads: World, pixelwise_model: Path
+) -> None:
+    with serve(two_quads.directory, pixelwise_model) as client:
+        report = client.post("/processes/seed/execution", json=body(two_quads)).json()["report"]
+        cache = client.app.state.services.landcover.cache  # type: ignore[attr-defined]
+        computed = cache.computed
+        assert report["blocks"] >= computed > 4
+        client.post("/processes/classify-area/execution", json=body(two_quads))
+        assert cache.computed == computed
+
+
+def test_dismissing_stops_the_work_between_operators(
+    serve: Serve, two_quads: World, slow_model: Path, tmp_path: Path
+) -> None:
+    with serve(two_quads.directory, slow_model, jobs_dir=tmp_path / "jobs") as client:
+        path = "/processes/classify-area/execution"
+        job_id = client.post(path, json=body(two_quads), headers=ASYNC).json()["jobID"]
+        services = client.app.state.services  # type: ignore[attr-defined]
+        until(lambda: len(services.landcover.cache.flights))
+        assert client.get(f"/jobs/{job_id}/results").json()["type"].endswith("result-not-ready")
+        assert client.delete(f"/jobs/{job_id}").json()["status"] == "dismissed"
+        until(lambda: not len(services.landcover.cache.flights))
+        computed = services.landcover.cache.computed
+        until(lambda: not (tmp_path / "jobs" / job_id).exists())
+        assert services.landcover.cache.computed == computed
+        assert client.get(f"/jobs/{job_id}").json()["status"] == "dismissed"
+        assert client.delete(f"/jobs/{job_id}").status_code == 410
+
+
+def test_a_tile_asked_for_during_a_job_is_not_behind_its_blocks(
+    serve: Serve, two_quads: World, slow_model: Path
+) -> None:
+    with serve(two_quads.directory, slow_model, infer_workers=1) as client:
+        path = "/processes/classify-area/execution"
+        job_id = client.post(path, json=body(two_quads), headers=ASYNC).json()["jobID"]
+        cache = client.app.state.services.landcover.cache  # type: ignore[attr-defined]
+        until(lambda: len(cache.flights) > 1)
+        lon, lat = two_quads.scenes[1].lonlat
+        before = client.get(f"/jobs/{job_id}").json()["blocks"]["done"]
+        assert client.get(f"/point/{lon},{lat}").status_code == 200
+        # The block on the thread, and one more that had ended before its record was written.
+        assert client.get(f"/jobs/{job_id}").json()["blocks"]["done"] - before <= 2
+        client.delete(f"/jobs/{job_id}")
+
+
+# Killed and resumed
+
+
+@contextmanager
+def server(world: World, model: Path, jobs: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **os.environ,
+        "LANDCOVER_IMAGERY": str(world.directory),
+        "LANDCOVER_MODEL": str(model),
+        "LANDCOVER_JOBS_DIR": str(jobs),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "uvicorn", "--factory", "app.main:create_app"]
+    process = subprocess.Popen(
+        [*command, "--port", str(port), "--log-level", "error"], env=environment
+    )
+    base = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        assert process.poll() is None
+        try:
+            return bool(httpx.get(f"{base}/healthz").status_code == 200)
+        except httpx.TransportError:
+            return False
+
+    try:
+        until(answers)
+        yield base, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.timeout(400)
+def test_killed_in_the_middle_a_job_goes_on_and_ends_in_the_same_bytes(
+    two_quads: World, slow_model: Path, tmp_path: Path
+) -> None:
+    files: dict[str, bytes] = {}
+    job_id = ""
+    kept: dict[Path, int] = {}
+    for kind, kills in (("killed", 2), ("undisturbed", 0)):
+        jobs = tmp_path / kind
+        for attempt in range(kills + 1):
+            with (
+                server(two_quads, slow_model, jobs) as (base, process),
+                httpx.Client(base_url=base, timeout=60) as client,
+            ):
+                if attempt == 0:
+                    path = "/processes/classify-area/execution"
+                    answer = client.post(path, json=body(two_quads), headers=ASYNC)
+                    job_id = answer.json()["jobID"]
+                blocks = jobs / job_id / "blocks"
+                if attempt < kills:
+                    until(lambda: len(list(blocks.glob("*/*"))) > len(kept))  # noqa: B023
+                    process.send_signal(signal.SIGKILL)
+                    process.wait()
+                    now = {p: p.stat().st_mtime_ns for p in blocks.glob("*/*") if not p.suffix}
+                    # No finished block was computed again.
+                    assert all(now[path] == moment for path, moment in kept.items())
+                    kept = now
+                    continue
+                assert ended(client, job_id)["status"] == "successful"
+                document = client.get(f"/jobs/{job_id}/results").json()
+                files[kind] = client.get(document["cog"]["href"]).content
+        kept = {}
+    assert files["killed"] == files["undisturbed"]
+    with MemoryFile(files["killed"]) as memory, memory.open() as dataset:
+        assert dataset.nodata == NODATA
+
+
+def test_the_results_are_swept_after_their_time(
+    serve: Serve, two_quads: World, pixelwise_model: Path, tmp_path: Path
+) -> None:
+    settings = {"jobs_dir": tmp_path, "job_keep_h": 1e-9}
+    with serve(two_quads.directory, pixelwise_model, **settings) as client:
+        path = "/processes/classify-area/execution"
+        first = client.post(path, json=body(two_quads), headers=ASYNC).json()["jobID"]
+        ended(client, first)
+        time.sleep(0.01)
+        second = client.post(path, json=body(two_quads), headers=ASYNC).json()["jobID"]
+        assert client.get(f"/jobs/{first}").status_code == 404
+        assert not (tmp_path / first).exists()
+        ended(client, second)
+
+
+def test_the_raster_opens_as_what_it_is(client: TestClient, two_quads: World) -> None:
+    document = client.post("/processes/classify-area/execution", json=body(two_quads)).json()
+    with (
+        MemoryFile(client.get(document["cog"]["href"]).content) as memory,
+        memory.open() as dataset,
+    ):
+        assert dataset.crs.to_epsg() == two_quads.scenes[0].epsg
+        assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert dataset.colormap(1)[5][:3] == (124, 215, 136)
+        assert rasterio.dtypes.uint8 == dataset.dtypes[0]
+    assert mapping(shape(area_of(two_quads)))["type"] == "Polygon"
