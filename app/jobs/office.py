@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from shapely.geometry import mapping
-
 from app.errors import ConfigurationError, TooLarge
 from app.jobs.folder import Folder
-from app.jobs.job import Job, Spec
+from app.jobs.job import Job, Process, Spec
 from app.jobs.plan import area_of, km2_of
-from app.jobs.runner import Runner, plan_of
+from app.jobs.runner import Runner, plan_of, spec_of
 from app.jobs.store import Store
 from app.jobs.task import Workshop
 from app.services import Services
@@ -39,20 +38,15 @@ class Office:
 
     def spec(
         self,
-        process: Any,
-        area: Any,
+        process: Process,
+        area: object,
         source: str | None,
         model: str | None,
-        years: Any,
-        outputs: Any,  # noqa: ANN401
+        years: Sequence[str],
+        outputs: Sequence[str],
     ) -> Spec:
         """What a client asks, every name resolved; InvalidRequest or UnknownName."""
-        services = self._workshop.services
-        chosen = [services.select(source, year, model) for year in years]
-        first = chosen[0]
-        geometry = dict(mapping(area_of(area)))
-        name = first.session.card.name
-        return Spec(process, geometry, first.source.id, name, tuple(years), tuple(outputs))
+        return spec_of(self._workshop.services, process, area, source, model, years, outputs)
 
     def estimate(self, spec: Spec) -> dict[str, Any]:
         """Blocks, seconds and bytes of a job, before it runs; TooLarge above the limit."""

@@ -6,22 +6,26 @@ submitted again, what is journalled is not.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+
+from shapely import to_geojson
 
 from app.errors import LandcoverError, SourceUnavailable
 from app.jobs import products
 from app.jobs.folder import Folder
-from app.jobs.job import IllegalTransition, Job, Spec, Stopped
+from app.jobs.job import OUTPUTS, IllegalTransition, Job, Process, Spec, Stopped
 from app.jobs.plan import Plan, area_of
 from app.jobs.store import LEASE_S, Store
 from app.jobs.task import Record, Task, Workshop, bind, run
 from app.landcover import Selection
+from app.services import Services
 
 ATTEMPTS = 3
 """Tries of a block whose imagery cannot be read."""
@@ -34,6 +38,22 @@ def threads_of(workshop: Workshop) -> ThreadPoolExecutor:
     two for each inference thread so that reading hides behind inference."""
     workers = 2 * workshop.services.landcover.infers.workers
     return ThreadPoolExecutor(workers, "landcover-job", initializer=bind, initargs=(workshop,))
+
+
+def spec_of(
+    services: Services,
+    process: Process,
+    area: object,
+    source: str | None,
+    model: str | None,
+    years: Sequence[str],
+    outputs: Sequence[str] = (),
+) -> Spec:
+    """What is asked, every name resolved; InvalidRequest or UnknownName."""
+    first, *_ = [services.select(source, year, model) for year in years]
+    geometry = json.loads(to_geojson(area_of(area)))
+    wanted = tuple(outputs) or OUTPUTS[process]
+    return Spec(process, geometry, first.source.id, first.session.card.name, tuple(years), wanted)
 
 
 def selections_of(workshop: Workshop, spec: Spec) -> list[Selection]:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - GeoJSON on one line
 """Jobs: the standard's statuses, the same classes as everybody else's, stopping and resuming."""
 
 from __future__ import annotations
