@@ -180,7 +180,7 @@ def remote(
 ) -> dict[str, Any]:
     """Has a server do it, with a progress bar; the results, the raster in `output`."""
     with said(), Client(server) as client, terminal.progress_bar() as bar:
-        job = client.submit(process, area, **inputs)
+        job = client.submit(process, area, (), **inputs)
         task = bar.add_task(f"job {job[:8]}: blocks")
         client.wait(
             job,

@@ -3,14 +3,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +13,9 @@ import httpx2 as httpx
 import numpy as np
 import pytest
 import rasterio
-from pyproj import Geod, Transformer
+from pyproj import Geod
 from rasterio.io import MemoryFile
-from shapely.geometry import box, mapping, shape
+from shapely.geometry import mapping, shape
 from starlette.testclient import TestClient
 
 from app.errors import Busy, UnknownName
@@ -28,36 +23,17 @@ from app.jobs.job import ALLOWED, IllegalTransition, Spec, Status
 from app.jobs.store import LEASE_S, Store
 from model.legend import NODATA
 from tests.app.conftest import Serve, classes_in, raster_at_tile, tiles_around
+from tests.app.running import area_of, server, until
 from tests.world.world import World
 
-PATIENCE_S = 90.0
 ASYNC = {"prefer": "respond-async"}
 SPEC = Spec(
     "classify-area", {"type": "Polygon", "coordinates": []}, "s", "m", ("latest",), ("cog",)
 )
 
 
-def area_of(world: World, shrink: float = 100, scene: int = 0) -> dict[str, Any]:
-    """A rectangle within a scene, degrees."""
-    left, bottom, right, top = world.scenes[scene].bounds
-    project = Transformer.from_crs(world.scenes[scene].epsg, 4326, always_xy=True).transform
-    corners = box(left + shrink, bottom + shrink, right - shrink, top - shrink).exterior.coords
-    ring = [project(x, y) for x, y in corners]
-    return {"type": "Polygon", "coordinates": [ring]}
-
-
 def body(world: World, **inputs: object) -> dict[str, Any]:
     return {"inputs": {"area": area_of(world), **inputs}}
-
-
-def until(check: Callable[[], Any]) -> Any:  # noqa: ANN401
-    """What `check` returns as soon as it is true."""
-    ends = time.monotonic() + PATIENCE_S
-    while time.monotonic() < ends:
-        if found := check():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"not within {PATIENCE_S:g} s")
 
 
 def ended(client: Any, job_id: str) -> dict[str, Any]:  # noqa: ANN401
@@ -367,39 +343,6 @@ def test_a_tile_asked_for_during_a_job_is_not_behind_its_blocks(
 
 
 # Killed and resumed
-
-
-@contextmanager
-def server(world: World, model: Path, jobs: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        **os.environ,
-        "LANDCOVER_IMAGERY": str(world.directory),
-        "LANDCOVER_MODEL": str(model),
-        "LANDCOVER_JOBS_DIR": str(jobs),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, "-m", "uvicorn", "--factory", "app.main:create_app"]
-    process = subprocess.Popen(
-        [*command, "--port", str(port), "--log-level", "error"], env=environment
-    )
-    base = f"http://127.0.0.1:{port}"
-
-    def answers() -> bool:
-        assert process.poll() is None
-        try:
-            return bool(httpx.get(f"{base}/healthz").status_code == 200)
-        except httpx.TransportError:
-            return False
-
-    try:
-        until(answers)
-        yield base, process
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.mark.timeout(400)
