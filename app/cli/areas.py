@@ -19,10 +19,10 @@ from app.cli import terminal
 from app.cli.options import CacheDir, Imagery, Model, Workers, services_of, settings_of
 from app.client import Client, JobFailed, ServerError
 from app.errors import LandcoverError
+from app.jobs.cluster import Cluster
 from app.jobs.folder import Folder
 from app.jobs.job import Process
 from app.jobs.local import Local
-from app.jobs.office import dask_executor
 from app.jobs.runner import spec_of
 
 Aoi = Annotated[Path | None, typer.Option(help="GeoJSON file of the area, degrees")]
@@ -170,8 +170,8 @@ def local_of(
         infer_workers=workers,
         scheduler=scheduler,
     )
-    executor = dask_executor(settings.scheduler) if settings.scheduler else None
-    with Local(services_of(settings), executor) as local:
+    cluster = Cluster(settings.scheduler) if settings.scheduler else None
+    with Local(services_of(settings), cluster, 2 * cluster.threads if cluster else None) as local:
         yield local
 
 

@@ -37,7 +37,12 @@ def shard_of(text: str) -> tuple[int, int]:
 class Local:
     """A workshop of this process for one command."""
 
-    def __init__(self, services: Services, executor: Executor | None = None) -> None:
+    def __init__(
+        self, services: Services, executor: Executor | None = None, in_flight: int | None = None
+    ) -> None:
+        """`executor`: threads of this process by default; `in_flight`: tasks it is given at once,
+        two for each inference thread by default."""
+        self._in_flight = in_flight or 2 * services.infers.workers
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -72,7 +77,7 @@ class Local:
             done += 1
             progress(done, len(tasks))
 
-        drive(self._executor, tasks, 2 * self.workshop.services.infers.workers, tick)
+        drive(self._executor, tasks, self._in_flight, tick)
 
     def missing(self, spec: Spec, folder: Folder) -> list[int]:
         """Numbers of the blocks with imagery that the folder lacks."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from app.errors import ConfigurationError, TooLarge
+from app.errors import TooLarge
+from app.jobs.cluster import Cluster
 from app.jobs.folder import Folder
 from app.jobs.job import Job, Process, Spec
 from app.jobs.plan import area_of, km2_of
@@ -32,8 +32,9 @@ class Office:
             root = Path(self._temporary.name)
         self._workshop = Workshop(services, loop)
         self.store = Store(root / "jobs.sqlite")
-        executor = dask_executor(self.settings.scheduler) if self.settings.scheduler else None
-        self._runner = Runner(self.store, root, self._workshop, executor)
+        cluster = Cluster(self.settings.scheduler) if self.settings.scheduler else None
+        ahead = 2 * cluster.threads if cluster else None
+        self._runner = Runner(self.store, root, self._workshop, cluster, ahead)
         self._runner.start()
 
     def spec(
@@ -85,16 +86,3 @@ class Office:
         self._runner.close()
         if self._temporary is not None:
             self._temporary.cleanup()
-
-
-def dask_executor(address: str) -> Executor:
-    """A Dask cluster's executor; ConfigurationError when Dask is not installed or not there."""
-    try:
-        from distributed import Client  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise ConfigurationError("a scheduler needs Dask: pip install landcover[dask]") from error
-    try:
-        executor: Executor = Client(address, timeout=10).get_executor(pure=False)
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"no Dask scheduler at {address}: {error}") from error
-    return executor
