@@ -36,7 +36,7 @@ class Cluster(Executor):
     @property
     def threads(self) -> int:
         """Threads of all workers now; at least 1."""
-        return max(1, sum(self._client.nthreads().values()))
+        return max(1, int(sum(self._client.nthreads().values())))
 
     def submit(
         self,

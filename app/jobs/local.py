@@ -62,6 +62,7 @@ class Local:
         self._executor.shutdown(wait=True, cancel_futures=True)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
         self.workshop.services.close()
 
     def compute(

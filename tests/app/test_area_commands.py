@@ -1,4 +1,4 @@
-"""Areas from the command line, from Python, in shards and on a Dask cluster: the same land cover."""
+"""Areas from the command line, from Python, in shards and on a Dask cluster: one land cover."""
 
 from __future__ import annotations
 
@@ -187,7 +187,10 @@ def test_the_client_does_what_its_page_says(
 
 
 def test_the_client_loads_nothing_of_the_server() -> None:
-    code = "import sys, app.client; print([m for m in sys.modules if m.startswith('app.')], 'numpy' in sys.modules)"
+    code = (
+        "import sys, app.client;"
+        "print([m for m in sys.modules if m.startswith('app.')], 'numpy' in sys.modules)"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "['app.client'] False"
 
@@ -206,7 +209,7 @@ def test_on_a_dask_cluster_one_of_whose_workers_is_killed_the_bytes_are_the_same
 
     aoi = tmp_path / "aoi.geojson"
     aoi.write_text(json.dumps(area_of(two_quads)))
-    files = {}
+    files: dict[str, Result] = {}
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
     ) as cluster:
