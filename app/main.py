@@ -60,6 +60,8 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
             CORSMiddleware,
             allow_origins=list(chosen.cors_origins),
             allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["content-type", "prefer"],
+            expose_headers=["location"],
         )
     app.add_middleware(SecurityHeaders)
     app.add_middleware(HeadAsGet)

@@ -42,7 +42,7 @@ class Cluster(Executor):
         self,
         fn: Callable[..., Result],
         /,
-        *args: Any,
+        *args: Any,  # noqa: ANN401
         **kwargs: Any,  # noqa: ANN401
     ) -> Future[Result]:
         """Runs a call on some worker; tried again elsewhere when that worker dies."""

@@ -25,6 +25,10 @@ _TITLES: dict[Process, str] = {
     "change": "Change between two years, as from·10 + to and a matrix of hectares",
     "seed": "Fill the cache of an area, so that its tiles are ready",
 }
+_CONFORMANCE = [
+    f"http://www.opengis.net/spec/ogcapi-processes-1/1.0/conf/{name}"
+    for name in ("core", "ogc-process-description", "json", "oas30", "job-list", "dismiss")
+]
 _TEXT = {"type": "string"}
 
 
@@ -53,6 +57,12 @@ def _describe(process: Process, base: str, whole: bool) -> dict[str, Any]:
             name: {"title": name, "schema": {"type": "object"}} for name in OUTPUTS[process]
         }
     return summary
+
+
+@router.get("/conformance", response_model=None)
+async def conformance() -> dict[str, Any]:
+    """The parts of OGC standards that are kept."""
+    return {"conformsTo": _CONFORMANCE}
 
 
 @router.get("/processes", response_model=None)
