@@ -1,4 +1,4 @@
-"""`python -m training {fit,export,evaluate}`: from labelled imagery to a model file.
+"""`python -m training {fit,export,evaluate,…}`: from labelled imagery to a model file.
 
 Each command does one thing and can be run again; files pass between them.
 """
@@ -13,6 +13,8 @@ from typing import Annotated
 
 import typer
 
+from training import cli_assess, cli_export
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
 Chips = Annotated[Path, typer.Option(help="list of labelled chips (chips.csv)")]
@@ -23,7 +25,6 @@ Run = Annotated[Path, typer.Option(help="folder of the run: checkpoints and fact
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads")]
 
 CHIPS = Path("../shared/data/labels/chips.csv")
-WEIGHTS = Path("model/weights/landcover.onnx")
 
 
 @app.command()
@@ -56,43 +57,8 @@ def fit(
     typer.echo(f"best checkpoint: {best}")
 
 
-@app.command()
-def export(
-    *,
-    run: Run = Path("runs/default"),
-    checkpoint: Annotated[str, typer.Option(help="best or last")] = "best",
-    out: Annotated[Path, typer.Option(help="the model file to write")] = WEIGHTS,
-) -> None:
-    """Write the model file and its card, once both answer alike."""
-    from training.export import export as write
-
-    card = write(run / f"{checkpoint}.pt", out)
-    typer.echo(f"{out}: {card.training.steps} steps, sha256 {card.sha256}")
-
-
-@app.command()
-def evaluate(
-    *,
-    weights: Annotated[Path, typer.Option(help="the model file")] = WEIGHTS,
-    preset: Annotated[str, typer.Option(help="whose held-out places are assessed")] = "default",
-    chips: Chips = CHIPS,
-    county: County = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Markdown page to write, e.g. docs/accuracy.md")
-    ] = None,
-    threads: Threads = 2,
-) -> None:
-    """Measure the model file on held-out ground; write the figures into it and its card."""
-    from training.config import load_preset
-    from training.evaluate import evaluate as measure
-    from training.report import markdown
-
-    card = measure(weights, load_preset(preset), chips, county, threads)
-    for found in card.accuracy:
-        typer.echo(f"{found.name}: {found.overall_accuracy:.4f} of {found.pixels:,} pixels")
-    if report is not None:
-        command = "python -m training evaluate --county DIR --report docs/accuracy.md"
-        report.write_text(markdown(card, command), encoding="utf-8")
+cli_export.register(app)
+cli_assess.register(app)
 
 
 def main() -> None:

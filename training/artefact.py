@@ -16,6 +16,7 @@ import onnx
 
 from model.card import METADATA_PREFIX, ModelCard
 from model.session import CARD_KEY, Session
+from model.windows import MULTIPLE
 
 
 def metadata(card: ModelCard) -> dict[str, str]:
@@ -23,14 +24,15 @@ def metadata(card: ModelCard) -> dict[str, str]:
     that it shows the classes that we serve.
     """
     legend = card.legend
+    tile, overlap = deepness_tiles(card)
     names = {"0": "background"} | {str(c.value): c.name for c in legend.classes}
     deepness: dict[str, object] = {
         "model_type": "Segmentor",
         "class_names": names,
         "resolution": card.ground_resolution * 100,
-        "tile_size": card.window,
-        "tiles_size": card.window,
-        "tiles_overlap": math.ceil(100 * 2 * card.halo / card.window),
+        "tile_size": tile,
+        "tiles_size": tile,
+        "tiles_overlap": overlap,
         "standardization_mean": list(card.mean),
         "standardization_std": list(card.std),
         "seg_thresh": 0.0,
@@ -50,12 +52,34 @@ def metadata(card: ModelCard) -> dict[str, str]:
     return props | {CARD_KEY: card.embedded()}
 
 
+def deepness_tiles(card: ModelCard) -> tuple[int, int]:
+    """Tile size in px and overlap in whole per cent for QGIS Deepness, which keeps the middle of
+    a tile: half the overlap is the halo, and tiles start on the network's lattice.
+
+    The smallest such tile that is no smaller than our window; where there is none (a halo no whole
+    per cent stands for), the window and the next higher per cent.
+    """
+    for percent in range(49, 0, -1):
+        tile, rest = divmod(200 * card.halo, percent)
+        if not rest and not tile % MULTIPLE and tile >= card.window:
+            return tile, percent
+    return card.window, math.ceil(200 * card.halo / card.window)
+
+
 def stamped(graph: onnx.ModelProto, card: ModelCard) -> bytes:
     """The model file's bytes: the graph with the card's metadata and nothing else's."""
     del graph.metadata_props[:]
     onnx.helper.set_model_props(graph, metadata(card))
     content: bytes = graph.SerializeToString(deterministic=True)
     return content
+
+
+def graph_digest(graph: onnx.ModelProto) -> str:
+    """SHA-256 of the network alone, whatever card it carries."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(graph)
+    del bare.metadata_props[:]
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
 
 
 def write(graph: onnx.ModelProto, card: ModelCard, path: Path) -> ModelCard:

@@ -5,7 +5,8 @@ TrainingError
 ├── LabelError      imagery and labels that do not fit each other, or hold no usable pixel
 ├── SplitError      a split that would leave a side empty
 ├── CheckpointError a checkpoint that is damaged or belongs to another run
-└── ExportError     an exported file that does not answer as the net does
+├── ExportError     an exported file that does not answer as the net does
+└── AssessmentError results that cannot be read, or do not belong together
 """
 
 
@@ -31,3 +32,7 @@ class CheckpointError(TrainingError):
 
 class ExportError(TrainingError):
     """The exported file does not answer as the net does."""
+
+
+class AssessmentError(TrainingError):
+    """Results cannot be read, or do not belong together."""

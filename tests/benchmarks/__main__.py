@@ -12,7 +12,7 @@ from pathlib import Path
 
 from app.demo import write_county
 from app.settings import SHIPPED_MODEL
-from tests.benchmarks import halo, inference, tiles
+from tests.benchmarks import halo, inference, int8, tiles
 from tests.benchmarks.report import Finding, write
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +35,8 @@ def main() -> int:
     data = ROOT.parent / "shared" / "data"
     if (not only or "halo" in only) and data.exists():
         note(halo.measure(SHIPPED_MODEL, data))
+    if (not only or "int8" in only) and data.exists():
+        note(int8.measure(SHIPPED_MODEL, data))
     for name in ("block", "viewport", "warm", "memory"):
         if not only or name in only:
             note(getattr(tiles, f"measure_{name}")(county))

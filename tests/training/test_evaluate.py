@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.warp import transform_bounds
 
 torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
 
-from model.card import Assessment, ModelCard  # noqa: E402
-from model.session import Session  # noqa: E402
+from model.card import ModelCard, Training  # noqa: E402
 from training import artefact  # noqa: E402
-from training.evaluate import assess, onto  # noqa: E402
+from training.assessment import Evaluation  # noqa: E402
+from training.config import Preset  # noqa: E402
+from training.errors import AssessmentError, LabelError  # noqa: E402
+from training.evaluate import (  # noqa: E402
+    Subject,
+    assess,
+    classify,
+    evaluate,
+    ground_of,
+    onto,
+    write_accuracy,
+)
 from training.graph import onnx_of  # noqa: E402
-from training.metrics import contingency  # noqa: E402
-from training.report import markdown  # noqa: E402
-from training.scenes import Scene  # noqa: E402
+from training.lowres import LowRes, average, lowres_of, mode_of, pooled_lowres  # noqa: E402
+from training.scenes import CLASSES, Scene  # noqa: E402
+from training.selection import held_out, of_names, of_pairs, of_places  # noqa: E402
 from training.unet import UNet, fold  # noqa: E402
+from training.years import Years, pair_tables, pooled_years, year_tables, years_of  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -29,23 +46,123 @@ def quiet(line: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
+def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
     torch.manual_seed(3)
-    card = ModelCard(name="test", version="1", mean=(0.4,) * 4, std=(0.2,) * 4)
+    training = Training(places=("town",), preset="test", steps=5)
+    card = ModelCard(
+        name="test", version="1", mean=(0.4,) * 4, std=(0.2,) * 4, halo=96, training=training
+    )
     path = tmp_path_factory.mktemp("net") / "net.onnx"
     artefact.write(onnx_of(fold(UNet().eval())), card, path)
-    return Session.load(path)
+    return Subject.load(path)
+
+
+def write(scene: Scene, folder: Path, name: str = "") -> Path:
+    """The scene's imagery as a GeoTIFF."""
+    path = folder / f"{name or scene.name}.tif"
+    folder.mkdir(parents=True, exist_ok=True)
+    profile = {
+        "driver": "GTiff",
+        "dtype": "uint8",
+        "height": scene.label.shape[0],
+        "width": scene.label.shape[1],
+        "transform": scene.transform,
+        "crs": CRS.from_epsg(scene.epsg),
+    }
+    with rasterio.open(path, "w", count=4, **profile) as file:
+        file.write(scene.image)
+    with rasterio.open(path.with_name(f"{path.stem}_label.tif"), "w", count=1, **profile) as file:
+        file.write(scene.label, 1)
+    return path
+
+
+def chips(folder: Path, scenes: list[Scene]) -> Path:
+    """The scenes as files and the list of them."""
+    lines = ["place,image,label,resolution_m,epsg,year"]
+    for s in scenes:
+        write(s, folder)
+        lines.append(f"{s.place},{s.name}.tif,{s.name}_label.tif,{s.resolution},{s.epsg},{s.year}")
+    (folder / "chips.csv").write_text("\n".join(lines) + "\n")
+    return folder / "chips.csv"
 
 
 def test_every_labelled_pixel_counts_once_and_a_collar_nowhere(
-    session: Session, make_scene: MakeScene
+    subject: Subject, make_scene: MakeScene
 ) -> None:
     scene = make_scene(size=100)
     scene.image[:, :20] = 0
-    table = assess(session, [scene], quiet)
-    assert table.sum(axis=1).tolist() == [
+    (result,) = assess(subject.session, [scene], quiet)
+    assert result.table.sum(axis=1).tolist() == [
         int((scene.label[20:] == value).sum()) for value in range(1, 7)
     ]
+    assert sum(result.confidence) == result.table.sum()
+
+
+def test_a_scenes_figures_are_those_of_its_pixels_one_by_one(
+    subject: Subject, make_scene: MakeScene
+) -> None:
+    scene = make_scene(size=80)
+    (result,) = assess(subject.session, [scene], quiet)
+    answer = classify(subject.session, scene)
+    table = np.zeros((CLASSES, CLASSES), np.int64)
+    sure, right = [0] * 101, [0] * 101
+    for reference, shown, per_cent in zip(
+        scene.label.ravel(), answer.classes.ravel(), answer.confidence.ravel(), strict=True
+    ):
+        if reference:
+            table[reference - 1, shown - 1] += 1
+            sure[per_cent] += 1
+            right[per_cent] += int(reference == shown)
+    assert (result.table == table).all()
+    assert list(result.confidence) == sure
+    assert list(result.right) == right
+
+
+def test_an_evaluation_says_which_places_its_model_was_trained_on(
+    subject: Subject, make_scene: MakeScene
+) -> None:
+    scenes = [make_scene("a", "town"), make_scene("b", "village", seed=2)]
+    shown: list[str] = []
+    found = evaluate(
+        subject,
+        scenes,
+        name="test",
+        role="unseen",
+        description="made",
+        command="do it",
+        say=quiet,
+        look=lambda scene, answer: shown.append(f"{scene.name} {answer.classes.shape}"),
+    )
+    assert found.trained_on == ("town",)
+    assert found.models == (subject.facts,)
+    assert shown == ["a (96, 96)", "b (96, 96)"]
+
+
+def test_one_ground_at_two_dates_is_one_ground(make_scene: MakeScene) -> None:
+    first, second = make_scene("a", year="2013"), make_scene("b", year="2017", seed=4)
+    assert ground_of(first) == ground_of(second)
+    assert ground_of(make_scene("c", left=600_000.0)) != ground_of(first)
+    nowhere = replace(first, epsg=None)
+    assert ground_of(nowhere) == ground_of(replace(nowhere, name="other", image=second.image))
+    assert ground_of(nowhere) != ground_of(replace(nowhere, label=second.label))
+
+
+def test_accuracy_goes_into_the_file_and_leaves_the_network_alone(
+    tmp_path: Path, subject: Subject, make_scene: MakeScene
+) -> None:
+    path = tmp_path / "net.onnx"
+    artefact.write(onnx_of(fold(UNet().eval())), subject.session.card, path)
+    before = Subject.load(path)
+    results = assess(before.session, [make_scene()], quiet)
+    found = Evaluation(
+        name="there", role="own", description="made", commands=(), models=(), scenes=results
+    )
+    write_accuracy(path, [found.assessment()])
+    after = Subject.load(path)
+    assert after.facts.graph == before.facts.graph
+    assert after.session.sha256 != before.session.sha256
+    (stamped,) = after.session.card.accuracy
+    assert (np.array(stamped.contingency) == found.table).all()
 
 
 def test_classes_are_placed_by_nearest_neighbour() -> None:
@@ -54,23 +171,183 @@ def test_classes_are_placed_by_nearest_neighbour() -> None:
     assert (onto(classes, (2, 2)) == classes).all()
 
 
-def test_the_report_names_every_class_and_its_pixels() -> None:
-    reference = np.repeat(np.arange(1, 7, dtype=np.uint8), 1000)
-    table = contingency(reference, reference, 6)
-    card = ModelCard(
-        name="test",
-        version="1",
-        mean=(0.4,) * 4,
-        std=(0.2,) * 4,
-        accuracy=(
-            Assessment(
-                name="nowhere",
-                description="made",
-                contingency=tuple(tuple(map(int, row)) for row in table),
-            ),
-        ),
+def test_scenes_are_chosen_by_place_by_name_and_by_what_a_preset_holds_out(
+    tmp_path: Path, make_scene: MakeScene
+) -> None:
+    index = chips(
+        tmp_path,
+        [
+            make_scene("a", "town"),
+            make_scene("b", "town", left=600_000.0),
+            make_scene("c", "village", left=700_000.0),
+        ],
     )
-    page = markdown(card, "the command")
-    assert "| nowhere | 6,000 | 100.0 % | 1.000 | 1.000 | 1.000 |" in page
-    for c in card.legend.classes:
-        assert f"| {c.name} | 1,000 | 100.0 % | 100.0 % | 100.0 % | 100.0 % |" in page
+    assert [s.name for s in of_places(index, ["town"]).scenes] == ["a", "b"]
+    assert [s.name for s in of_names(index, ["c", "a"]).scenes] == ["c", "a"]
+    preset = Preset(name="test", held_out=("village",), left_out=())
+    (chosen,) = held_out(preset, index, None)
+    assert [s.name for s in chosen.scenes] == ["c"]
+    assert chosen.role == "unseen"
+    with pytest.raises(LabelError, match="nowhere"):
+        of_places(index, ["nowhere"])
+    with pytest.raises(LabelError, match="'d'"):
+        of_names(index, ["a", "d"])
+    with pytest.raises(AssessmentError, match="holds out no place"):
+        held_out(Preset(name="test", held_out=()), index, None)
+
+
+def test_own_labels_on_the_images_pixels_are_taken_as_they_are(
+    tmp_path: Path, make_scene: MakeScene
+) -> None:
+    scene = make_scene("own")
+    image = write(scene, tmp_path)
+    (read,) = of_pairs([image], [tmp_path / "own_label.tif"]).scenes
+    assert (read.label == scene.label).all()
+    assert (read.image == scene.image).all()
+
+
+def test_own_labels_on_another_grid_are_placed_on_the_images_pixels(
+    tmp_path: Path, make_scene: MakeScene
+) -> None:
+    scene = make_scene("own", size=96)
+    image = write(scene, tmp_path)
+    coarse = make_scene("coarse", size=24, resolution=4.0)
+    coarse.label[:] = np.kron(np.array([[1, 2], [3, 255]], np.uint8), np.ones((12, 12), np.uint8))
+    write(coarse, tmp_path)
+    (read,) = of_pairs([image], [tmp_path / "coarse_label.tif"]).scenes
+    expected = np.kron(np.array([[1, 2], [3, 0]], np.uint8), np.ones((48, 48), np.uint8))
+    assert (read.label == expected).all()
+
+
+def test_own_labels_that_do_not_fit_are_refused_by_name(
+    tmp_path: Path, make_scene: MakeScene
+) -> None:
+    image = write(make_scene("own"), tmp_path)
+    label = tmp_path / "own_label.tif"
+    with rasterio.open(label) as file:
+        profile = file.profile
+    for name, value in (("unknown", 41), ("empty", 0)):
+        with rasterio.open(tmp_path / f"{name}_label.tif", "w", **profile) as file:
+            file.write(np.full((96, 96), value, np.uint8), 1)
+    elsewhere = write(make_scene("elsewhere", left=900_000.0), tmp_path)
+    degrees = tmp_path / "degrees.tif"
+    with rasterio.open(image) as file:
+        west, south, east, north = transform_bounds(file.crs, 4326, *file.bounds)
+        step = Affine((east - west) / 96, 0, west, 0, (south - north) / 96, north)
+        with rasterio.open(
+            degrees, "w", **(file.profile | {"crs": CRS.from_epsg(4326), "transform": step})
+        ) as out:
+            out.write(file.read())
+    for images, labels, message in (
+        ([image], [tmp_path / "unknown_label.tif"], r"unknown_label\.tif holds 41"),
+        ([image], [tmp_path / "empty_label.tif"], r"empty_label\.tif labels no pixel"),
+        ([elsewhere], [label], "labels no pixel"),
+        ([image], [tmp_path / "none.tif"], r"none\.tif is missing"),
+        ([label], [label], "1 bands"),
+        ([degrees], [label], "projected"),
+    ):
+        with pytest.raises(LabelError, match=message):
+            of_pairs(images, labels)
+    with pytest.raises(AssessmentError, match="1 images and 0 labels"):
+        of_pairs([image], [])
+
+
+def test_the_mean_and_the_mode_of_cells_are_those_counted_one_by_one() -> None:
+    rng = np.random.default_rng(2)
+    image = rng.integers(1, 256, (4, 16, 24), dtype=np.uint8)
+    image[:, 3, 5] = 0
+    classes = rng.integers(1, 4, (16, 24), dtype=np.uint8)
+    classes[9, 9] = 255
+    for factor in (2, 4, 8):
+        small, mode = average(image, factor), mode_of(classes, factor)
+        for row in range(16 // factor):
+            for col in range(24 // factor):
+                cell = (
+                    slice(row * factor, (row + 1) * factor),
+                    slice(col * factor, (col + 1) * factor),
+                )
+                mean = np.rint(image[:, *cell].reshape(4, -1).mean(axis=1))
+                if (image[:, *cell] == 0).all(axis=0).any():
+                    mean[:] = 0
+                assert small[:, row, col].tolist() == mean.tolist()
+                values, counts = np.unique(classes[cell], return_counts=True)
+                if (values > CLASSES).any():
+                    assert mode[row, col] == 255
+                    continue
+                tied = values[counts == counts.max()]
+                assert mode[row, col] == tied[(row + col) % len(tied)]
+
+
+def test_the_mode_is_that_of_the_servers_pyramid() -> None:
+    app = pytest.importorskip("app.classified")
+    classes = np.random.default_rng(3).integers(1, 7, (64, 96), dtype=np.uint8)
+    for level in (1, 2, 3):
+        assert (mode_of(classes, 2**level) == app.mode_of(classes, level)).all()
+
+
+def test_low_resolutions_compare_the_same_ground(subject: Subject, make_scene: MakeScene) -> None:
+    scenes = [make_scene("a", rows=50, cols=70), make_scene("b", resolution=5.0)]
+    heard: list[str] = []
+    found = lowres_of(subject, scenes, command="do it", say=heard.append)
+    assert [s.name for s in found.scenes] == ["a"]
+    assert any("b: 5 m, left out" in line for line in heard)
+    label = scenes[0].label[:48, :64]
+    assert found.accuracy().sum() == (label > 0).sum()
+    for factor in (2, 4, 8):
+        assert found.agreement(factor).sum() == 48 * 64 // factor**2
+        assert found.accuracy(factor).sum() == (label > 0).sum()
+    assert found.trained_on == ("town",)
+    with pytest.raises(AssessmentError, match="as fine as"):
+        lowres_of(subject, scenes[1:], command="do it", say=quiet)
+    with pytest.raises(AssessmentError, match="twice"):
+        pooled_lowres([found, found])
+
+
+def test_years_of_one_ground_are_compared_on_the_same_labelled_pixels(
+    subject: Subject, make_scene: MakeScene, tmp_path: Path
+) -> None:
+    labelled = make_scene("town_2016_3", year="2016")
+    for year, seed in (("2016", 0), ("2018", 0), ("2020", 5)):
+        other = make_scene(f"town_{year}_3", year=year, seed=seed)
+        if year == "2020":
+            other.image[:, :10] = 0  # no imagery there: these pixels count in no year
+        write(other, tmp_path)
+    write(make_scene("town_2018_33", year="2018"), tmp_path)
+    found = years_of(
+        subject, [labelled, make_scene("alone_2016_1")], tmp_path, command="do it", say=quiet
+    )
+    (ground,) = found.grounds
+    assert (ground.name, ground.label_year) == ("town_3", "2016")
+    pixels = int((labelled.label[10:] > 0).sum())
+    tables = year_tables(found.grounds)
+    assert {year: int(t.sum()) for year, t in tables.items()} == dict.fromkeys(
+        ("2016", "2018", "2020"), pixels
+    )
+    pairs = pair_tables(found.grounds)
+    assert set(pairs) == {("2016", "2018"), ("2016", "2020"), ("2018", "2020")}
+    same = pairs["2016", "2018"]  # the same image: every pixel agrees
+    assert np.trace(same) == same.sum() == pixels
+    assert (same == np.diag(tables["2016"].sum(axis=0))).all()
+    assert found.in_all_of(["2016", "2022"]) == ()
+    path = tmp_path / "years.json"
+    found.write(path)
+    assert Years.read(path) == found
+    with pytest.raises(AssessmentError, match="twice"):
+        pooled_years([found, found])
+
+
+def test_years_that_do_not_lie_on_each_other_or_do_not_exist_are_refused(
+    subject: Subject, make_scene: MakeScene, tmp_path: Path
+) -> None:
+    labelled = make_scene("town_2016_3", year="2016")
+    with pytest.raises(AssessmentError, match="no labelled scene"):
+        years_of(subject, [labelled], tmp_path, command="do it", say=quiet)
+    write(make_scene("town_2018_3", year="2018", left=500_001.0), tmp_path)
+    with pytest.raises(AssessmentError, match=r"town_2018_3\.tif does not lie"):
+        years_of(subject, [labelled], tmp_path, command="do it", say=quiet)
+
+
+def test_low_resolutions_are_kept(subject: Subject, make_scene: MakeScene, tmp_path: Path) -> None:
+    found = lowres_of(subject, [make_scene("a")], command="do it", say=quiet)
+    found.write(tmp_path / "lowres.json")
+    assert LowRes.read(tmp_path / "lowres.json") == found

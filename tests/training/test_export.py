@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,26 @@ torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
 onnx = pytest.importorskip("onnx", reason="needs onnx: make setup TRAIN=1")
 
 from model.card import ModelCard  # noqa: E402
+from model.errors import ArtefactError  # noqa: E402
 from model.session import Session  # noqa: E402
 from training import artefact  # noqa: E402
 from training.checkpoint import Checkpoint  # noqa: E402
 from training.config import Activation, Preset  # noqa: E402
 from training.errors import ExportError  # noqa: E402
-from training.export import check_parity, export, net_of  # noqa: E402
+from training.export import (  # noqa: E402
+    check_parity,
+    export,
+    made_windows,
+    net_of,
+    real_windows,
+)
 from training.graph import onnx_of, probabilities  # noqa: E402
+from training.scenes import Scene  # noqa: E402
 from training.unet import PARAMETERS, UNet, build, fold  # noqa: E402
 
 pytestmark = pytest.mark.torch
+
+MakeScene = Callable[..., Scene]
 
 CARD = ModelCard(
     name="test", version="1", mean=(0.4, 0.4, 0.4, 0.5), std=(0.2, 0.2, 0.2, 0.2), halo=32
@@ -54,16 +65,59 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_file_answers_as_torch_does(tmp_path: Path, activation: Activation) -> None:
     state = Checkpoint.load(checkpoint(tmp_path / "best.pt", activation))
     net = net_of(state)
-    assert check_parity(net, onnx_of(fold(net)), CARD) <= 1e-4
+    assert 0 < check_parity(net, onnx_of(fold(net)), CARD, made_windows(CARD)) <= 1e-4
 
 
-def test_a_file_that_answers_otherwise_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shift", [0.01, float("nan")])
+def test_a_file_that_answers_otherwise_is_refused(tmp_path: Path, shift: float) -> None:
     net = net_of(Checkpoint.load(checkpoint(tmp_path / "best.pt")))
     other = fold(net)
     with torch.no_grad():
-        other.last.bias[3] += 0.01
-    with pytest.raises(ExportError, match="limit 1e-04"):
-        check_parity(net, onnx_of(other), CARD)
+        other.down[0].conv1.bias[3] += shift
+    with pytest.raises((ExportError, ArtefactError), match=r"limit 1e-04|background|sum to 1"):
+        check_parity(net, onnx_of(other), CARD, made_windows(CARD))
+
+
+def test_an_export_that_is_refused_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(net: UNet) -> UNet:
+        other = fold(net)
+        with torch.no_grad():
+            other.down[0].conv1.bias[3] += 0.01
+        return other
+
+    monkeypatch.setattr("training.export.fold", wrong)
+    out = tmp_path / "net.onnx"
+    out.write_bytes(b"what was there")
+    with pytest.raises(ExportError, match="differs from the net"):
+        export(checkpoint(tmp_path / "best.pt"), out)
+    assert out.read_bytes() == b"what was there"
+    assert not out.with_suffix(".card.json").exists()
+
+
+def test_parity_is_measured_on_the_scenes_imagery(tmp_path: Path, make_scene: MakeScene) -> None:
+    net = net_of(Checkpoint.load(checkpoint(tmp_path / "best.pt")))
+    graph = onnx_of(fold(net))
+    scenes = [
+        make_scene("a", "town"),
+        make_scene("b", "town"),
+        make_scene("c", "village", size=700),
+    ]
+    windows = real_windows(scenes, CARD)
+    assert [w.shape for w in windows] == [(4, 576, 576)] * 2
+    assert (windows[0][:, :96, :96] == scenes[0].image).all()
+    assert (windows[0][:, 96, :96] == scenes[0].image[:, 94]).all()  # mirrored beyond the scene
+    assert (windows[1] == scenes[2].image[:, :576, :576]).all()
+    assert check_parity(net, graph, CARD, windows) <= 1e-4
+
+
+def test_made_windows_look_like_imagery_and_hold_the_extremes() -> None:
+    windows = made_windows(CARD)
+    assert [w.shape[1] for w in windows] == [64, 160, 704, 64]
+    for band in range(4):
+        assert abs(windows[2][band].mean() - 255 * CARD.mean[band]) < 15
+    assert set(np.unique(windows[-1]).tolist()) == {0, 255}
 
 
 @pytest.mark.parametrize("shape", [(1, 64), (3, 32), (2, 112)])
@@ -91,8 +145,7 @@ def test_deepness_finds_its_keys_with_its_types(exported: Path) -> None:
     assert list(read["class_names"]) == [str(i) for i in range(7)]
     assert all(isinstance(name, str) for name in read["class_names"].values())
     assert float(read["resolution"]) == 100.0
-    assert read["tile_size"] == read["tiles_size"] == 704
-    assert 0 < read["tiles_overlap"] < 50
+    assert (read["tile_size"], read["tiles_size"], read["tiles_overlap"]) == (768, 768, 25)
     assert len(read["standardization_mean"]) == len(read["standardization_std"]) == 4
     assert isinstance(read["seg_thresh"], float)
     assert isinstance(read["seg_small_segment"], int)

@@ -1,0 +1,241 @@
+"""Pages: every figure on them is that of the tables they are made from."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+from typer.testing import CliRunner
+
+from model.card import ModelCard
+from model.legend import LEGEND, NODATA
+from model.segment import Segmentation
+from tests.training.conftest import MakeScene
+from tests.training.test_assessment import evaluation, facts, random_table, right_and_wrong, scene
+from training.assessment import Evaluation, mean_of_places
+from training.errors import AssessmentError
+from training.lowres import CoarseScene, CoarseTables, LowRes
+from training.metrics import scores
+from training.report.html import Album, page, worst_first
+from training.report.page import ARTICLE, collect, one
+from training.report.pictures import pictures_of
+from training.report.tables import NAMES, percent
+from training.years import Ground, PairTable, Years, YearTable
+
+CARD = ModelCard(name="test", version="1", mean=(0.4,) * 4, std=(0.2,) * 4)
+
+
+def rows(table: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(map(int, row)) for row in table)
+
+
+def years(accuracies: dict[str, int]) -> Years:
+    """One ground of 100 labelled pixels, right in so many of each year."""
+    tables = {y: rows(right_and_wrong(n, 100 - n)) for y, n in accuracies.items()}
+    pairs = [PairTable(first="2016", second="2018", contingency=rows(right_and_wrong(70, 30)))]
+    ground = Ground(
+        name="x_1",
+        place="x",
+        label_year="2016",
+        years=tuple(YearTable(year=y, contingency=t) for y, t in tables.items()),
+        pairs=tuple(pairs),
+    )
+    return Years(commands=("measure years",), models=(facts(),), grounds=(ground,))
+
+
+def lowres(agree: int) -> LowRes:
+    whole, part = rows(right_and_wrong(80, 20)), rows(right_and_wrong(agree, 100 - agree))
+    coarse = CoarseTables(factor=4, agreement=part, accuracy=whole)
+    return LowRes(
+        ground_resolution=1.0,
+        commands=("measure lowres",),
+        models=(facts(),),
+        scenes=(CoarseScene(name="a", place="x", accuracy=whole, coarse=(coarse,)),),
+    )
+
+
+def test_the_page_states_the_figures_pixels_and_commands_of_every_result() -> None:
+    folds = [
+        evaluation(scene("a", p, random_table(i)), graph=p, command=f"fold {p}")
+        for i, p in enumerate("xyz")
+    ]
+    text = collect(CARD, "g", [*folds, years({"2016": 90, "2018": 85, "2020": 88}), lowres(86)])
+    lines = text.markdown()
+    whole = sum((f.table for f in folds), np.zeros((6, 6), np.int64))
+    s = scores(whole)
+    for i, c in enumerate(LEGEND.classes):
+        assert f"| {c.name} | {s.pixels[i]:,} | {percent(s.precision[i])} |" in lines
+    assert f"| Unseen places | 3 | {whole.sum():,} | {percent(s.overall)} (" in lines
+    for command in ("fold x", "fold y", "fold z", "measure years", "measure lowres"):
+        assert f"    {command}\n" in lines
+    assert "| all | 1 | 100 | 90.0 % | 85.0 % | 88.0 % | 5.0 |" in lines
+    assert "| 2016 and 2018 | 100 | 70.0 % |" in lines
+    assert "| 4 m | 100 | 86.0 % |" in lines
+    assert "3 models (one a fold)" in lines
+
+
+def test_a_goal_is_met_exactly_when_its_figure_reaches_it() -> None:
+    def met(found: float) -> list[bool]:
+        wrong = 1000 - int(found * 1000)
+        good = (
+            np.eye(6, dtype=np.int64) * int(found * 1000)
+            + np.roll(np.eye(6, dtype=np.int64), 1, 1) * wrong
+        )
+        unseen = evaluation(scene("a", "x", good))
+        return [g.met for g in collect(CARD, "g", [unseen]).goals()]
+
+    assert met(0.83) == [True, True, True]
+    assert met(0.80) == [False, True, True]
+    assert met(0.59) == [False, False, True]  # classes of 1,000 pixels only
+    for apart, expected in ((3, True), (4, False)):
+        (goal,) = collect(CARD, "g", [years({"2016": 90, "2018": 90 - apart, "2020": 90})]).goals()
+        assert goal.met is expected
+    for agree, expected in ((85, True), (84, False)):
+        (goal,) = collect(CARD, "g", [lowres(agree)]).goals()
+        assert goal.met is expected
+
+
+def test_a_class_under_its_goal_is_named() -> None:
+    table = np.eye(6, dtype=np.int64) * 3000
+    table[2, 2], table[2, 1] = 1000, 2000
+    unseen = evaluation(scene("a", "x", table))
+    region = unseen.model_copy(update={"role": "region"})
+    goals = {g.what: g for g in collect(CARD, "g", [unseen, region]).goals()}
+    weak = next(g for what, g in goals.items() if "under 0.60" in what)
+    assert not weak.met
+    assert weak.found == "water 0.500"
+    tight = next(g for what, g in goals.items() if "under 84" in what)
+    assert tight.met  # 3,000 pixels a class: under the 5,000 of that goal
+
+
+def test_the_presets_of_a_section_are_not_mixed_and_the_article_stands_apart() -> None:
+    ours = evaluation(scene("a", "x", random_table(1)))
+    model = facts().model_copy(update={"preset": "article"})
+    theirs = evaluation(scene("a", "x", random_table(2))).model_copy(update={"models": (model,)})
+    found = collect(CARD, "g", [ours, theirs])
+    assert (found.evaluations["unseen"].table == random_table(1)).all()
+    assert (found.article["unseen"].table == random_table(2)).all()
+    text = found.markdown()
+    precision, recall = ARTICLE["water"]
+    assert f"| water | {percent(precision)}, {percent(recall)}, not stated |" in text
+    other = facts().model_copy(update={"preset": "other"})
+    mixed = evaluation(scene("b", "x", random_table(2))).model_copy(update={"models": (other,)})
+    with pytest.raises(AssessmentError, match="different presets"):
+        collect(CARD, "g", [ours, mixed])
+
+
+def test_the_articles_table_has_the_legends_classes() -> None:
+    assert tuple(ARTICLE) == NAMES
+
+
+def test_a_page_says_when_a_place_was_trained_on() -> None:
+    found = evaluation(scene("a", "x", random_table(1)))
+    assert "No place here was trained on" in one(found)
+    known = found.model_copy(update={"trained_on": ("x",)})
+    assert "| x (trained on) |" in one(known)
+
+
+class Page(HTMLParser):
+    """Pictures and whatever a page would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pictures: list[bytes] = []
+        self.fetched: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name in {"src", "href"} and value is not None:
+                head, _, data = value.partition("base64,")
+                if head == "data:image/png;":
+                    self.pictures.append(base64.b64decode(data))
+                else:
+                    self.fetched.append(value)
+        if tag not in {"meta", "img", "line", "circle", "polyline"}:
+            self.open.append(tag)
+        if tag == "script":
+            self.fetched.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Drawn shapes: nothing to fetch."""
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_html_page_is_whole_well_formed_and_shows_the_worst_scenes_first(
+    make_scene: MakeScene,
+) -> None:
+    album = Album()
+    found = evaluation(
+        scene("best", "x", right_and_wrong(9, 1)),
+        scene("worst", "x", right_and_wrong(1, 9)),
+        scene("<b>odd&", "x", right_and_wrong(5, 5)),
+    )
+    for result in found.scenes:
+        made = make_scene(result.name, "x")
+        album.add(made, Segmentation(made.label, made.label))
+    text = page(found, album, shown=2)
+    parsed = Page()
+    parsed.feed(text)
+    parsed.close()
+    assert parsed.open == []
+    assert parsed.fetched == []
+    assert len(parsed.pictures) == 8
+    for png in parsed.pictures:
+        assert Pillow.open(io.BytesIO(png)).size == (96, 96)
+    heads = re.findall(r"<h3>(.*?)<span>", text)
+    assert heads == ["worst", "&lt;b&gt;odd&amp;"]
+    assert [r.name for r in worst_first(found.scenes)] == ["worst", "<b>odd&", "best"]
+
+
+def test_pictures_show_classes_in_their_colours_and_errors_where_they_are(
+    make_scene: MakeScene,
+) -> None:
+    made = make_scene("a", size=4)
+    made.label[:] = [[0, 1, 2, 3], [4, 5, 6, 1], [0] * 4, [1] * 4]
+    shown = made.label.copy()
+    shown[0, 1], shown[0, 0], shown[3, 3] = 2, 3, NODATA
+    found = pictures_of(made, Segmentation(shown, shown))
+
+    def colours(png: bytes) -> list[list[tuple[int, ...]]]:
+        pixels = np.asarray(Pillow.open(io.BytesIO(png)).convert("RGB"))
+        return [[tuple(map(int, p)) for p in row] for row in pixels]
+
+    white, green, red = (255, 255, 255), (213, 232, 212), (192, 57, 43)
+    legend = {0: white, NODATA: white} | {c.value: c.rgb for c in LEGEND.classes}
+    assert colours(found.label) == [[legend[int(v)] for v in row] for row in made.label]
+    assert colours(found.prediction) == [[legend[int(v)] for v in row] for row in shown]
+    errors = colours(found.errors)
+    assert errors[0] == [white, red, green, green]
+    assert errors[2] == [white] * 4
+    assert errors[3] == [green, green, green, white]  # no imagery: neither right nor wrong
+
+
+def test_the_accuracy_command_writes_the_page_and_refuses_what_is_no_result(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("onnx", reason="needs onnx: make setup TRAIN=1")
+    from tests.world.graphs import write_model
+    from training.__main__ import app
+
+    weights = write_model(tmp_path / "net.onnx")
+    found: Evaluation = evaluation(scene("a", "x", random_table(1)))
+    found.write(tmp_path / "a.json")
+    out = tmp_path / "accuracy.md"
+    command = ["accuracy", str(tmp_path / "a.json"), "--weights", str(weights), "--out", str(out)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert percent(mean_of_places(found)) in out.read_text()
+    assert "MISSED" in done.output or "met" in done.output
+    (tmp_path / "bad.json").write_text('{"kind": "recipe"}')
+    done = CliRunner().invoke(app, ["accuracy", str(tmp_path / "bad.json")])
+    assert isinstance(done.exception, AssessmentError)
+    assert "bad.json" in str(done.exception)

@@ -1,0 +1,1 @@
+"""Evaluations for people: Markdown tables, one HTML page with pictures, docs/accuracy.md."""

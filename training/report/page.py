@@ -1,0 +1,366 @@
+"""`docs/accuracy.md` from what was measured: every figure with its pixels and its command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from model.card import ModelCard
+from training.assessment import Evaluation, Measured, Role, mean_of_places, pooled
+from training.confidence import intervals, reliability
+from training.errors import AssessmentError
+from training.lowres import LowRes, pooled_lowres
+from training.metrics import scores
+from training.report.tables import (
+    NAMES,
+    between,
+    between_years,
+    by_class,
+    by_confidence,
+    by_place,
+    by_resolution,
+    by_year,
+    classes_by_resolution,
+    contingency_table,
+    own_year,
+    percent,
+    share,
+    table,
+)
+from training.years import Years, pooled_years, year_tables
+
+ARTICLE = {
+    "buildings": (0.8650, 0.8528),
+    "roads": (0.8534, 0.8415),
+    "water": (0.9078, 0.8988),
+    "bare": (0.9333, 0.9457),
+    "forest": (0.9512, 0.9434),
+    "planted": (0.9288, 0.9305),
+}
+"""Precision and recall of the article's Table 1, measured on one NAIP image of its own region;
+overall "around 85 %"."""
+
+ARTICLE_PRESET = "article"
+THREE_YEARS = ("2016", "2018", "2020")
+
+TITLES: dict[Role, str] = {
+    "unseen": "Unseen places",
+    "region": "Same region, unseen ground",
+    "county": "Demo County",
+    "own": "Own labels",
+}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure that was asked for, and what was found."""
+
+    what: str
+    goal: str
+    found: str
+    met: bool
+
+
+@dataclass
+class Page:
+    """What the page tells of. Evaluations by role; those of the preset `article` apart."""
+
+    card: ModelCard
+    graph: str
+    evaluations: dict[Role, Evaluation] = field(default_factory=dict)
+    article: dict[Role, Evaluation] = field(default_factory=dict)
+    years: Years | None = None
+    lowres: LowRes | None = None
+
+    def markdown(self) -> str:
+        """The page."""
+        lines = [*self._head(), *self._summary(), *self._goals()]
+        for role, title in TITLES.items():
+            if role in self.evaluations:
+                lines += ["", f"## {title}", "", *section(self.evaluations[role], self.graph)]
+        if "region" in self.evaluations or self.article:
+            lines += ["", "## Beside the article", "", *self._beside()]
+        if self.years is not None:
+            lines += ["", "## The same place in three years", "", *self._years(self.years)]
+        if self.lowres is not None:
+            lines += ["", "## Coarser imagery", "", *self._lowres(self.lowres)]
+        return "\n".join(lines) + "\n"
+
+    def goals(self) -> list[Goal]:
+        """What was asked for, as far as it was measured."""
+        found = []
+        if unseen := self.evaluations.get("unseen"):
+            s, mean = scores(unseen.table), mean_of_places(unseen)
+            weak = _below(unseen, 2000, 0.60)
+            found += [
+                _goal("unseen places: overall, mean of places", "≥ 82 %", mean, 0.82),
+                Goal("unseen places: macro F1", "≥ 0.75", share(s.macro_f1), s.macro_f1 >= 0.75),
+                Goal(
+                    "unseen places: classes of ≥ 2,000 pixels under 0.60 F1",
+                    "none",
+                    ", ".join(weak) or "none",
+                    not weak,
+                ),
+            ]
+        if region := self.evaluations.get("region"):
+            s = scores(region.table)
+            pairs = [
+                (name, min(s.precision[i], s.recall[i]))
+                for i, name in enumerate(NAMES)
+                if s.pixels[i] >= 5000
+            ]
+            weak = [f"{name} {percent(low)}" for name, low in pairs if not low >= 0.84]
+            found += [
+                _goal("same region: overall", "≥ 90 %", s.overall, 0.90),
+                Goal(
+                    "same region: precision or recall under 84 % (classes of ≥ 5,000 pixels)",
+                    "none",
+                    ", ".join(weak) or "none",
+                    not weak,
+                ),
+            ]
+        if self.years is not None and (three := self.years.in_all_of(THREE_YEARS)):
+            each = [scores(t).overall for t in (year_tables(three)[y] for y in THREE_YEARS)]
+            apart = max(each) - min(each)
+            found.append(
+                Goal(
+                    "three years: accuracies apart",
+                    "≤ 3 points",
+                    f"{100 * apart:.1f} points",
+                    round(apart, 9) <= 0.03,
+                )
+            )
+        if self.lowres is not None and 4 in self.lowres.factors:
+            agree = scores(self.lowres.agreement(4)).overall
+            found.append(_goal("4 m estimate: agreement with the 1 m mode", "≥ 85 %", agree, 0.85))
+        return found
+
+    def _head(self) -> list[str]:
+        t = self.card.training
+        pixels = ", ".join(f"{name} {count:,}" for name, count in t.pixels.items())
+        return [
+            "# Accuracy",
+            "",
+            "Written by `python -m training accuracy`; do not edit. Every figure comes from the",
+            "exported file run through `model.segment`, the code that serves, on whole scenes; the",
+            "command that measured it stands in its section. Rows of the tables are the reference,",
+            "columns the prediction, in pixels of the labels.",
+            "",
+            f"The shipped model: sha256 `{self.card.sha256}`, preset `{t.preset}`, seed {t.seed}, "
+            f"{t.steps:,} steps, on {', '.join(t.places) or 'nothing named'}. "
+            f"Labelled pixels: {pixels or 'none named'}.",
+        ]
+
+    def _summary(self) -> list[str]:
+        rows = []
+        for role, title in TITLES.items():
+            for which, name in ((self.evaluations, title), (self.article, f"{title}, `article`")):
+                if role in which:
+                    rows.append(_row(name, which[role]))
+        head = [
+            "where",
+            "places",
+            "pixels",
+            "overall",
+            "mean of places",
+            "macro F1",
+            "kappa",
+            "ECE",
+        ]
+        return ["", *table(head, rows), "", _METHOD] if rows else []
+
+    def _goals(self) -> list[str]:
+        if not (goals := self.goals()):
+            return []
+        rows = [[g.what, g.goal, g.found, "yes" if g.met else "**no**"] for g in goals]
+        return ["", "## Goals", "", *table(["what", "goal", "found", "met"], rows, texts=4)]
+
+    def _beside(self) -> list[str]:
+        lines = [
+            "The article's Table 1 was measured on one image of the region it was trained on "
+            "(overall around 85 %); its labels and imagery are not to be had, so the columns are "
+            "no measurement of the same ground. The preset `article` follows its recipe on our "
+            "data.",
+            "",
+        ]
+        columns: list[tuple[str, Evaluation | None]] = [("article, Table 1", None)]
+        columns += [
+            (f"ours, {TITLES[r].lower()}", e) for r, e in self.evaluations.items() if r in _COMPARED
+        ]
+        columns += [(f"`article`, {TITLES[r].lower()}", e) for r, e in self.article.items()]
+        head = ["class", *(f"{title}: precision, recall, pixels" for title, _ in columns)]
+        rows = []
+        for i, name in enumerate(NAMES):
+            cells = [name]
+            for _, found in columns:
+                if found is None:
+                    precision, recall = ARTICLE[name]
+                    cells.append(f"{percent(precision)}, {percent(recall)}, not stated")
+                    continue
+                s = scores(found.table)
+                cells.append(f"{percent(s.precision[i])}, {percent(s.recall[i])}, {s.pixels[i]:,}")
+            rows.append(cells)
+        lines += table(head, rows)
+        for found in self.article.values():
+            lines += ["", *self._measured_by(found)]
+        return lines
+
+    def _years(self, years: Years) -> list[str]:
+        lines = [
+            "Each ground has one label, drawn for one of its years; what was built or felled in "
+            "another counts as wrong.",
+            "",
+            *self._measured_by(years),
+        ]
+        if years.in_all_of(THREE_YEARS):
+            lines += [
+                "",
+                "The same labelled pixels in every year:",
+                "",
+                *by_year(years, THREE_YEARS),
+                "",
+                "Agreement between years on them:",
+                "",
+                *between_years(years, THREE_YEARS),
+            ]
+        return [*lines, "", "By the year that the label was drawn for:", "", *own_year(years)]
+
+    def _lowres(self, found: LowRes) -> list[str]:
+        return [
+            "Imagery averaged to coarser pixels and given to the same network as it is, against "
+            f"the mode of its own classes at {found.ground_resolution:g} m, and against the "
+            f"labels; {len(found.scenes)} scenes. Most are 154 m wide: at 4 m the network sees 38 "
+            "pixels and mirrored ground beyond them.",
+            "",
+            *self._measured_by(found),
+            "",
+            *by_resolution(found),
+            "",
+            *classes_by_resolution(found),
+        ]
+
+    def _measured_by(self, found: Measured) -> list[str]:
+        return measured_by(found, self.graph)
+
+
+_COMPARED = ("region", "unseen")
+
+_METHOD = (
+    "Overall: pixels of all places together, in brackets the bootstrap interval that the section "
+    "names. Mean of places: every place weighs the same. Macro F1: mean over the classes that have "
+    "labelled pixels. ECE: expected calibration error."
+)
+
+
+def collect(card: ModelCard, graph: str, found: Sequence[Measured]) -> Page:
+    """The page of a model: evaluations of one role are pooled (the folds of a cross-validation),
+    those of the preset `article` apart, and so are years and low resolutions.
+
+    Raises AssessmentError when folds of different presets would be mixed, or a scene comes twice.
+    """
+    page = Page(card, graph)
+    evaluations = [f for f in found if isinstance(f, Evaluation)]
+    for role, title in TITLES.items():
+        mine = [e for e in evaluations if e.role == role]
+        article = [e for e in mine if _preset(e) == ARTICLE_PRESET]
+        ours = [e for e in mine if _preset(e) != ARTICLE_PRESET]
+        if len(presets := sorted({_preset(e) for e in ours})) > 1:
+            raise AssessmentError(f"{title}: results of different presets: {presets}")
+        if ours:
+            page.evaluations[role] = pooled(ours)
+        if article:
+            page.article[role] = pooled(article)
+    if years := [f for f in found if isinstance(f, Years)]:
+        page.years = pooled_years(years)
+    if lowres := [f for f in found if isinstance(f, LowRes)]:
+        page.lowres = pooled_lowres(lowres)
+    return page
+
+
+def one(found: Evaluation) -> str:
+    """One evaluation as a Markdown page of its own."""
+    head = ["where", "places", "pixels", "overall", "mean of places", "macro F1", "kappa", "ECE"]
+    lines = [
+        f"# {found.name}",
+        "",
+        *table(head, [_row(found.name, found)]),
+        "",
+        _METHOD,
+        "",
+        *section(found),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def section(found: Evaluation, graph: str = "") -> list[str]:
+    """One evaluation in full; `graph` is the shipped model's, to say whether it was that one."""
+    known, curve = intervals(found), reliability(found)
+    return [
+        found.description,
+        "",
+        *measured_by(found, graph),
+        "",
+        *by_class(found.table, known),
+        "",
+        f"Overall {percent(scores(found.table).overall)}{between(known.overall)}. "
+        f"In brackets: {known.method}.",
+        "",
+        *by_place(found),
+        "",
+        *contingency_table(found.table),
+        "",
+        f"Reliability (expected calibration error {percent(curve.error)}):",
+        "",
+        *by_confidence(curve),
+    ]
+
+
+def measured_by(found: Measured, graph: str = "") -> list[str]:
+    """Models and commands behind a result; says so when it is not the shipped model's."""
+    models = {m.graph for m in found.models}
+    names = ", ".join(dict.fromkeys(f"`{m.preset}` ({m.steps:,} steps)" for m in found.models))
+    if models == {graph}:
+        who = "the shipped model"
+    elif len(models) == 1:
+        who = f"one model, preset {names}"
+    else:
+        who = f"{len(models)} models (one a fold), preset {names}"
+    seen = (
+        f" It had chips of these places in training: {', '.join(found.trained_on)}."
+        if found.trained_on
+        else " No place here was trained on, in any year."
+    )
+    return [f"Measured on {who}.{seen}", "", *(f"    {c}" for c in found.commands)]
+
+
+def _row(name: str, found: Evaluation) -> list[str]:
+    s, known = scores(found.table), intervals(found)
+    return [
+        name,
+        str(len(found.places)),
+        f"{s.pixels.sum():,}",
+        percent(s.overall) + between(known.overall),
+        percent(mean_of_places(found)) + between(known.mean_of_places),
+        share(s.macro_f1),
+        share(s.kappa),
+        percent(reliability(found).error),
+    ]
+
+
+def _below(found: Evaluation, pixels: int, f1: float) -> list[str]:
+    s = scores(found.table)
+    return [
+        f"{name} {share(s.f1[i])}"
+        for i, name in enumerate(NAMES)
+        if s.pixels[i] >= pixels and not s.f1[i] >= f1
+    ]
+
+
+def _goal(what: str, goal: str, found: float, least: float) -> Goal:
+    return Goal(what, goal, percent(found), bool(not np.isnan(found) and found >= least))
+
+
+def _preset(found: Evaluation) -> str:
+    return ", ".join(sorted({m.preset for m in found.models}))

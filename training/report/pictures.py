@@ -1,0 +1,77 @@
+"""What a scene looks like: imagery, label, prediction and errors, as small PNG files."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from model.legend import LEGEND, NODATA, rgb_of
+from model.segment import Segmentation
+from training.scenes import CLASSES, Image, Label, Scene
+
+LONGEST = 512
+"""Pixels of a picture's longer side; larger scenes are thinned."""
+
+UNLABELLED = "FFFFFF"
+RIGHT = "D5E8D4"
+WRONG = "C0392B"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """PNG bytes of one scene; all of one size."""
+
+    imagery: bytes
+    label: bytes
+    prediction: bytes
+    errors: bytes
+
+
+def pictures_of(scene: Scene, answer: Segmentation) -> Pictures:
+    """`answer` lies on the label's pixels. Errors: red where wrong, pale green where right, white
+    where there is no label."""
+    step = -(-max(scene.label.shape) // LONGEST)
+    image = scene.image[:, ::step, ::step]
+    label, classes = scene.label[::step, ::step], answer.classes[::step, ::step]
+    wrong = np.where(label == 0, 0, np.where(label == classes, 1, 2)).astype(np.uint8)
+    wrong[classes == NODATA] = 0
+    return Pictures(
+        imagery=true_colour(image),
+        label=_paletted(label, _class_colours()),
+        prediction=_paletted(
+            np.where(classes > CLASSES, 0, classes).astype(np.uint8), _class_colours()
+        ),
+        errors=_paletted(wrong, [UNLABELLED, RIGHT, WRONG]),
+    )
+
+
+def true_colour(image: Image) -> bytes:
+    """Red, green, blue stretched between their 1st and 99th per cent: a PNG."""
+    bands = image[:3]
+    data: NDArray[np.uint8] = bands[:, image.any(axis=0)]
+    if not data.size:
+        data = bands.reshape(3, -1)
+    low, high = np.percentile(data, [1, 99])
+    scaled = (bands.astype(np.float32) - low) * (255 / max(high - low, 1))
+    rgb = np.clip(np.rint(scaled), 0, 255).astype(np.uint8).transpose(1, 2, 0)
+    return _png(Pillow.fromarray(np.ascontiguousarray(rgb)))
+
+
+def _class_colours() -> list[str]:
+    return [UNLABELLED, *(c.color_hint for c in LEGEND.classes)]
+
+
+def _paletted(values: Label, colours: list[str]) -> bytes:
+    picture = Pillow.fromarray(np.ascontiguousarray(values))
+    picture.putpalette([part for colour in colours for part in rgb_of(colour)])
+    return _png(picture)
+
+
+def _png(picture: Pillow.Image) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, "PNG", optimize=True)
+    return out.getvalue()
