@@ -296,6 +296,32 @@ def test_change_is_from_and_to_and_its_matrix_sums_to_the_area(
     assert rows.sum() == pytest.approx(geodesic, rel=2e-3)
 
 
+def test_an_area_in_two_utm_zones_is_two_rasters_that_share_no_ground(
+    serve: Serve, utm_seam: World, pixelwise_model: Path
+) -> None:
+    west, east = (shape(area_of(utm_seam, 100, scene)) for scene in (0, 1))
+    left, bottom, right, top = (
+        *west.bounds[:1],
+        *east.bounds[1:2],
+        *east.bounds[2:3],
+        *west.bounds[3:],
+    )
+    area = box(left + 0.002, bottom + 0.002, right - 0.002, top - 0.002)
+    request = {"inputs": {"area": mapping(area)}}
+    with serve(utm_seam.directory, pixelwise_model) as client:
+        results = client.post("/processes/classify-area/execution", json=request).json()
+        for epsg in (26916, 26917):
+            content = client.get(results[f"cog-{epsg}"]["href"]).content
+            with MemoryFile(content) as memory, memory.open() as dataset:
+                assert dataset.crs.to_epsg() == epsg
+                assert (dataset.read(1) != NODATA).any()
+    found = results["statistics"]
+    geodesic = abs(Geod(ellps="GRS80").geometry_area_perimeter(area)[0]) / 1e4
+    assert found["hectares"] + found["hectares_without_imagery"] == pytest.approx(
+        geodesic, rel=2e-3
+    )
+
+
 def test_after_seeding_nothing_is_left_to_compute(
     serve: Serve, two_quads: World, pixelwise_model: Path
 ) -> None:
