@@ -15,7 +15,7 @@ import pytest
 import rasterio
 from pyproj import Geod
 from rasterio.io import MemoryFile
-from shapely.geometry import mapping, shape
+from shapely.geometry import box, mapping, shape
 from starlette.testclient import TestClient
 
 from app.errors import Busy, UnknownName
@@ -300,13 +300,8 @@ def test_an_area_in_two_utm_zones_is_two_rasters_that_share_no_ground(
     serve: Serve, utm_seam: World, pixelwise_model: Path
 ) -> None:
     west, east = (shape(area_of(utm_seam, 100, scene)) for scene in (0, 1))
-    left, bottom, right, top = (
-        *west.bounds[:1],
-        *east.bounds[1:2],
-        *east.bounds[2:3],
-        *west.bounds[3:],
-    )
-    area = box(left + 0.002, bottom + 0.002, right - 0.002, top - 0.002)
+    edges = max(west.bounds[1], east.bounds[1]), min(west.bounds[3], east.bounds[3])
+    area = box(west.bounds[0] + 0.002, edges[0] + 0.002, east.bounds[2] - 0.002, edges[1] - 0.002)
     request = {"inputs": {"area": mapping(area)}}
     with serve(utm_seam.directory, pixelwise_model) as client:
         results = client.post("/processes/classify-area/execution", json=request).json()
