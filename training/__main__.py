@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from training import cli_assess, cli_export
+from training import cli_assess, cli_crossval, cli_export
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
@@ -38,6 +38,9 @@ def fit(
     begin: Annotated[
         Path | None, typer.Option(help="checkpoint of another run whose weights to begin from")
     ] = None,
+    other_years: Annotated[
+        Path | None, typer.Option(help="images of the chips' ground in other years")
+    ] = None,
     stop_after: Annotated[int, typer.Option(min=0, help="steps of this sitting; 0: all")] = 0,
     threads: Threads = 2,
 ) -> None:
@@ -52,13 +55,14 @@ def fit(
     torch.set_num_threads(threads)
     chosen = load_preset(preset, steps=steps)
     first = Checkpoint.load(begin) if begin else None
-    data = read_data(chosen, chips, county)
+    data = read_data(chosen, chips, county, other_years)
     best = train(chosen, data, run, begin=first, stop_after=stop_after)
     typer.echo(f"best checkpoint: {best}")
 
 
 cli_export.register(app)
 cli_assess.register(app)
+cli_crossval.register(app)
 
 
 def main() -> None:

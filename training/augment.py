@@ -39,16 +39,21 @@ def turn(image: Image, label: Label, rng: np.random.Generator) -> tuple[Image, L
 def radiometry(image: Image, preset: Preset, rng: np.random.Generator) -> Image:
     """Other light, another year, another vendor: uint8 (4, rows, cols) to the same, 0..255.
 
-    255 * (level / 255) ** gamma * gain * band gain + offset, softened and with noise, rounded.
+    255 * (level / 255) ** (gamma * band gamma) * gain * band gain + offset, softened and with
+    noise, rounded. A share of the images stays as it is.
     """
+    if rng.random() < preset.clean:
+        return image
     bands = len(image)
-    gamma = _log_even(rng, preset.gamma)
+    gamma = _log_even(rng, preset.gamma) * np.array(
+        [_log_even(rng, preset.band_gamma) for _ in range(bands)]
+    )
     gain = _log_even(rng, preset.gain) * np.array(
         [_log_even(rng, preset.band_gain) for _ in range(bands)]
     )
     offset = rng.uniform(*preset.offset) / 2 + rng.uniform(*preset.offset, size=bands) / 2
-    levels = 255.0 * (np.arange(256) / 255.0) ** gamma
-    table = (levels[None] * gain[:, None] + offset[:, None]).astype(np.float32)
+    levels = 255.0 * (np.arange(256) / 255.0) ** gamma[:, None]
+    table = (levels * gain[:, None] + offset[:, None]).astype(np.float32)
     out: NDArray[np.float32] = table[np.arange(bands)[:, None, None], image]
     if rng.random() < preset.blur:
         out = _soften(out)

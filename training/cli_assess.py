@@ -71,7 +71,7 @@ def evaluate(
     from training.evaluate import evaluate as measure
     from training.report.html import Album
     from training.report.html import page as html
-    from training.report.page import one
+    from training.report.section import one
 
     subject = Subject.load(weights, threads)
     found = []

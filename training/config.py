@@ -22,6 +22,9 @@ Range = tuple[float, float]
 
 Activation = Literal["relu", "elu"]
 
+POSITIVE_RANGES = ("zoom", "coarse", "gain", "band_gain", "gamma", "band_gamma")
+RANGES = (*POSITIVE_RANGES, "offset", "noise")
+
 
 class Preset(BaseModel):
     """One training run. Lengths are metres on the ground where the name ends in `_m`."""
@@ -71,6 +74,10 @@ class Preset(BaseModel):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.995
     """Decay of the running mean of the weights, which is what is judged and shipped. 0: off."""
 
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the products while training; weights, loss and optimiser are float32 in any case.
+    bfloat16 takes 0.64 of the time where the processor has it, and longer where it has not."""
+
     label_smoothing: Share = 0.05
     """Superpixels spill over edges: several per cent of the labels are wrong at borders."""
 
@@ -85,6 +92,34 @@ class Preset(BaseModel):
 
     even_places: Share = 0.5
     """Share of the real crops whose place is drawn evenly; the others go to the class first."""
+
+    transferred_weight: Annotated[float, Field(ge=0)] = 0.5
+    """Weight, against a scene of the label's own year, with which a scene of another year of the
+    same ground is drawn: the same places under other suns."""
+
+    transferred_erosion: Annotated[int, Field(ge=0)] = 2
+    """Pixels around the border of two classes that are unlabelled in another year: NAIP's years
+    lie up to several metres off each other."""
+
+    doubt: Share = 0.05
+    """A transferred label that the net gives less than this probability is not learnt from: the
+    ground may have changed (small-loss selection, Han et al. 2018)."""
+
+    doubt_after: Annotated[int, Field(ge=0)] = 250
+    """Steps before that: a young net doubts everything."""
+
+    coarse_share: Share = 0.0
+    """Share of the crops that are collages of ground read at a coarse resolution, so that the same
+    net can classify overviews."""
+
+    coarse: Range = (1.6, 6.0)
+    """Ground metres per pixel of those, drawn evenly in the logarithm."""
+
+    clean: Share = 0.0
+    """Share of the crops whose radiometry is left as it is: what is served is not distorted."""
+
+    band_gamma: Range = (1.0, 1.0)
+    """Exponent on each band by itself."""
 
     zoom: Range = (0.7, 1.5)
     """Ground metres per pixel of a crop, drawn evenly in its logarithm: cars, roofs and crowns
@@ -145,11 +180,11 @@ class Preset(BaseModel):
 
     @model_validator(mode="after")
     def _ranges_are_ordered(self) -> Preset:
-        for field in ("zoom", "gain", "band_gain", "offset", "gamma", "noise"):
+        for field in RANGES:
             low, high = getattr(self, field)
             if low > high:
                 raise ValueError(f"{field}: the lower end {low} is above the upper end {high}")
-        for field in ("zoom", "gain", "band_gain", "gamma"):
+        for field in POSITIVE_RANGES:
             if getattr(self, field)[0] <= 0:
                 raise ValueError(f"{field}: must be above 0, is {getattr(self, field)[0]}")
         if self.warmup >= self.steps:

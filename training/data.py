@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from model.card import ModelCard, Training
 from model.legend import LEGEND
 from training.config import Preset
-from training.scenes import BANDS, CLASSES, Scene, read_chips, read_county
+from training.scenes import BANDS, CLASSES, Label, Scene, read_chips, read_county
 from training.splits import Split, split_county, split_places
+from training.years import images_of
 
 ATTRIBUTION = (
     "Imagery: USDA National Agriculture Imagery Program (public domain). Training chips from "
@@ -27,13 +28,13 @@ ATTRIBUTION = (
 class Data:
     """Real places and Demo County, each split by ground."""
 
-    real: Split
+    real: Split | None
     made: Split | None
 
     @property
     def train(self) -> tuple[Scene, ...]:
         """Every scene that may be learnt from."""
-        return self.real.train + (self.made.train if self.made else ())
+        return tuple(s for split in (self.real, self.made) if split for s in split.train)
 
     def counts(self) -> NDArray[np.int64]:
         """Labelled pixels of the classes 1..6 to learn from: int64 (6,)."""
@@ -42,15 +43,56 @@ class Data:
     @property
     def validation(self) -> dict[str, tuple[Scene, ...]]:
         """The scenes that checkpoints are chosen by, real and made apart."""
-        sides = {"real": self.real.validation, "made": self.made.validation if self.made else ()}
-        return {name: side for name, side in sides.items() if side}
+        splits = {"real": self.real, "made": self.made}
+        return {name: s.validation for name, s in splits.items() if s and s.validation}
 
 
-def read_data(preset: Preset, chips: Path, county: Path | None) -> Data:
-    """Reads and splits `chips` (a chips.csv) and, where given, the folder of Demo County."""
-    real = split_places(read_chips(chips, without=preset.left_out), preset)
-    made = split_county(read_county(county), preset) if county else None
+def read_data(
+    preset: Preset, chips: Path, county: Path | None, other_years: Path | None = None
+) -> Data:
+    """Reads and splits `chips` (a chips.csv) and, where given, the folder of Demo County.
+
+    A preset all of whose crops are made reads no chips, one without made crops no county. What is
+    learnt from is also read in every other year of which `other_years` has an image.
+    """
+    real = None
+    if preset.made_share < 1 or county is None:
+        real = split_places(read_chips(chips, without=preset.left_out), preset)
+        if other_years is not None:
+            real = with_other_years(real, other_years, preset)
+    made = split_county(read_county(county), preset) if county and preset.made_share else None
     return Data(real, made)
+
+
+def with_other_years(split: Split, folder: Path, preset: Preset) -> Split:
+    """The split with its training ground in every other year of which `folder` has an image.
+
+    The label is that of the labelled year, without the pixels near a border of two classes.
+    """
+    others = [
+        replace(
+            image,
+            label=eroded(image.label, preset.transferred_erosion),
+            transferred=True,
+            name=f"{image.name}:transferred",
+        )
+        for scene in split.train
+        for year, image in sorted(images_of(scene, folder).items())
+        if year != scene.year
+    ]
+    return replace(split, train=(*split.train, *others))
+
+
+def eroded(label: Label, by: int) -> Label:
+    """The label without the pixels that have another class (not: none) within `by` pixels."""
+    framed = np.pad(label, by)
+    rows, cols = label.shape
+    clear = np.ones(label.shape, np.bool_)
+    for down in range(2 * by + 1):
+        for right in range(2 * by + 1):
+            near = framed[down : down + rows, right : right + cols]
+            clear &= (near == 0) | (near == label)
+    return np.where(clear, label, 0).astype(np.uint8)
 
 
 def draft_card(preset: Preset, data: Data) -> ModelCard:
@@ -94,7 +136,8 @@ def _radiometry(data: Data) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard deviation per band, 0..255, every place weighing the same: float64 (4,)."""
     places: dict[str, list[Scene]] = {}
     for scene in data.train:
-        places.setdefault(scene.place, []).append(scene)
+        if not scene.transferred:
+            places.setdefault(scene.place, []).append(scene)
     means, squares = [], []
     for members in places.values():
         pixels = np.concatenate([s.image.reshape(BANDS, -1) for s in members], axis=1)

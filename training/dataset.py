@@ -6,7 +6,8 @@ so a resumed run continues as an undisturbed one would.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +20,14 @@ from training.config import Preset
 from training.errors import LabelError
 from training.scenes import CLASSES, Image, Label, Scene
 
-Batch = tuple[NDArray[np.float32], NDArray[np.int64]]
+Batch = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]
+Crop = tuple[Image, Label, NDArray[np.bool_]]
 
 TRIES = 8
 """Draws of a crop before one with few labels is accepted."""
+
+PIECE_M = 154.0
+"""Side in metres of a piece of a collage: that of a chip of 256 pixels of 0.6 m."""
 
 MIN_LABELLED = 0.05
 """Share of a crop that must be labelled for it to be taken at once."""
@@ -32,7 +37,8 @@ MIN_LABELLED = 0.05
 class _Places:
     """Where the labelled pixels of one group of scenes are.
 
-    weight: float64 (places, scenes, CLASSES), labelled ground in m2 of each class.
+    weight: float64 (places, scenes, CLASSES), labelled ground in m2 of each class, of which
+    transferred labels count a share.
     """
 
     scenes: tuple[Scene, ...]
@@ -51,48 +57,87 @@ class Crops:
         self._preset, self._card = preset, card
         real = [s for s in labelled if not s.made]
         made = [s for s in labelled if s.made]
-        self._real = _index(real) if real else None
-        self._made = _index(made) if made else None
+        self._real = _index(real, preset) if real else None
+        self._made = _index(made, preset) if made else None
 
     def batch(self, step: int) -> Batch:
         """Batch number `step`: float32 (batch, 4, crop, crop) standardised by the card, int64
-        (batch, crop, crop) with 0 where unlabelled.
+        (batch, crop, crop) with 0 where unlabelled, bool (batch, crop, crop) True where the label
+        was drawn on an image of another year.
         """
         rng = np.random.default_rng([self._preset.seed, step])
         crops = [self._crop(rng) for _ in range(self._preset.batch)]
-        images = np.stack([normalize(image, self._card) for image, _ in crops])
-        return images, np.stack([label for _, label in crops]).astype(np.int64)
+        images = np.stack([normalize(image, self._card) for image, _, _ in crops])
+        labels = np.stack([label for _, label, _ in crops]).astype(np.int64)
+        return images, labels, np.stack([doubtful for _, _, doubtful in crops])
 
-    def _crop(self, rng: np.random.Generator) -> tuple[Image, Label]:
+    def _crop(self, rng: np.random.Generator) -> Crop:
         preset = self._preset
+        if rng.random() < preset.coarse_share:
+            return self._collage(rng)
         zoom = preset.ground_resolution_m
         if rng.random() >= preset.exact_zoom:
             zoom *= float(np.exp(rng.uniform(*np.log(preset.zoom))))
+        return self._sample(rng, preset.crop, zoom)
+
+    def _collage(self, rng: np.random.Generator) -> Crop:
+        """A crop of ground at a coarse resolution. A chip is smaller than that: as many pieces as
+        fill the crop stand side by side, each with its own light.
+        """
+        size = self._preset.crop
+        zoom = float(np.exp(rng.uniform(*np.log(self._preset.coarse))))
+        side = max(16, min(size, round(PIECE_M / zoom)))
+        many = -(-size // side)
+        parts = [[self._sample(rng, side, zoom) for _ in range(many)] for _ in range(many)]
+        image, label, doubtful = (
+            np.concatenate([np.concatenate([p[i] for p in row], axis=-1) for row in parts], axis=-2)
+            for i in range(3)
+        )
+        return image[:, :size, :size], label[:size, :size], doubtful[:size, :size]
+
+    def _sample(self, rng: np.random.Generator, size: int, zoom: float) -> Crop:
+        """One piece of ground, `size` pixels of `zoom` metres."""
+        preset = self._preset
         made = rng.random() < preset.made_share
         group = (self._made if made else self._real) or self._real or self._made
         if group is None:
             raise LabelError("no scene to draw from")
         for _ in range(TRIES):
-            image, label = _draw(group, rng, zoom, preset)
+            image, label, transferred = _draw(group, rng, round(size * zoom, 3), preset)
             if (label > 0).mean() >= MIN_LABELLED:
                 break
-        image, label = resize(image, label, preset.crop)
+        image, label = resize(image, label, size)
         image, label = turn(image, label, rng)
-        return radiometry(image, preset, rng), label
+        doubtful = np.full(label.shape, transferred)
+        return radiometry(image, preset, rng), label, doubtful
 
 
-def _index(scenes: Sequence[Scene]) -> _Places:
+def batches(crops: Crops, first: int, end: int) -> Iterator[Batch]:
+    """Batches first … end - 1, each drawn while the one before it is learnt from."""
+    with ThreadPoolExecutor(1, thread_name_prefix="crops") as drawer:
+        ahead = drawer.submit(crops.batch, first) if first < end else None
+        for step in range(first, end):
+            if ahead is None:
+                return
+            batch = ahead.result()
+            ahead = drawer.submit(crops.batch, step + 1) if step + 1 < end else None
+            yield batch
+
+
+def _index(scenes: Sequence[Scene], preset: Preset) -> _Places:
     names = tuple(sorted({s.place for s in scenes}))
     weight = np.zeros((len(names), len(scenes), CLASSES))
     for i, scene in enumerate(scenes):
-        weight[names.index(scene.place), i] = scene.counts() * scene.resolution**2
+        share = preset.transferred_weight if scene.transferred else 1.0
+        weight[names.index(scene.place), i] = scene.counts() * scene.resolution**2 * share
     return _Places(tuple(scenes), names, weight)
 
 
 def _draw(
-    group: _Places, rng: np.random.Generator, zoom: float, preset: Preset
-) -> tuple[Image, Label]:
-    """A square of the ground around a pixel of an evenly drawn class, in the scene's own pixels."""
+    group: _Places, rng: np.random.Generator, metres: float, preset: Preset
+) -> tuple[Image, Label, bool]:
+    """A square of the ground around a pixel of an evenly drawn class, in the scene's own pixels,
+    and whether its label was transferred."""
     by_scene = group.weight.sum(axis=0)
     if rng.random() < preset.even_places:
         by_scene = group.weight[rng.integers(len(group.names))]
@@ -101,10 +146,10 @@ def _draw(
     share = np.sqrt(by_scene[:, value - 1])
     scene = group.scenes[int(rng.choice(len(group.scenes), p=share / share.sum()))]
     row, col = _pixel_of(scene.label, value, rng)
-    side = max(16, round(preset.crop * zoom / scene.resolution))
+    side = max(16, round(metres / scene.resolution))
     top = _start(row, side, scene.label.shape[0], rng)
     left = _start(col, side, scene.label.shape[1], rng)
-    return _window(scene, top, left, side)
+    return *_window(scene, top, left, side), scene.transferred
 
 
 def _pixel_of(label: Label, value: int, rng: np.random.Generator) -> tuple[int, int]:

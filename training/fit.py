@@ -25,7 +25,7 @@ from training.augment import resize_scene
 from training.checkpoint import Checkpoint
 from training.config import Preset
 from training.data import Data, digest, draft_card
-from training.dataset import Crops
+from training.dataset import Crops, batches
 from training.errors import CheckpointError
 from training.losses import class_weights, masked_cross_entropy
 from training.metrics import Counts, contingency, scores
@@ -67,12 +67,18 @@ class Learner:
         state.net, state.ema = self.net.state_dict(), self.ema.state_dict()
         state.optimiser = self.optimiser.state_dict()
 
-    def step(self, images: Tensor, labels: Tensor, weights: Tensor, preset: Preset) -> float:
-        """One step down the gradient; returns the loss. Arrays as in losses.py."""
+    def step(
+        self, batch: tuple[Tensor, Tensor, Tensor], weights: Tensor, preset: Preset, doubt: float
+    ) -> float:
+        """One step down the gradient; returns the loss. Arrays as in losses.py and dataset.py."""
+        images, labels, doubtful = batch
         self.net.train()
         self.optimiser.zero_grad(set_to_none=True)
-        logits = self.net(images.contiguous(memory_format=torch.channels_last))
-        loss = masked_cross_entropy(logits, labels, weights, preset.label_smoothing)
+        with torch.autocast("cpu", torch.bfloat16, enabled=preset.precision == "bfloat16"):
+            logits = self.net(images.contiguous(memory_format=torch.channels_last))
+        loss = masked_cross_entropy(
+            logits.float(), labels, weights, preset.label_smoothing, doubtful, doubt
+        )
         loss.backward()
         nn.utils.clip_grad_norm_(self.net.parameters(), MAX_GRADIENT)
         self.optimiser.step()
@@ -91,9 +97,9 @@ def fit(
     """Trains into the folder `run` and returns the path of the best checkpoint.
 
     A `last.pt` in the folder is resumed. A new run begins from the judged weights of `begin`, a
-    checkpoint of another run, where given. `stop_after` > 0 ends this sitting after that many
-    steps (the run can go on later). Raises CheckpointError when `run` holds another run, or when
-    `begin` saw its imagery normalised otherwise.
+    checkpoint of another run, where given, and is normalised as that was. `stop_after` > 0 ends
+    this sitting after that many steps (the run can go on later). Raises CheckpointError when
+    `run` holds another run.
     """
     run.mkdir(parents=True, exist_ok=True)
     card = draft_card(preset, data)
@@ -102,7 +108,8 @@ def fit(
         preset.model_dump(mode="json"), digest(data), 0, {}, {}, {}, card=card.embedded()
     )
     if begin is not None:
-        state = _begun(begin, state, card)
+        card = _normalised_like(begin, card)
+        state = replace(_begun(begin, state), card=card.embedded())
         learner.net.load_state_dict(begin.ema)
         learner.ema.load_state_dict(begin.ema)
     if (run / "last.pt").is_file():
@@ -115,12 +122,13 @@ def fit(
     weights = _class_weights(preset, data)
     sitting = min(preset.steps, state.step + stop_after) if stop_after else preset.steps
     began, losses = time.monotonic(), list[float]()
-    while state.step < sitting:
-        images, labels = (torch.from_numpy(a) for a in crops.batch(state.step))
+    for drawn in batches(crops, state.step, sitting):
+        images, labels, doubtful = (torch.from_numpy(a) for a in drawn)
         torch.manual_seed(preset.seed * 1_000_003 + state.step)  # dropout
         for group in learner.optimiser.param_groups:
             group["lr"] = preset.learning_rate * rate(preset, state.step)
-        losses.append(learner.step(images, labels, weights, preset))
+        doubt = preset.doubt if state.step >= preset.doubt_after else 0.0
+        losses.append(learner.step((images, labels, doubtful), weights, preset, doubt))
         state.step += 1
         follow(learner.ema, learner.net, preset.ema, state.step)
         if state.step % preset.evaluate_every and state.step < sitting:
@@ -187,14 +195,14 @@ def _judge(state: Checkpoint, ema: UNet, card: ModelCard, data: Data) -> bool:
     return better
 
 
-def _begun(begin: Checkpoint, state: Checkpoint, card: ModelCard) -> Checkpoint:
-    """The state of a new run that knows what it began from."""
+def _normalised_like(begin: Checkpoint, card: ModelCard) -> ModelCard:
+    """The card with the normalisation that the weights of `begin` were learnt with."""
     theirs = ModelCard.parse(begin.card, "the card of the run to begin from")
-    if (theirs.mean, theirs.std) != (card.mean, card.std):
-        raise CheckpointError(
-            f"the run to begin from was normalised by {theirs.mean}, {theirs.std}, "
-            f"this one is by {card.mean}, {card.std}"
-        )
+    return card.model_copy(update={"mean": theirs.mean, "std": theirs.std})
+
+
+def _begun(begin: Checkpoint, state: Checkpoint) -> Checkpoint:
+    """The state of a new run that knows what it began from."""
     marks = [state.data, begin.data, begin.preset["name"], str(begin.step)]
     data = hashlib.sha256(" ".join(marks).encode()).hexdigest()
     return replace(state, data=data, before=begin.before + begin.step)

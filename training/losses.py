@@ -15,13 +15,20 @@ BACKGROUND = 0
 
 
 def masked_cross_entropy(
-    logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float = 0.0
+    logits: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    smoothing: float = 0.0,
+    doubtful: Tensor | None = None,
+    doubt: float = 0.0,
 ) -> Tensor:
     """Weighted mean of the cross-entropy over labelled pixels; 0 where nothing is labelled.
 
     logits: float32 (N, 1 + K, rows, cols), background first. labels: int64 (N, rows, cols), 0 =
     unlabelled, else 1..K. weights: float32 (K,), of the classes 1..K. smoothing: the share of the
-    target spread evenly over the K classes (Szegedy et al. 2016).
+    target spread evenly over the K classes (Szegedy et al. 2016). doubtful: bool (N, rows, cols),
+    labels that may no longer hold: they count only where their class has a probability of at least
+    `doubt`.
     """
     known = labels != BACKGROUND
     if not bool(known.any()):
@@ -32,7 +39,10 @@ def masked_cross_entropy(
     hit = logp.gather(1, targets[:, None]).squeeze(1)
     each = -(1.0 - smoothing) * hit - smoothing * logp.mean(dim=1)
     weight = weights[targets]
-    return (weight * each).sum() / weight.sum()
+    if doubtful is not None:
+        believed = ~doubtful[known] | (hit.detach().exp() >= doubt)
+        weight = weight * believed
+    return (weight * each).sum() / weight.sum().clamp_min(1e-6)
 
 
 def class_weights(counts: NDArray[np.int64], how: str, limit: float) -> NDArray[np.float32]:

@@ -36,7 +36,7 @@ class Scene:
     image: uint8 (4, rows, cols). label: uint8 (rows, cols), 0 = unlabelled, else 1..6.
     resolution: ground metres per pixel. epsg and transform place it; epsg is None for imagery
     whose position is unknown (`transform` is then without meaning). path: the file,
-    when this is all of it.
+    when this is all of it. transferred: the label was drawn on an image of another year.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Scene:
     epsg: int | None
     transform: Affine
     made: bool = False
+    transferred: bool = False
     path: Path | None = None
 
     def __post_init__(self) -> None:

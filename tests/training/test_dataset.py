@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
 from model.card import ModelCard  # noqa: E402
 from training.augment import radiometry, resize, resize_scene, turn  # noqa: E402
 from training.config import Preset  # noqa: E402
-from training.dataset import Crops  # noqa: E402
+from training.dataset import Crops, batches  # noqa: E402
 from training.errors import LabelError  # noqa: E402
 from training.scenes import Scene  # noqa: E402
 
@@ -40,18 +41,19 @@ def test_a_step_draws_the_same_crops_whenever_it_is_asked(make_scene: MakeScene)
     preset = Preset(name="test", crop=64)
     first, again = Crops(scenes, preset, CARD), Crops(scenes, preset, CARD)
     first.batch(0)
-    (image, label), (image_again, label_again) = first.batch(7), again.batch(7)
-    assert np.array_equal(image, image_again)
-    assert np.array_equal(label, label_again)
+    for one, other in zip(first.batch(7), again.batch(7), strict=True):
+        assert np.array_equal(one, other)
     assert not np.array_equal(first.batch(8)[0], first.batch(7)[0])
 
 
 def test_a_batch_is_standardised_by_the_card(make_scene: MakeScene) -> None:
-    images, labels = Crops([make_scene()], PLAIN, CARD).batch(0)
+    images, labels, doubtful = Crops([make_scene()], PLAIN, CARD).batch(0)
     assert images.shape == (4, 4, 64, 64)
     assert images.dtype == np.float32
     assert labels.shape == (4, 64, 64)
     assert labels.dtype == np.int64
+    assert doubtful.shape == (4, 64, 64)
+    assert not doubtful.any()
     levels = images * 255
     assert np.allclose(levels, np.rint(levels), atol=1e-4)
 
@@ -60,13 +62,13 @@ def test_labels_stay_on_their_pixels(make_scene: MakeScene) -> None:
     scene = make_scene()
     red = np.where(scene.label > 0, scene.label * 40, 0).astype(np.uint8)
     marked = Scene(**{**scene.__dict__, "image": np.stack([red] * 4)})
-    images, labels = Crops([marked], PLAIN, CARD).batch(3)
+    images, labels, _ = Crops([marked], PLAIN, CARD).batch(3)
     assert (np.rint(images[:, 0] * 255) == labels * 40).all()
 
 
 def test_ground_beyond_a_scene_is_unlabelled(make_scene: MakeScene) -> None:
     small = make_scene(size=48)
-    images, labels = Crops([small], PLAIN, CARD).batch(0)
+    images, labels, _ = Crops([small], PLAIN, CARD).batch(0)
     assert images.shape == (4, 4, 64, 64)
     assert ((labels > 0).sum(axis=(1, 2)) <= 48 * 48).all()
     assert (labels > 0).any()
@@ -81,6 +83,41 @@ def test_a_rare_class_is_drawn_as_often_as_the_others(make_scene: MakeScene) -> 
     drawn = [Crops([rare], preset, CARD).batch(i)[1] for i in range(30)]
     share = np.mean([(crop == 3).any() for batch in drawn for crop in batch])
     assert share > 0.1  # evenly over the ground it would be 0.006
+
+
+def test_a_label_of_another_year_is_marked_and_drawn_as_seldom_as_it_weighs(
+    make_scene: MakeScene,
+) -> None:
+    own = make_scene(name="own")
+    other = replace(make_scene(name="other"), transferred=True)
+    crops = Crops([own, other], PLAIN.model_copy(update={"transferred_weight": 0.25}), CARD)
+    marked = [bool(d.all()) for i in range(100) for d in crops.batch(i)[2]]
+    assert 0.26 < np.mean(marked) < 0.41  # sqrt(1/4) against 1: a third
+    never = Crops([own, other], PLAIN.model_copy(update={"transferred_weight": 0.0}), CARD)
+    assert not any(never.batch(i)[2].any() for i in range(20))
+
+
+def test_a_collage_is_ground_at_a_coarse_resolution(make_scene: MakeScene) -> None:
+    scene = make_scene(size=512)
+    fields = np.random.default_rng(0).integers(1, 7, (32, 32), dtype=np.uint8)
+    fields = np.kron(fields, np.ones((16, 16), np.uint8))
+    marked = replace(scene, image=np.stack([fields * np.uint8(40)] * 4), label=fields)
+    preset = PLAIN.model_copy(update={"coarse_share": 1.0, "coarse": (4.0, 4.0)})
+    images, labels, _ = Crops([marked], preset, CARD).batch(0)
+    assert images.shape == (4, 4, 64, 64)
+    inside = labels[:, :38, :38]  # one piece; others follow
+    fine = Crops([marked], PLAIN, CARD).batch(0)[1]
+    borders, fine_borders = ((x[:, 1:] != x[:, :-1]).mean() for x in (inside, fine))
+    assert 3 < borders / fine_borders < 6  # four times the ground in a pixel
+
+
+def test_batches_drawn_ahead_are_those_drawn_on_demand(make_scene: MakeScene) -> None:
+    crops = Crops([make_scene()], PLAIN, CARD)
+    ahead = list(batches(crops, 3, 6))
+    assert len(ahead) == 3
+    for step, batch in enumerate(ahead, start=3):
+        assert all(np.array_equal(a, b) for a, b in zip(batch, crops.batch(step), strict=True))
+    assert list(batches(crops, 6, 6)) == []
 
 
 def test_no_labelled_pixel_is_refused(make_scene: MakeScene) -> None:

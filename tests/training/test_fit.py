@@ -10,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
 
+from model.card import ModelCard  # noqa: E402
 from training.checkpoint import Checkpoint  # noqa: E402
 from training.config import Preset  # noqa: E402
 from training.data import Data, draft_card  # noqa: E402
@@ -69,7 +70,7 @@ def test_another_preset_or_other_data_is_not_resumed(
     fit(SHORT, data, tmp_path, say=quiet, stop_after=1)
     with pytest.raises(CheckpointError, match=r"learning_rate is 0\.1"):
         fit(SHORT.model_copy(update={"learning_rate": 0.1}), data, tmp_path, say=quiet)
-    other = Data(Split((make_scene(seed=9),), data.real.validation, ()), None)
+    other = Data(Split((make_scene(seed=9),), data.validation["real"], ()), None)
     with pytest.raises(CheckpointError, match="other data"):
         fit(SHORT, other, tmp_path, say=quiet)
 
@@ -86,13 +87,28 @@ def test_a_run_begins_from_the_judged_weights_of_another(data: Data, tmp_path: P
         fit(still, data, tmp_path / "second", say=quiet)
 
 
-def test_a_run_does_not_begin_from_one_that_was_normalised_otherwise(
+def test_a_run_is_normalised_like_the_one_that_it_begins_from(
     data: Data, make_scene: MakeScene, tmp_path: Path
 ) -> None:
     first = Checkpoint.load(fit(SHORT, data, tmp_path / "first", say=quiet))
     other = Data(Split((make_scene(seed=9),), (), ()), None)
-    with pytest.raises(CheckpointError, match="normalised"):
-        fit(SHORT, other, tmp_path / "second", begin=first, say=quiet)
+    assert draft_card(SHORT, other).mean != draft_card(SHORT, data).mean
+    fit(SHORT, other, tmp_path / "second", begin=first, say=quiet)
+    second = Checkpoint.load(tmp_path / "second" / "last.pt")
+    theirs, mine = (ModelCard.parse(c.card, "card") for c in (first, second))
+    assert (mine.mean, mine.std) == (theirs.mean, theirs.std)
+
+
+def test_a_run_in_bfloat16_learns_and_keeps_float32_weights(data: Data, tmp_path: Path) -> None:
+    half = SHORT.model_copy(update={"precision": "bfloat16"})
+    fit(half, data, tmp_path / "half", say=quiet)
+    fit(SHORT, data, tmp_path / "full", say=quiet)
+    half_net = Checkpoint.load(tmp_path / "half" / "last.pt").net
+    full_net = Checkpoint.load(tmp_path / "full" / "last.pt").net
+    weights = half_net["down.0.conv1.weight"]
+    assert weights.dtype == torch.float32
+    assert not torch.equal(weights, full_net["down.0.conv1.weight"])
+    torch.testing.assert_close(weights, full_net["down.0.conv1.weight"], atol=0.05, rtol=0)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
@@ -124,7 +140,7 @@ def test_the_made_world_is_learnt(make_scene: MakeScene, tmp_path: Path) -> None
     )
     best = fit(preset, data, tmp_path, say=quiet)
     net = net_of(Checkpoint.load(best))
-    figures = scores(judge(net, data.real.validation, draft_card(preset, data)))
+    figures = scores(judge(net, data.validation["real"], draft_card(preset, data)))
     assert figures.overall > 0.9
     assert figures.macro_f1 > 0.9
 

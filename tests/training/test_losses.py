@@ -54,6 +54,19 @@ def test_no_gradient_reaches_unlabelled_pixels_or_background() -> None:
     assert gradient.permute(0, 2, 3, 1)[labels > 0][:, 1:].any(dim=1).all()
 
 
+def test_a_doubtful_label_counts_only_where_it_is_believed() -> None:
+    logits, labels = _sample()
+    doubtful = torch.zeros_like(labels, dtype=torch.bool)
+    doubtful[0] = True
+    given = torch.softmax(logits[:, 1:], dim=1).gather(1, (labels - 1).clamp_min(0)[:, None])[:, 0]
+    kept = torch.where(doubtful & (given < 0.1), torch.zeros_like(labels), labels)
+    assert 0 < int((kept != labels).sum()) < int((labels[0] > 0).sum())
+    torch.testing.assert_close(
+        masked_cross_entropy(logits, labels, WEIGHTS, 0.05, doubtful, 0.1),
+        masked_cross_entropy(logits, kept, WEIGHTS, 0.05),
+    )
+
+
 def test_nothing_labelled_is_zero_with_a_zero_gradient() -> None:
     logits, labels = _sample()
     logits.requires_grad_()

@@ -23,8 +23,9 @@ from training.errors import AssessmentError
 from training.lowres import CoarseScene, CoarseTables, LowRes
 from training.metrics import scores
 from training.report.html import Album, page, worst_first
-from training.report.page import ARTICLE, collect, one
+from training.report.page import ARTICLE, collect
 from training.report.pictures import pictures_of
+from training.report.section import one
 from training.report.tables import NAMES, percent
 from training.years import Ground, PairTable, Years, YearTable
 

@@ -13,13 +13,11 @@ from model.segment import Segmentation
 from training.assessment import Evaluation, SceneResult, mean_of_places, table_of
 from training.confidence import Reliability, intervals, reliability
 from training.metrics import Counts, scores
-from training.report.page import measured_by
+from training.report.diagram import diagram
 from training.report.pictures import RIGHT, WRONG, Pictures, pictures_of
+from training.report.section import measured_by
 from training.report.tables import NAMES, between, between_shares, percent, share
 from training.scenes import Scene
-
-PAPER = 320
-"""Side of the reliability diagram in px."""
 
 STYLE = """
 :root { color-scheme: light; --ink: #1d2733; --soft: #5b6775; --line: #dde3e9; --fill: #f5f7f9; }
@@ -101,7 +99,7 @@ def page(found: Evaluation, album: Album, shown: int = 24) -> str:
             _contingency(found.table),
             "<h2>How far can the confidence be trusted?</h2>",
             '<div class="two">',
-            _diagram(curve),
+            diagram(curve),
             _bins(curve),
             "</div>",
             "<h2>By place</h2>",
@@ -157,49 +155,6 @@ def _contingency(table: Counts) -> str:
             )
         lines.append("</tr>")
     return f'<div class="wide"><table>{"".join(lines)}</table></div>'
-
-
-def _diagram(curve: Reliability) -> str:
-    """Accuracy over confidence; a disc's area is its share of the pixels."""
-    edge, side = 44, PAPER - 60
-    total = sum(b.pixels for b in curve.bins) or 1
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        return edge + x * side, 14 + (1 - y) * side
-
-    parts = []
-    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
-        (x0, y), (x1, _) = at(0, tick), at(1, tick)
-        (x, y0), (_, y1) = at(tick, 0), at(tick, 1)
-        parts += [
-            f'<line x1="{x0}" y1="{y:.1f}" x2="{x1}" y2="{y:.1f}" stroke="#e6ebf0"/>',
-            f'<line x1="{x:.1f}" y1="{y0}" x2="{x:.1f}" y2="{y1}" stroke="#e6ebf0"/>',
-            f'<text x="{x0 - 6}" y="{y + 4:.1f}" text-anchor="end">{100 * tick:.0f}</text>',
-            f'<text x="{x:.1f}" y="{y0 + 16}" text-anchor="middle">{100 * tick:.0f}</text>',
-        ]
-    (ax, ay), (bx, by) = at(0, 0), at(1, 1)
-    parts.append(
-        f'<line x1="{ax}" y1="{ay}" x2="{bx}" y2="{by}" stroke="#9aa7b4" stroke-dasharray="4 4"/>'
-    )
-    points = [(*at(b.confidence, b.accuracy), b.pixels) for b in curve.bins]
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
-    parts.append(f'<polyline points="{line}" fill="none" stroke="#2e6da4" stroke-width="2"/>')
-    parts += [
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{2.5 + 14 * (n / total) ** 0.5:.1f}" '
-        'fill="#2e6da4" fill-opacity="0.45" stroke="#2e6da4"/>'
-        for x, y, n in points
-    ]
-    middle = edge + side / 2
-    parts += [
-        f'<text x="{middle}" y="{PAPER - 4}" text-anchor="middle">confidence, %</text>',
-        f'<text x="12" y="{14 + side / 2}" text-anchor="middle" '
-        f'transform="rotate(-90 12 {14 + side / 2})">accuracy, %</text>',
-    ]
-    return (
-        f'<svg width="{PAPER}" height="{PAPER}" viewBox="0 0 {PAPER} {PAPER}" role="img" '
-        'aria-label="Accuracy by confidence" font-size="11" fill="#5b6775">'
-        f"{''.join(parts)}</svg>"
-    )
 
 
 def _bins(curve: Reliability) -> str:

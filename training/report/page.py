@@ -5,31 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from model.card import ModelCard
-from training.assessment import Evaluation, Measured, Role, mean_of_places, pooled
-from training.confidence import intervals, reliability
+from training.assessment import Evaluation, Measured, Role, pooled
 from training.errors import AssessmentError
 from training.lowres import LowRes, pooled_lowres
 from training.metrics import scores
+from training.report.goals import THREE_YEARS, Goal, goals
+from training.report.section import METHOD, SUMMARY, measured_by, section, summary_row
 from training.report.tables import (
     NAMES,
-    between,
     between_years,
-    by_class,
-    by_confidence,
-    by_place,
     by_resolution,
     by_year,
     classes_by_resolution,
-    contingency_table,
     own_year,
     percent,
-    share,
     table,
 )
-from training.years import Years, pooled_years, year_tables
+from training.years import Years, pooled_years
 
 ARTICLE = {
     "buildings": (0.8650, 0.8528),
@@ -43,7 +36,6 @@ ARTICLE = {
 overall "around 85 %"."""
 
 ARTICLE_PRESET = "article"
-THREE_YEARS = ("2016", "2018", "2020")
 
 TITLES: dict[Role, str] = {
     "unseen": "Unseen places",
@@ -51,16 +43,6 @@ TITLES: dict[Role, str] = {
     "county": "Demo County",
     "own": "Own labels",
 }
-
-
-@dataclass(frozen=True)
-class Goal:
-    """A figure that was asked for, and what was found."""
-
-    what: str
-    goal: str
-    found: str
-    met: bool
 
 
 @dataclass
@@ -90,52 +72,7 @@ class Page:
 
     def goals(self) -> list[Goal]:
         """What was asked for, as far as it was measured."""
-        found = []
-        if unseen := self.evaluations.get("unseen"):
-            s, mean = scores(unseen.table), mean_of_places(unseen)
-            weak = _below(unseen, 2000, 0.60)
-            found += [
-                _goal("unseen places: overall, mean of places", "≥ 82 %", mean, 0.82),
-                Goal("unseen places: macro F1", "≥ 0.75", share(s.macro_f1), s.macro_f1 >= 0.75),
-                Goal(
-                    "unseen places: classes of ≥ 2,000 pixels under 0.60 F1",
-                    "none",
-                    ", ".join(weak) or "none",
-                    not weak,
-                ),
-            ]
-        if region := self.evaluations.get("region"):
-            s = scores(region.table)
-            pairs = [
-                (name, min(s.precision[i], s.recall[i]))
-                for i, name in enumerate(NAMES)
-                if s.pixels[i] >= 5000
-            ]
-            weak = [f"{name} {percent(low)}" for name, low in pairs if not low >= 0.84]
-            found += [
-                _goal("same region: overall", "≥ 90 %", s.overall, 0.90),
-                Goal(
-                    "same region: precision or recall under 84 % (classes of ≥ 5,000 pixels)",
-                    "none",
-                    ", ".join(weak) or "none",
-                    not weak,
-                ),
-            ]
-        if self.years is not None and (three := self.years.in_all_of(THREE_YEARS)):
-            each = [scores(t).overall for t in (year_tables(three)[y] for y in THREE_YEARS)]
-            apart = max(each) - min(each)
-            found.append(
-                Goal(
-                    "three years: accuracies apart",
-                    "≤ 3 points",
-                    f"{100 * apart:.1f} points",
-                    round(apart, 9) <= 0.03,
-                )
-            )
-        if self.lowres is not None and 4 in self.lowres.factors:
-            agree = scores(self.lowres.agreement(4)).overall
-            found.append(_goal("4 m estimate: agreement with the 1 m mode", "≥ 85 %", agree, 0.85))
-        return found
+        return goals(self.evaluations, self.years, self.lowres)
 
     def _head(self) -> list[str]:
         t = self.card.training
@@ -158,23 +95,13 @@ class Page:
         for role, title in TITLES.items():
             for which, name in ((self.evaluations, title), (self.article, f"{title}, `article`")):
                 if role in which:
-                    rows.append(_row(name, which[role]))
-        head = [
-            "where",
-            "places",
-            "pixels",
-            "overall",
-            "mean of places",
-            "macro F1",
-            "kappa",
-            "ECE",
-        ]
-        return ["", *table(head, rows), "", _METHOD] if rows else []
+                    rows.append(summary_row(name, which[role]))
+        return ["", *table(SUMMARY, rows), "", METHOD] if rows else []
 
     def _goals(self) -> list[str]:
-        if not (goals := self.goals()):
+        if not (asked := self.goals()):
             return []
-        rows = [[g.what, g.goal, g.found, "yes" if g.met else "**no**"] for g in goals]
+        rows = [[g.what, g.goal, g.found, "yes" if g.met else "**no**"] for g in asked]
         return ["", "## Goals", "", *table(["what", "goal", "found", "met"], rows, texts=4)]
 
     def _beside(self) -> list[str]:
@@ -247,12 +174,6 @@ class Page:
 
 _COMPARED = ("region", "unseen")
 
-_METHOD = (
-    "Overall: pixels of all places together, in brackets the bootstrap interval that the section "
-    "names. Mean of places: every place weighs the same. Macro F1: mean over the classes that have "
-    "labelled pixels. ECE: expected calibration error."
-)
-
 
 def collect(card: ModelCard, graph: str, found: Sequence[Measured]) -> Page:
     """The page of a model: evaluations of one role are pooled (the folds of a cross-validation),
@@ -277,89 +198,6 @@ def collect(card: ModelCard, graph: str, found: Sequence[Measured]) -> Page:
     if lowres := [f for f in found if isinstance(f, LowRes)]:
         page.lowres = pooled_lowres(lowres)
     return page
-
-
-def one(found: Evaluation) -> str:
-    """One evaluation as a Markdown page of its own."""
-    head = ["where", "places", "pixels", "overall", "mean of places", "macro F1", "kappa", "ECE"]
-    lines = [
-        f"# {found.name}",
-        "",
-        *table(head, [_row(found.name, found)]),
-        "",
-        _METHOD,
-        "",
-        *section(found),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def section(found: Evaluation, graph: str = "") -> list[str]:
-    """One evaluation in full; `graph` is the shipped model's, to say whether it was that one."""
-    known, curve = intervals(found), reliability(found)
-    return [
-        found.description,
-        "",
-        *measured_by(found, graph),
-        "",
-        *by_class(found.table, known),
-        "",
-        f"Overall {percent(scores(found.table).overall)}{between(known.overall)}. "
-        f"In brackets: {known.method}.",
-        "",
-        *by_place(found),
-        "",
-        *contingency_table(found.table),
-        "",
-        f"Reliability (expected calibration error {percent(curve.error)}):",
-        "",
-        *by_confidence(curve),
-    ]
-
-
-def measured_by(found: Measured, graph: str = "") -> list[str]:
-    """Models and commands behind a result; says so when it is not the shipped model's."""
-    models = {m.graph for m in found.models}
-    names = ", ".join(dict.fromkeys(f"`{m.preset}` ({m.steps:,} steps)" for m in found.models))
-    if models == {graph}:
-        who = "the shipped model"
-    elif len(models) == 1:
-        who = f"one model, preset {names}"
-    else:
-        who = f"{len(models)} models (one a fold), preset {names}"
-    seen = (
-        f" It had chips of these places in training: {', '.join(found.trained_on)}."
-        if found.trained_on
-        else " No place here was trained on, in any year."
-    )
-    return [f"Measured on {who}.{seen}", "", *(f"    {c}" for c in found.commands)]
-
-
-def _row(name: str, found: Evaluation) -> list[str]:
-    s, known = scores(found.table), intervals(found)
-    return [
-        name,
-        str(len(found.places)),
-        f"{s.pixels.sum():,}",
-        percent(s.overall) + between(known.overall),
-        percent(mean_of_places(found)) + between(known.mean_of_places),
-        share(s.macro_f1),
-        share(s.kappa),
-        percent(reliability(found).error),
-    ]
-
-
-def _below(found: Evaluation, pixels: int, f1: float) -> list[str]:
-    s = scores(found.table)
-    return [
-        f"{name} {share(s.f1[i])}"
-        for i, name in enumerate(NAMES)
-        if s.pixels[i] >= pixels and not s.f1[i] >= f1
-    ]
-
-
-def _goal(what: str, goal: str, found: float, least: float) -> Goal:
-    return Goal(what, goal, percent(found), bool(not np.isnan(found) and found >= least))
 
 
 def _preset(found: Evaluation) -> str:

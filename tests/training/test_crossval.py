@@ -1,0 +1,148 @@
+"""No fold judges ground that it learnt from; a cut-off cross-validation goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
+
+from training.assessment import Evaluation, pooled  # noqa: E402
+from training.checkpoint import Checkpoint  # noqa: E402
+from training.config import Preset  # noqa: E402
+from training.crossval import by_ground, by_place, crossvalidate  # noqa: E402
+from training.data import Data, eroded, with_other_years  # noqa: E402
+from training.errors import AssessmentError, SplitError  # noqa: E402
+from training.fit import fit  # noqa: E402
+from training.scenes import Scene  # noqa: E402
+from training.splits import Split  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+MakeScene = Callable[..., Scene]
+
+TINY = Preset(
+    name="tiny", crop=32, batch=2, steps=2, warmup=1, evaluate_every=1, made_share=0.0,
+    held_out=(), left_out=(), validation_share=0.0,
+)  # fmt: skip
+
+
+def quiet(line: str) -> None:
+    """Nobody listens."""
+
+
+def apart(one: Scene, other: Scene) -> float:
+    """Metres between the bounds of two scenes, negative where they overlap."""
+    a, b = one.bounds, other.bounds
+    return float(max(a.left - b.right, b.left - a.right, a.bottom - b.top, b.bottom - a.top))
+
+
+def test_every_place_is_judged_whole_by_a_fold_that_never_saw_it(make_scene: MakeScene) -> None:
+    scenes = [make_scene(name=f"{p}{i}", place=p) for p in ("a", "b", "c") for i in range(2)]
+    folds = by_place(scenes)
+    assert [f.name for f in folds] == ["a", "b", "c"]
+    for fold in folds:
+        assert {s.place for s in fold.test} == {fold.name}
+        assert {s.place for s in fold.train} == {"a", "b", "c"} - {fold.name}
+    with pytest.raises(SplitError, match="only the place"):
+        by_place(scenes[:2])
+
+
+def test_ground_that_is_judged_lies_apart_from_ground_that_is_learnt_from(
+    make_scene: MakeScene,
+) -> None:
+    rng = np.random.default_rng(5)
+    scenes = [
+        make_scene(
+            name=f"{place}{i}",
+            place=place,
+            year=str(2016 + 2 * int(rng.integers(3))),
+            left=500_000 + 90.0 * int(rng.integers(30)),
+        )
+        for place in ("a", "b")
+        for i in range(24)
+    ]
+    scenes.append(make_scene(name="lone", place="lone"))
+    folds = by_ground(scenes, 3, 64.0, seed=1)
+    judged = [s.name for f in folds for s in f.test]
+    assert sorted(judged) == sorted(s.name for s in scenes if s.place != "lone")
+    for fold in folds:
+        for test in fold.test:
+            near = [s for s in fold.train if s.place == test.place and apart(s, test) < 64]
+            assert near == []
+        assert any(s.name == "lone" for s in fold.train)
+
+
+def test_labels_are_eroded_where_two_classes_meet_and_nowhere_else() -> None:
+    label = np.zeros((9, 12), np.uint8)
+    label[:, 2:6], label[:, 6:10] = 1, 2
+    found = eroded(label, 2)
+    assert (found[:, 2:4] == 1).all()
+    assert (found[:, 8:10] == 2).all()
+    assert not found[:, 4:8].any()
+
+
+def test_training_ground_is_read_in_its_other_years_and_tested_ground_is_not(
+    make_scene: MakeScene, tmp_path: Path
+) -> None:
+    own = make_scene(name="town_2016_1", year="2016")
+    kept = make_scene(name="town_2016_2", year="2016", left=600_000)
+    for name, scene in (("town_2018_1", own), ("town_2020_2", kept)):
+        with rasterio.open(
+            tmp_path / f"{name}.tif", "w", driver="GTiff", width=96, height=96, count=4,
+            dtype="uint8", crs="EPSG:26916", transform=scene.transform,
+        ) as file:  # fmt: skip
+            file.write(scene.image)
+    split = with_other_years(Split((own,), (), (kept,)), tmp_path, TINY)
+    first, second = split.train
+    assert first is own
+    assert (second.year, second.transferred, second.place) == ("2018", True, "town")
+    known = second.label > 0
+    assert 0 < known.sum() < (own.label > 0).sum()
+    assert (second.label[known] == own.label[known]).all()
+
+
+def test_a_crossvalidation_judges_exported_files_and_is_not_run_twice(
+    make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes = [
+        replace(make_scene(name=p, place=p, seed=i), epsg=None) for i, p in enumerate(("a", "b"))
+    ]
+    monkeypatch.setattr("training.crossval.read_chips", lambda chips, without: scenes)
+    county = Data(None, Split((replace(make_scene(name="m"), place="county", made=True),), (), ()))
+    fit(TINY.model_copy(update={"made_share": 1.0}), county, tmp_path / "made", say=quiet)
+    begin = Checkpoint.load(tmp_path / "made" / "last.pt")
+
+    def run() -> list[Path]:
+        return crossvalidate(
+            TINY, tmp_path, tmp_path / "cv", ground_folds=0, begin=begin, other_years=None,
+            command="test", threads=1, say=quiet,
+        )  # fmt: skip
+
+    paths = run()
+    found = pooled([Evaluation.read(path) for path in paths])
+    assert sorted(found.places) == ["a", "b"]
+    assert found.trained_on == ()
+    assert int(found.table.sum()) == sum(int((s.label > 0).sum()) for s in scenes)
+    before = [(p.parent / "model.onnx").stat().st_mtime_ns for p in paths]
+    assert run() == paths
+    assert [(p.parent / "model.onnx").stat().st_mtime_ns for p in paths] == before
+
+
+def test_a_fold_does_not_begin_from_a_net_that_saw_its_place(
+    make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes = [make_scene(name=p, place=p) for p in ("a", "b")]
+    monkeypatch.setattr("training.crossval.read_chips", lambda chips, without: scenes)
+    fit(TINY, Data(Split(tuple(scenes), (), ()), None), tmp_path / "all", say=quiet)
+    with pytest.raises(AssessmentError, match=r"learnt from \['a', 'b'\]"):
+        crossvalidate(
+            TINY, tmp_path, tmp_path / "cv", ground_folds=0,
+            begin=Checkpoint.load(tmp_path / "all" / "last.pt"), other_years=None,
+            command="test", say=quiet,
+        )  # fmt: skip

@@ -1,0 +1,156 @@
+"""Cross-validation: every place judged by a net that never saw it; every piece of ground of the
+known places by one that saw its surroundings only.
+
+A fold is fit → export → evaluate, on the exported file, in a folder of its own; a finished fold is
+not run again, a cut-off one goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from model.card import ModelCard
+from training.assessment import Measured, Role
+from training.checkpoint import Checkpoint
+from training.config import Preset
+from training.data import Data, with_other_years
+from training.errors import AssessmentError, SplitError
+from training.evaluate import Subject, evaluate
+from training.export import export
+from training.fit import fit
+from training.progress import Say, echo
+from training.scenes import Scene, read_chips
+from training.splits import Split, group_by_ground
+from training.years import years_of
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Scenes to learn from and scenes to judge by; they share no ground, in any year."""
+
+    name: str
+    role: Role
+    train: tuple[Scene, ...]
+    test: tuple[Scene, ...]
+
+
+def by_place(scenes: Sequence[Scene]) -> list[Fold]:
+    """One fold for each place, which is judged whole. SplitError when there is only one."""
+    places = sorted({s.place for s in scenes})
+    if len(places) < 2:
+        raise SplitError(f"only the place {places} is there: nothing is left to learn from")
+    return [
+        Fold(
+            place,
+            "unseen",
+            tuple(s for s in scenes if s.place != place),
+            tuple(s for s in scenes if s.place == place),
+        )
+        for place in places
+    ]
+
+
+def by_ground(scenes: Sequence[Scene], folds: int, margin: float, seed: int) -> list[Fold]:
+    """`folds` folds over the separate pieces of ground of every place.
+
+    Pieces within `margin` metres of each other, whatever their years, stay together; a place with
+    fewer pieces than folds is learnt from in all of them and judged in none.
+    """
+    tests: list[list[Scene]] = [[] for _ in range(folds)]
+    for place in sorted({s.place for s in scenes}):
+        groups = group_by_ground([s for s in scenes if s.place == place], margin)
+        if len(groups) < folds:
+            continue
+        order = np.random.default_rng([seed, *place.encode()]).permutation(len(groups))
+        for turn, index in enumerate(order):
+            tests[turn % folds].extend(groups[index])
+    if not all(tests):
+        raise SplitError(f"no place has {folds} separate pieces of ground")
+    taken = [{(s.place, s.name) for s in test} for test in tests]
+    return [
+        Fold(
+            f"ground{number}",
+            "region",
+            tuple(s for s in scenes if (s.place, s.name) not in names),
+            tuple(test),
+        )
+        for number, (test, names) in enumerate(zip(tests, taken, strict=True))
+    ]
+
+
+def crossvalidate(
+    preset: Preset,
+    chips: Path,
+    run: Path,
+    *,
+    ground_folds: int,
+    begin: Checkpoint | None,
+    other_years: Path | None,
+    command: str,
+    threads: int = 2,
+    say: Say = echo,
+) -> list[Path]:
+    """Runs every fold into `run` and returns the results, JSON files for `accuracy`.
+
+    `ground_folds` = 0: by place; else that many folds by ground. `begin`: a checkpoint that saw
+    none of the chips' places (Demo County), AssessmentError otherwise.
+    """
+    scenes = read_chips(chips, without=preset.left_out)
+    folds = (
+        by_ground(scenes, ground_folds, preset.margin_m, preset.seed)
+        if ground_folds
+        else by_place(scenes)
+    )
+    if begin is not None and (seen := _places_of(begin) & {s.place for s in scenes}):
+        raise AssessmentError(f"the run to begin from has learnt from {sorted(seen)}")
+    results = []
+    for fold in folds:
+        folder = run / fold.name
+        say(f"fold {fold.name}: {len(fold.train)} scenes to learn from, {len(fold.test)} to judge")
+        split = Split(fold.train, (), fold.test)
+        if other_years is not None:
+            split = with_other_years(split, other_years, preset)
+        if not (folder / "model.onnx").is_file():
+            fit(preset, Data(split, None), folder, begin=begin, say=say)
+            export(folder / "last.pt", folder / "model.onnx")
+        results += _measure(fold, folder, other_years, command, threads, say)
+    return results
+
+
+def _measure(
+    fold: Fold, folder: Path, other_years: Path | None, command: str, threads: int, say: Say
+) -> list[Path]:
+    subject = Subject.load(folder / "model.onnx", threads)
+    described = {
+        "unseen": "Each place by a net that was not trained on it, in any year",
+        "region": "Each piece of ground by a net trained on other ground of the same places",
+    }[fold.role]
+    found: dict[str, Measured] = {
+        "evaluation": evaluate(
+            subject,
+            fold.test,
+            name="unseen_places" if fold.role == "unseen" else "unseen_ground",
+            role=fold.role,
+            description=f"{described}; no checkpoint was chosen by it.",
+            command=command,
+            say=say,
+        )
+    }
+    if fold.role == "unseen" and other_years is not None:
+        try:
+            found["years"] = years_of(subject, fold.test, other_years, command=command, say=say)
+        except AssessmentError as error:
+            say(f"no years: {error}")
+    paths = []
+    for kind, result in found.items():
+        paths.append(folder / f"{kind}.json")
+        result.write(paths[-1])
+    return paths
+
+
+def _places_of(begin: Checkpoint) -> set[str]:
+    return set(ModelCard.parse(begin.card, "the card of the run to begin from").training.places)
