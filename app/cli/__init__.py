@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from app.cli.classify import classify
+from app.cli.areas import change, purge, seed, stats
+from app.cli.classify import classify, merge
 from app.cli.serve import demo, doctor, serve, settings
 
 cli = typer.Typer(
@@ -12,7 +13,7 @@ cli = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (serve, classify, doctor, demo, settings):
+for command in (serve, classify, stats, change, seed, purge, merge, doctor, demo, settings):
     cli.command()(command)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from app.demo import write_county
 from app.settings import SHIPPED_MODEL
-from tests.benchmarks import halo, inference, int8, processes, tiles
+from tests.benchmarks import halo, inference, int8, jobs, processes, tiles
 from tests.benchmarks.report import Finding, write
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +42,8 @@ def main() -> int:
             note(getattr(tiles, f"measure_{name}")(county))
     if not only or "processes" in only:
         note(processes.measure(county))
+    if not only or "jobs" in only:
+        note(*jobs.measure())
     if not only:
         write(findings, ROOT / "docs" / "benchmarks.md")
     return 0 if all(finding.met for finding in findings) else 1
