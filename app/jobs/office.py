@@ -33,6 +33,7 @@ class Office:
             root = Path(self._temporary.name)
         self._workshop = Workshop(services, loop)
         self.store = Store(root / "jobs.sqlite")
+        services.collectors.append(self.store)
         cluster = Cluster(self.settings.scheduler) if self.settings.scheduler else None
         ahead = 2 * cluster.threads if cluster else None
         self._runner = Runner(self.store, root, self._workshop, cluster, ahead)
@@ -90,5 +91,6 @@ class Office:
     def close(self) -> None:
         """Leaves off; with a `jobs_dir` the next process goes on where this one was."""
         self._runner.close()
+        self._workshop.services.collectors.remove(self.store)
         if self._temporary is not None:
             self._temporary.cleanup()

@@ -16,6 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+
 from app.errors import Busy, UnknownName
 from app.jobs.job import ALLOWED, IllegalTransition, Job, Spec, Status
 
@@ -135,6 +137,19 @@ class Store:
         with self._connected() as db:
             rows = db.execute("SELECT number FROM blocks WHERE job = ?", (job_id,))
             return {number for (number,) in rows}
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs there are of each status."""
+        with self._connected() as db:
+            rows = dict(db.execute("SELECT status, COUNT(*) FROM jobs GROUP BY status"))
+        return {status: rows.get(status, 0) for status in ALLOWED}
+
+    def collect(self) -> Iterator[Metric]:
+        """The jobs of the service, for `/metrics`."""
+        gauge = GaugeMetricFamily("landcover_jobs", "Jobs by status.", labels=["status"])
+        for status, number in self.counts().items():
+            gauge.add_metric([status], number)
+        yield gauge
 
     def remove(self, job_id: str) -> None:
         """Forgets a job."""

@@ -211,7 +211,8 @@ def test_a_job_gives_the_figures_and_files_of_one_request(
     client: TestClient, two_quads: World, tmp_path: Path
 ) -> None:
     area = slanted(two_quads)
-    outputs = dict.fromkeys(("cog", "statistics", "csv", "item", "polygons"), {})
+    names = ("cog", "statistics", "csv", "item", "polygons")
+    outputs: dict[str, dict[str, str]] = {name: {} for name in names}
     request = {"inputs": {"area": area}, "outputs": outputs}
     document = client.post("/processes/classify-area/execution", json=request).json()
     assert set(document) == set(outputs)
@@ -274,15 +275,25 @@ def test_outputs_are_chosen(client: TestClient, two_quads: World) -> None:
     }
 
 
-def test_an_estimate_is_what_the_job_then_has_to_do(client: TestClient, two_quads: World) -> None:
-    found = client.post("/processes/classify-area/estimate", json=body(two_quads)).json()
-    assert found["seconds"] > 0
-    assert found["bytes"] > 0
-    assert found["exact"]
-    assert found["sync"]
-    answer = client.post("/processes/classify-area/execution", json=body(two_quads), headers=ASYNC)
-    assert answer.json()["blocks"]["total"] == found["blocks"]
-    ended(client, answer.json()["jobID"])
+def test_an_estimate_is_what_the_job_then_has_to_do(
+    serve: Serve, two_quads: World, pixelwise_model: Path
+) -> None:
+    def estimate() -> dict[str, Any]:
+        answer = client.post("/processes/classify-area/estimate", json=body(two_quads))
+        found: dict[str, Any] = answer.json()
+        return found
+
+    with serve(two_quads.directory, pixelwise_model) as client:
+        before = estimate()
+        path = "/processes/classify-area/execution"
+        answer = client.post(path, json=body(two_quads), headers=ASYNC)
+        assert answer.json()["blocks"]["total"] == before["blocks"]
+        ended(client, answer.json()["jobID"])
+        after = estimate()
+    assert before["bytes"] > 0
+    assert before["seconds"] > 0
+    assert (before["cached"], before["exact"], before["sync"]) == (0, True, True)
+    assert after == {**before, "cached": before["blocks"], "seconds": 0}
 
 
 NAN = '{"inputs": {"area": {"type": "Polygon", "coordinates": [[[NaN, 1], [2, 1], [2, 2], [NaN, 1]]]}}}'
@@ -392,6 +403,17 @@ def test_an_area_in_two_utm_zones_is_one_raster_and_no_ground_counts_twice(
     assert found == sync["properties"]["statistics"]
     geodesic = abs(Geod(ellps="WGS84").geometry_area_perimeter(area)[0])
     assert found["sum"]["m2"] == pytest.approx(geodesic, rel=1e-4)
+
+
+def test_metrics_count_the_jobs_by_status(
+    serve: Serve, two_quads: World, pixelwise_model: Path
+) -> None:
+    with serve(two_quads.directory, pixelwise_model) as client:
+        assert 'landcover_jobs{status="successful"} 0.0' in client.get("/metrics").text
+        assert client.post("/processes/seed/execution", json=body(two_quads)).status_code == 200
+        text = client.get("/metrics").text
+    assert 'landcover_jobs{status="successful"} 1.0' in text
+    assert 'landcover_jobs{status="failed"} 0.0' in text
 
 
 def test_after_seeding_nothing_is_left_to_compute(
