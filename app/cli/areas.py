@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,9 @@ from app.jobs.folder import Folder
 from app.jobs.job import Process
 from app.jobs.local import Local
 from app.jobs.runner import spec_of
+
+_CACHE_FILES = re.compile(r"[0-9a-f]{2}|index-.*\.json")
+_JOBS_FILES = re.compile(r"[0-9a-f-]{36}|jobs\.sqlite.*")
 
 Aoi = Annotated[Path | None, typer.Option(help="GeoJSON file of the area, degrees")]
 Area = Annotated[Path, typer.Argument(help="GeoJSON file of the area, degrees")]
@@ -110,7 +114,7 @@ def purge(
     cache_dir: CacheDir = None,
     jobs_dir: Annotated[Path | None, typer.Option(help="directory of jobs")] = None,
 ) -> None:
-    """Remove every cached block, and the jobs too where --jobs-dir is given. Blocks that nobody
+    """Remove every cached block and index, and the jobs too where --jobs-dir is given. Blocks that nobody
     needs any more go by themselves: imagery and model are part of their keys."""
     settings = settings_of(cache_dir=cache_dir, jobs_dir=jobs_dir)
     chosen = [path for path in (settings.cache_dir, settings.jobs_dir) if path is not None]
@@ -125,8 +129,8 @@ def purge(
         count = 0
         for path in root.iterdir():
             # Only what this service writes: a wrong path must not cost somebody's files.
-            ours = len(path.name) == (36 if is_jobs else 2) or path.name.startswith("jobs.sqlite")
-            if not ours:
+            names = _JOBS_FILES if is_jobs else _CACHE_FILES
+            if not names.fullmatch(path.name):
                 continue
             count += 1 if is_jobs else sum(1 for _ in path.glob("*"))
             if path.is_dir():
