@@ -114,8 +114,8 @@ def purge(
     cache_dir: CacheDir = None,
     jobs_dir: Annotated[Path | None, typer.Option(help="directory of jobs")] = None,
 ) -> None:
-    """Remove every cached block and index, and the jobs too where --jobs-dir is given. Blocks that nobody
-    needs any more go by themselves: imagery and model are part of their keys."""
+    """Remove every cached block and index, and the jobs too where --jobs-dir is given. Blocks that
+    nobody needs any more go by themselves: imagery and model are part of their keys."""
     settings = settings_of(cache_dir=cache_dir, jobs_dir=jobs_dir)
     chosen = [path for path in (settings.cache_dir, settings.jobs_dir) if path is not None]
     if not chosen:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import shutil
 import tempfile
 import threading
 from collections.abc import Callable
@@ -105,8 +104,8 @@ class Local:
             for name, each in results.items():
                 if output and name == "cog":
                     raster = Path(scratch) / each["file"]
-                    shutil.move(f"{raster}.aux.xml", f"{output}.aux.xml")
-                    shutil.move(raster, output)
+                    raster.replace(output)
+                    Path(f"{raster}.aux.xml").replace(f"{output}.aux.xml")
         return figures
 
 

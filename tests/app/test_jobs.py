@@ -278,18 +278,18 @@ def test_outputs_are_chosen(client: TestClient, two_quads: World) -> None:
 def test_an_estimate_is_what_the_job_then_has_to_do(
     serve: Serve, two_quads: World, pixelwise_model: Path
 ) -> None:
-    def estimate() -> dict[str, Any]:
+    def estimate(client: TestClient) -> dict[str, Any]:
         answer = client.post("/processes/classify-area/estimate", json=body(two_quads))
         found: dict[str, Any] = answer.json()
         return found
 
     with serve(two_quads.directory, pixelwise_model) as client:
-        before = estimate()
+        before = estimate(client)
         path = "/processes/classify-area/execution"
         answer = client.post(path, json=body(two_quads), headers=ASYNC)
         assert answer.json()["blocks"]["total"] == before["blocks"]
         ended(client, answer.json()["jobID"])
-        after = estimate()
+        after = estimate(client)
     assert before["bytes"] > 0
     assert before["seconds"] > 0
     assert (before["cached"], before["exact"], before["sync"]) == (0, True, True)
