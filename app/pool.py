@@ -108,11 +108,6 @@ class Gate:
         return self._seconds / self._workers
 
     @property
-    def seconds(self) -> float:
-        """Seconds a computation takes, smoothed."""
-        return self._seconds
-
-    @property
     def retry_after(self) -> int:
         """Seconds until about half of the queue is done, at least 1."""
         return max(1, math.ceil(self.inside * self._seconds / self._workers / 2))

@@ -63,7 +63,7 @@ def square(services: Services, cols: int, rows: int) -> Spec:
     ground = box(left + 1, bottom + 1, right - 1, top - 1).segmentize(100)
     project = transformer(GRID.crs, "OGC:CRS84").transform
     area = json.loads(to_geojson(transform(ground, project, interleaved=False)))
-    return spec_of(services, "classify-area", area, None, None, ["latest"])
+    return spec_of(services, "classify-area", area, None, None, ["latest"], ("cog", "statistics"))
 
 
 @contextmanager
