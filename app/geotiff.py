@@ -134,6 +134,7 @@ class ClassRaster:
             )
         aux = self._cog.with_name("aux.xml")
         aux.write_bytes(aux_xml(self._table, self.counts.tolist()))
+        # The raster first: where it cannot be put, nothing is.
         os.replace(self._cog, self.path)
         os.replace(aux, self.path.with_name(f"{self.path.name}.aux.xml"))
 

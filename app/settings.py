@@ -80,6 +80,19 @@ class Settings(BaseSettings):
     read_workers: int = Field(4, ge=1, le=64, description="threads that read imagery")
     gdal_cache_mb: int = Field(64, ge=16, description="GDAL's block cache, MB")
 
+    jobs_dir: Path | None = Field(
+        None, description="directory of jobs and their results; none: gone when the server ends"
+    )
+    job_area_km2: float = Field(5000, gt=0, description="largest area of a job, km²")
+    sync_area_km2: float = Field(
+        25, gt=0, description="largest area of a process executed while the client waits, km²"
+    )
+    jobs_queued: int = Field(32, ge=1, description="jobs that may wait; more are answered 503")
+    job_keep_h: float = Field(72, gt=0, description="hours the results of a job are kept")
+    scheduler: str = Field(
+        "", description="Dask scheduler that computes jobs, tcp://host:port; none: this process"
+    )
+
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")
     root_path: str = Field("", description="path the service is published under by a proxy")

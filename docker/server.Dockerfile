@@ -39,7 +39,8 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends libexpat1 \
  && apt-get clean \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin
-RUN mkdir -p /var/cache/landcover && chown 10001:10001 /var/cache/landcover
+RUN mkdir -p /var/cache/landcover /var/lib/landcover \
+ && chown 10001:10001 /var/cache/landcover /var/lib/landcover
 COPY --from=build /opt/landcover /opt/landcover
 COPY --from=build /opt/demo-county /opt/demo-county
 ENV PATH=/opt/landcover/bin:$PATH \

@@ -7,6 +7,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from app.area.change import change_csv, change_statistics, count_change
 from app.area.frame import Frame
@@ -57,28 +58,35 @@ async def deliver(
         if suffix != "zip":
             await landcover.reads.run(write_polygons, raster, table, target)
             return await landcover.reads.run(target.read_bytes)
-        tally, text = await tables(landcover, wish)
-        return await landcover.reads.run(_bundle, wish, raster, tally, text)
+        tally, document = await figures(landcover, wish)
+        return await landcover.reads.run(_bundle, wish, raster, tally, csv_of(wish, document))
 
 
-async def tables(landcover: LandCover, wish: Wish) -> tuple[Tally, str]:
-    """The areas of a wish, and as CSV."""
+async def figures(landcover: LandCover, wish: Wish) -> tuple[Tally, dict[str, Any]]:
+    """The areas of a wish, and as the document of POST /statistics or POST /change."""
     area = wish.plan.area
     if len(wish.selections) == 2:
         before, after = wish.selections
         tally = await count_change(landcover, before, after, wish.plan)
-        return tally, change_csv(change_statistics(before, after, area.square_metres, tally))
+        return tally, change_statistics(before, after, area.square_metres, tally)
     (selection,) = wish.selections
     tally = await count(landcover, selection, wish.plan)
-    document = statistics(selection, area.square_metres, tally, wish.assessment)
-    return tally, statistics_csv([(area.id if area.id is not None else "", document)])
+    return tally, statistics(selection, area.square_metres, tally, wish.assessment)
 
 
-def _bundle(wish: Wish, raster: Path, tally: Tally, text: str) -> bytes:
-    """A zip of everything, the raster stored as it is: it is compressed already."""
+def csv_of(wish: Wish, document: dict[str, Any]) -> str:
+    """The figures as CSV."""
+    if len(wish.selections) == 2:
+        return change_csv(document)
+    area = wish.plan.area
+    return statistics_csv([(area.id if area.id is not None else "", document)])
+
+
+def item_of(wish: Wish, raster: Path, tally: Tally) -> dict[str, Any]:
+    """The STAC item of a wish's raster."""
     selection = wish.selections[-1]
     table, _ = raster_table([s.session.card.legend for s in wish.selections])
-    item = stac_item(
+    return stac_item(
         wish.plan.area,
         raster,
         table,
@@ -87,6 +95,11 @@ def _bundle(wish: Wish, raster: Path, tally: Tally, text: str) -> bytes:
         wish.stem,
         selection.source.attribution,
     )
+
+
+def _bundle(wish: Wish, raster: Path, tally: Tally, text: str) -> bytes:
+    """A zip of everything, the raster stored as it is: it is compressed already."""
+    item = item_of(wish, raster, tally)
     target = raster.with_suffix(".zip")
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as bundle:
         bundle.write(raster, raster.name, zipfile.ZIP_STORED)

@@ -81,7 +81,7 @@ class DiskStore:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             before = path.stat().st_size if path.exists() else 0
-            written = _write_atomically(path, framed(key, payload))
+            written = write_atomically(path, framed(key, payload))
         except OSError as error:
             self._degrade(f"{self._root}: {error.strerror}")
             return
@@ -160,7 +160,7 @@ def _age(path: Path) -> float:
         return 0
 
 
-def _write_atomically(path: Path, data: bytes) -> int:
+def write_atomically(path: Path, data: bytes) -> int:
     """Writes beside `path`, flushes to disk, renames; nothing is left behind on failure."""
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=_TEMPORARY)
     try:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -102,14 +103,20 @@ def _run_several(settings: Settings) -> None:
     # Before the workers begin: their counters live in files of this directory.
     folder = tempfile.mkdtemp(prefix="landcover-metrics-")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    # One journal for all: any of them may be asked for a job of another.
+    jobs = tempfile.mkdtemp(prefix="landcover-jobs-") if settings.jobs_dir is None else None
     try:
         share = settings.share(available_cores())
+        if jobs:
+            share = share.model_copy(update={"jobs_dir": Path(jobs)})
         config = _config(settings, partial(worker, share), factory=True)
         sockets = [config.bind_socket()]
         _announce(config, sockets[0].getsockname()[1])
         Supervisor(config, sockets=sockets).run()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if jobs:
+            shutil.rmtree(jobs, ignore_errors=True)
 
 
 def _config(settings: Settings, app: Any, *, factory: bool = False) -> uvicorn.Config:  # noqa: ANN401

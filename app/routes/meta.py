@@ -17,6 +17,8 @@ from model.legend import COLORMAPS, Rgb
 
 router = APIRouter(tags=["meta"])
 
+OGC_REL = "http://www.opengis.net/def/rel/ogc/1.0/"
+
 
 def _services(request: Request) -> Services:
     services: Services = request.app.state.services
@@ -35,6 +37,9 @@ async def landing(request: Request) -> dict[str, Any]:
         "legend": ("legend", "application/json", "Classes and colours"),
         "sources": ("sources", "application/json", "Imagery served"),
         "model": ("model", "application/json", "The model's card"),
+        f"{OGC_REL}conformance": ("conformance", "application/json", "OGC conformance classes"),
+        f"{OGC_REL}processes": ("processes", "application/json", "What is done for an area"),
+        f"{OGC_REL}job-list": ("jobs", "application/json", "Jobs"),
     }
     links = [
         {"rel": rel, "href": f"{base}{path}", "type": media, "title": title}

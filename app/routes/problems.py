@@ -24,6 +24,7 @@ from app.errors import (
 from app.routes.work import ClientGone
 
 MEDIA_TYPE = "application/problem+json"
+OGC_EXCEPTIONS = "http://www.opengis.net/def/exceptions/ogcapi-processes-1/1.0/"
 
 STATUS: dict[type[LandcoverError], tuple[int, str]] = {
     InvalidRequest: (400, "Invalid parameter"),
@@ -94,7 +95,9 @@ def _members(error: Exception) -> dict[str, object]:
         hint = error.hint if isinstance(error, InvalidArea) else ""
         return members | ({"hint": hint} if hint else {})
     if isinstance(error, UnknownName):
-        return {"field": error.field, "known": error.known}
+        kind = getattr(error, "ogc", None)
+        members = {"field": error.field, "known": error.known}
+        return members | ({"type": f"{OGC_EXCEPTIONS}{kind}"} if kind else {})
     if isinstance(error, TooLarge):
         known = {"limit": error.limit, "estimate": error.estimate, "hint": error.hint}
         return {name: value for name, value in known.items() if value}

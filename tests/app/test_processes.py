@@ -15,6 +15,7 @@ import psutil
 from tests.app.conftest import tiles_around
 from tests.app.processes import Running, figure, serving
 from tests.app.redis_server import redis_server
+from tests.app.running import area_of
 from tests.world.world import World
 
 
@@ -171,3 +172,27 @@ def test_a_misspelt_setting_is_named_with_the_nearest(
         in text
     )
     assert "LANDCOVER_ZZZ is no setting and does nothing\n" in text
+
+
+def test_every_process_knows_the_jobs_of_the_others(
+    two_quads: World, pixelwise_model: Path, tmp_path: Path
+) -> None:
+    options = ("--imagery", two_quads.directory, "--model", pixelwise_model)
+    with serving(tmp_path, *options, "--processes", 2) as both:
+        until(lambda: len(children(both)) == 2)
+        answer = httpx.post(
+            f"{both.base}/processes/classify-area/execution",
+            json={"inputs": {"area": area_of(two_quads)}},
+            headers={"prefer": "respond-async"},
+            timeout=60,
+        )
+        job = f"{both.base}/jobs/{answer.json()['jobID']}"
+        # A connection each, so that the kernel hands them to either process.
+        statuses = [httpx.get(job, timeout=60).status_code for _ in range(20)]
+        assert statuses == [200] * 20
+        until(lambda: httpx.get(job, timeout=60).json()["status"] == "successful")
+        results = [httpx.get(f"{job}/results", timeout=60).json() for _ in range(10)]
+        files = {httpx.get(found["cog"]["href"], timeout=60).content for found in results}
+        # Counted once, not once a process.
+        assert figure(both.base, "landcover_jobs") == 1
+    assert len(files) == 1

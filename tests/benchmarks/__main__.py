@@ -12,7 +12,7 @@ from pathlib import Path
 
 from app.demo import write_county
 from app.settings import SHIPPED_MODEL
-from tests.benchmarks import areas, halo, inference, int8, processes, sources, tiles
+from tests.benchmarks import areas, halo, inference, int8, jobs, processes, sources, tiles
 from tests.benchmarks.report import Finding, write
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +51,8 @@ def main() -> int:
             note(*getattr(sources, f"measure_{name}")())
     if not only or "area" in only:
         note(sources.measure_area())
+    if not only or "jobs" in only:
+        note(*jobs.measure())
     if not only:
         write(findings, ROOT / "docs" / "benchmarks.md")
     return 0 if all(finding.met for finding in findings) else 1

@@ -170,6 +170,10 @@ def job() -> None:
     where = answer.headers["location"]
     path = where[where.index("/jobs/") :]
     until(lambda: get(path).json()["status"] == "successful", 120, "job successful")
+    found = get(f"{path}/results").json()
+    sync = client.post(WEB, 8000, "/statistics", body["inputs"]["area"]).json()
+    expect(found["statistics"] == sync["properties"]["statistics"], "a job's own figures")
+    expect("landcover_jobs" in get("/metrics").text, "jobs in /metrics")
 
 
 def trouble(
