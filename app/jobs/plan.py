@@ -12,9 +12,10 @@ from shapely.geometry import mapping, shape
 
 from app.area.frame import Frame
 from app.area.plan import Plan
+from app.geojson import areas_of
 from app.grid import Block
 from app.landcover import Selection
-from app.polygon import AreaOfInterest, areas_of
+from app.polygon import AreaOfInterest
 
 MOST_VERTICES = 10_000
 """Of a job's polygons together."""
