@@ -60,7 +60,12 @@ class Pixels(Protocol):
 
 
 def tile_tif(
-    array: npt.NDArray[np.uint8], colours: Colours, bounds: Bounds, crs: str, card: ModelCard
+    array: npt.NDArray[np.uint8],
+    colours: Colours,
+    bounds: Bounds,
+    crs: str,
+    card: ModelCard,
+    scenes: Sequence[SceneRef] = (),
 ) -> bytes:
     """uint8 (rows, cols) that shows `bounds` of `crs`, as the bytes of a GeoTIFF."""
     rows, cols = array.shape
@@ -72,7 +77,7 @@ def tile_tif(
             dataset.write(array, 1)
             dataset.write_colormap(1, {value: (*rgb, 255) for value, rgb in colours})
             dataset.set_band_description(1, "land cover class")
-            dataset.update_tags(**provenance(card, ()), LANDCOVER_CLASSES=_json(card))
+            dataset.update_tags(**provenance(card, scenes), LANDCOVER_CLASSES=_json(card))
         content: bytes = memory.read()
     return content
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from app.imagery.config import AnyConfig
 from app.main import create_app
 from app.settings import Settings, settings_page
 
 ROOT = Path(__file__).parents[1]
+SOURCE_PAGES = ("sources.md", "sources-stac.md")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -22,6 +25,13 @@ def test_the_settings_page_is_the_one_the_code_writes() -> None:
 def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_key_of_a_source_is_documented() -> None:
+    text = "".join((ROOT / "docs" / name).read_text() for name in SOURCE_PAGES)
+    kinds = get_args(get_args(AnyConfig)[0])
+    keys = {key for kind in kinds for key in kind.model_fields}
+    assert [key for key in sorted(keys) if not re.search(rf"`{key}\b|^{key} =", text, re.M)] == []
 
 
 def test_every_route_is_documented() -> None:

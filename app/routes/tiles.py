@@ -81,6 +81,7 @@ async def _render(
     headers = [
         ("X-Landcover-Quality", "full" if view.complete else "partial"),
         ("X-Landcover-Scenes", ",".join(scene.id for scene in view.scenes[:20])),
+        ("X-Landcover-Dates", ",".join(sorted({s.date for s in view.scenes if s.date})[-20:])),
     ]
     kept_as = etag if view.complete else ""
     media_type = MEDIA_TYPES[asked.suffix]
@@ -100,7 +101,9 @@ def _encode(view: View, asked: TileAsked, session: Session) -> bytes:
     if asked.suffix != "tif":
         return render(view.array, palette, asked.suffix)
     array = shown_values(view.array, palette)
-    return geotiff.tile_tif(array, palette.colours, asked.tile.bounds, CRS, session.passport)
+    return geotiff.tile_tif(
+        array, palette.colours, asked.tile.bounds, CRS, session.passport, view.scenes
+    )
 
 
 def _palette(query: TileQuery, session: Session, data: bool = False) -> Palette:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import shapely
 from pyproj import Transformer
+from rasterio.io import MemoryFile
 from shapely.geometry import shape
 from starlette.testclient import TestClient
 
@@ -459,6 +460,12 @@ def test_a_tile_of_a_year_and_what_fills_it_is_pixel_by_pixel_one_or_the_other(
         assert (filled == np.where(plain != 255, plain, old)).mean() > 0.995
         names = client.get(f"{address}?year=2017&fill=older").headers["x-landcover-scenes"]
         assert set(names.split(",")) == {scene.path.stem for scene in years.scenes[:2]}
+        content = client.get(f"{address.replace('npy', 'tif')}?year=2017&fill=older")
+        assert content.headers["x-landcover-dates"] == "2015-09-03,2017-06-10"
+        with MemoryFile(content.content) as memory, memory.open() as dataset:
+            tags = dataset.tags()
+        assert set(tags["LANDCOVER_SCENES"].split(",")) == set(names.split(","))
+        assert tags["LANDCOVER_DATES"] == "2015-09-03,2017-06-10"
 
 
 @pytest.mark.parametrize(
