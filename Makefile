@@ -11,10 +11,10 @@ TORCH = 2.13.0
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help demo serve test lint format bench setup train clean
+.PHONY: help demo serve test compose-test lint format bench setup train clean
 
 help:            ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 demo: $(VENV)/.serve  ## the map of Demo County, at a printed address (PORT=8123 chooses the port)
 	$(BIN)/landcover demo --port $(PORT)
@@ -24,6 +24,9 @@ serve: $(VENV)/.serve  ## the map of your own NAIP files: make serve IMAGERY=/pa
 
 test: $(VENV)/.test  ## all tests
 	$(BIN)/python -m pytest
+
+compose-test: $(VENV)/.test  ## the containers for real, with podman as root (minutes)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.containers
 
 lint: $(VENV)/.test  ## ruff, format, mypy, import-linter
 	$(BIN)/ruff check
@@ -41,7 +44,7 @@ bench: $(VENV)/.test  ## measure; writes docs/benchmarks.md
 setup: $(VENV)/.test  ## everything for development
 
 lock:            ## pin the dependencies anew
-	$(BIN)/python -m uv pip compile --universal --generate-hashes --no-header --python-version 3.11 -q --upgrade -o docker/requirements.txt pyproject.toml
+	$(BIN)/python -m uv pip compile --universal --generate-hashes --no-header --python-version 3.11 -q --upgrade --extra s3 -o docker/requirements.txt pyproject.toml
 	$(BIN)/python -m uv pip compile --universal --generate-hashes --no-header --python-version 3.11 -q --upgrade --extra dev -o .ci/requirements.txt pyproject.toml
 
 clean:           ## remove what was made here

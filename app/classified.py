@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -95,7 +97,13 @@ def mode_of(classes: Classes, level: int) -> Classes:
             for value in values
         ]
     )
+    return most_of(values, counts)
+
+
+def most_of(values: Sequence[int], counts: npt.NDArray[Any]) -> Classes:
+    """The value of the highest count, by `counts` (values, rows, cols); ties as in `mode_of`."""
     tied = counts == counts.max(axis=0)
+    rows, cols = counts.shape[1:]
     turn = (np.arange(rows)[:, None] + np.arange(cols)[None, :]) % tied.sum(axis=0)
     mode = np.full((rows, cols), NODATA, dtype=np.uint8)
     passed = np.zeros((rows, cols), dtype=np.int64)

@@ -2,6 +2,7 @@
 
 LandcoverError
 ├── InvalidRequest      a value the asker gave is malformed or out of range
+│   └── InvalidArea     a polygon, or the GeoJSON it comes in, that cannot be used
 ├── UnknownName         a source, model, colormap … that is not configured
 ├── TooLarge            the answer would exceed a limit
 ├── Busy                the queue is full; worth asking again
@@ -12,7 +13,7 @@ LandcoverError
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class LandcoverError(Exception):
@@ -31,6 +32,14 @@ class InvalidRequest(LandcoverError):
         self.expected = expected
 
 
+class InvalidArea(InvalidRequest):
+    """A polygon, or its GeoJSON, that cannot be used; `hint`: what may have happened."""
+
+    def __init__(self, field: str, value: object, expected: str, hint: str = "") -> None:
+        super().__init__(field, value, expected)
+        self.hint = hint
+
+
 class UnknownName(LandcoverError):
     """A source, model, colormap … that is not configured."""
 
@@ -42,11 +51,20 @@ class UnknownName(LandcoverError):
 
 
 class TooLarge(LandcoverError):
-    """The answer would exceed a limit."""
+    """The answer would exceed a limit. `estimate`: what it would take, where that is known."""
 
-    def __init__(self, what: str, value: float, limit: float) -> None:
-        super().__init__(f"{what} is {value:g}, the limit is {limit:g}")
+    def __init__(
+        self,
+        what: str,
+        value: float,
+        limit: float,
+        estimate: Mapping[str, object] | None = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(f"{what} is {value:.10g}, the limit is {limit:.10g}")
         self.limit = limit
+        self.estimate = estimate
+        self.hint = hint
 
 
 class Busy(LandcoverError):

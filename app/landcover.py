@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
+from app import metrics
 from app.cache.blocks import BlockCache
 from app.classified import Classified, SceneRef
 from app.errors import Busy, SourceUnavailable
@@ -167,7 +168,8 @@ class LandCover:
         window = block.window.expand(selection.session.card.halo)
         reads = self.reads_of(selection)
         try:
-            return await reads.run(mosaic.read, self.reader, scenes, block.grid, window)
+            read = metrics.timed(metrics.READ_SECONDS, "read", mosaic.read)
+            return await reads.run(read, self.reader, scenes, block.grid, window)
         except SourceUnavailable as error:
             # What changed or vanished must not be asked for again.
             if not error.whole_source:
@@ -184,7 +186,8 @@ class LandCover:
         """Runs in the inference pool; stopped within one operator when nobody waits any more."""
         cancellation = Cancellation()
         try:
-            return await self.infers.run(function, session, image, valid, cancellation)
+            infer = metrics.timed(metrics.INFERENCE_SECONDS, "infer", function)
+            return await self.infers.run(infer, session, image, valid, cancellation)
         except asyncio.CancelledError:
             cancellation.cancel()
             raise

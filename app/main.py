@@ -9,8 +9,22 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from app.middleware import HeadAsGet, SecurityHeaders
-from app.routes import imagery, map_page, meta, point, problems, sources, tiles
+from app import __version__
+from app.jobs.office import Office
+from app.middleware import HeadAsGet, Observed
+from app.routes import (
+    areas,
+    health,
+    imagery,
+    jobs,
+    map_page,
+    meta,
+    point,
+    problems,
+    processes,
+    sources,
+    tiles,
+)
 from app.services import Services
 from app.settings import Settings
 
@@ -28,17 +42,27 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.services = services or Services(chosen)
+        redis = app.state.services.landcover.cache.redis
+        if redis:
+            await redis.look()
         watch = asyncio.create_task(app.state.services.watch())
+        app.state.jobs = await asyncio.to_thread(
+            Office, app.state.services, asyncio.get_running_loop()
+        )
         try:
             yield
         finally:
             watch.cancel()
+            # Beside the loop: what is under way is stopped on it.
+            await asyncio.to_thread(app.state.jobs.close)
+            if redis:
+                await redis.close()
             app.state.services.close()
 
     app = FastAPI(
         title="Land cover tiles",
         description=DESCRIPTION,
-        version="0.1.0",
+        version=__version__,
         lifespan=lifespan,
         root_path=chosen.root_path,
         openapi_url="/api",
@@ -46,12 +70,28 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         redoc_url=None,
     )
     problems.install(app)
-    for room in (meta, sources, point, imagery, map_page, tiles):
+    app.add_exception_handler(jobs.JobHasNoResults, jobs.no_results)
+    for room in (
+        health,
+        meta,
+        sources,
+        point,
+        imagery,
+        map_page,
+        areas,
+        processes,
+        jobs,
+        tiles,
+    ):
         app.include_router(room.router)
     if chosen.cors_origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=list(chosen.cors_origins), allow_methods=["GET"]
+            CORSMiddleware,
+            allow_origins=list(chosen.cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["content-type", "prefer"],
+            expose_headers=["location"],
         )
-    app.add_middleware(SecurityHeaders)
     app.add_middleware(HeadAsGet)
+    app.add_middleware(Observed, access_log=chosen.access_log)
     return app

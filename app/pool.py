@@ -4,35 +4,72 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+from app import metrics
 from app.errors import Busy
+from app.urgency import Urgency, current_urgency
 
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
 
 
+class _Item:
+    """A call that waits for a thread."""
+
+    __slots__ = ("call", "future", "urgency")
+
+    def __init__(self, call: Callable[[], Any], future: Future[Any], urgency: Urgency) -> None:
+        self.call, self.future, self.urgency = call, future, urgency
+
+
 class Pool:
-    """A fixed number of named threads, awaited from the event loop."""
+    """A fixed number of named threads, awaited from the event loop; urgent work goes first."""
 
     def __init__(self, name: str, workers: int) -> None:
         self.workers = workers
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix=f"landcover-{name}")
+        self._waiting: list[_Item] = []
+        self._lock = threading.Lock()
 
     async def run(
         self, function: Callable[Args, Result], *args: Args.args, **kwargs: Args.kwargs
     ) -> Result:
         """The function's result. When the caller is cancelled, work not yet begun never begins."""
-        future = self._executor.submit(lambda: function(*args, **kwargs))
+        future: Future[Result] = Future()
+        item = _Item(lambda: function(*args, **kwargs), future, current_urgency())
+        with self._lock:
+            self._waiting.append(item)
+        # One turn for every item; which item a turn takes is decided when a thread is free.
+        self._executor.submit(self._turn)
         return await asyncio.wrap_future(future)
 
     def close(self) -> None:
         """Drops what has not begun and waits for what has."""
         self._executor.shutdown(wait=True, cancel_futures=True)
+        with self._lock:
+            dropped, self._waiting = self._waiting, []
+        for item in dropped:
+            item.future.cancel()
+
+    def _turn(self) -> None:
+        with self._lock:
+            # The first that is urgent, else the first: asked now, as urgency may have risen.
+            item = next((i for i in self._waiting if i.urgency.urgent), self._waiting[0])
+            self._waiting.remove(item)
+        if not item.future.set_running_or_notify_cancel():
+            return
+        try:
+            result = item.call()
+        except BaseException as error:
+            item.future.set_exception(error)
+        else:
+            item.future.set_result(result)
 
 
 class Gate:
@@ -43,6 +80,7 @@ class Gate:
         self.limit = limit
         self._workers = workers
         self._seconds = 0.5
+        self.measured = False
         self.inside = 0
 
     @asynccontextmanager
@@ -51,14 +89,23 @@ class Gate:
         if self.inside >= self.limit:
             raise Busy(self.inside, self.limit, self.retry_after)
         self.inside += 1
+        metrics.QUEUE.inc()
         began, ahead = time.monotonic(), self.inside
         try:
             yield
             # Time per computation, smoothed: waiting included, so divided by those ahead.
             share = (time.monotonic() - began) * self._workers / max(ahead, self._workers)
-            self._seconds += 0.1 * (share - self._seconds)
+            self._seconds += (0.1 if self.measured else 1.0) * (share - self._seconds)
+            self.measured = True
         finally:
             self.inside -= 1
+            metrics.QUEUE.dec()
+
+    @property
+    def seconds_per_block(self) -> float:
+        """Smoothed seconds a computation takes when all workers are busy; a guess until
+        `measured`."""
+        return self._seconds / self._workers
 
     @property
     def retry_after(self) -> int:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from app.cache.blocks import BlockCache
 from app.cache.disk import DiskStore
 from app.cache.memory import MemoryStore
+from app.cache.redis import RedisTier
 from app.errors import ConfigurationError, UnknownName
 from app.imagery import gdal
 from app.imagery.reader import Reader
 from app.landcover import LandCover, Selection
+from app.metrics import Collector
 from app.pool import Gate, Pool
 from app.settings import Settings
 from app.source import Sources, sources_of
@@ -55,8 +57,10 @@ class Services:
             if settings.cache_dir
             else None
         )
-        cache = BlockCache(settings.cache_memory_mb * _MB, disk, self.reads)
+        cache = BlockCache(settings.cache_memory_mb * _MB, disk, self.reads, _redis(settings))
         self.reader = Reader()
+        self.collectors: list[Collector] = []
+        """What `/metrics` asks when it is asked: figures of the whole service, not of a process."""
         self.landcover = LandCover(cache, self.reader, self.reads, self.infers, self.gate)
         self.rendered: MemoryStore[tuple[str, bytes, int], Rendered] = MemoryStore(
             settings.rendered_memory_mb * _MB
@@ -100,3 +104,14 @@ class Services:
         self.reads.close()
         for source in self.sources:
             source.close()
+
+
+def _redis(settings: Settings) -> RedisTier | None:
+    if settings.redis_url is None:
+        return None
+    return RedisTier(
+        settings.redis_url.get_secret_value(),
+        timeout_s=settings.redis_timeout_s,
+        lease_s=settings.redis_lease_s,
+        keep_s=settings.redis_keep_s,
+    )

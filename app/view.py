@@ -14,10 +14,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from app import metrics
 from app.classified import LEVELS, Classified, SceneRef
 from app.grid import Block, WorkGrid, bounds_between, central_meridian, transformer
 from app.landcover import LandCover, Selection, all_of, ranked
 from app.tile import CRS, Tile
+from app.transition import codes
 from model.legend import NODATA
 from model.windows import BLOCK, cover
 
@@ -88,6 +90,18 @@ async def compose(
     return View(array, tuple(scenes), complete)
 
 
+async def compose_change(
+    landcover: LandCover, before: Selection, after: Selection, tile: Tile, budget: int
+) -> View:
+    """What became of what: from · 10 + to of the classes that the tiles of the two selections show,
+    255 where either shows none."""
+    first, second = await all_of(
+        compose(landcover, selection, tile, "class", budget) for selection in (before, after)
+    )
+    scenes = tuple(dict.fromkeys([*first.scenes, *second.scenes]))
+    return View(codes(first.array, second.array), scenes, first.complete and second.complete)
+
+
 async def _place(
     landcover: LandCover,
     selection: Selection,
@@ -106,6 +120,7 @@ async def _place(
         block = Block(grid, value & 0xFFFFFFFF, value >> 32)
         if value >= 0 and landcover.scenes(selection, block):
             places[block] = np.flatnonzero(address == value)
+    metrics.REQUEST_BLOCKS.observe(len(places))
     level = level_of(tile, grid.resolution)
     if level:
         found, complete = await _within_budget(landcover, selection, list(places), budget)

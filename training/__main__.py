@@ -13,11 +13,11 @@ from typing import Annotated
 
 import typer
 
-from training import cli_assess, cli_crossval, cli_export
+from training import cli_assess, cli_crossval, cli_data, cli_export
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
-Chips = Annotated[Path, typer.Option(help="list of labelled chips (chips.csv)")]
+Chips = Annotated[Path, typer.Option(help="folder of chips, or a list of labelled chips (.csv)")]
 County = Annotated[
     Path | None, typer.Option(help="folder of Demo County; without it only chips are used")
 ]
@@ -35,6 +35,10 @@ def fit(
     county: County = None,
     run: Run = Path("runs/default"),
     steps: Annotated[int | None, typer.Option(min=1, help="length of the run")] = None,
+    split: Annotated[
+        Path | None, typer.Option(help="split of a folder of chips (split.json)")
+    ] = None,
+    fold: Annotated[str | None, typer.Option(help="a fold of the split")] = None,
     begin: Annotated[
         Path | None, typer.Option(help="checkpoint of another run whose weights to begin from")
     ] = None,
@@ -51,11 +55,19 @@ def fit(
     from training.config import load_preset
     from training.data import read_data
     from training.fit import fit as train
+    from training.own import read_own
 
     torch.set_num_threads(threads)
     chosen = load_preset(preset, steps=steps)
     first = Checkpoint.load(begin) if begin else None
-    data = read_data(chosen, chips, county, other_years)
+    if chips.is_dir():
+        if other_years is not None:
+            raise typer.BadParameter("--other-years goes with a list of chips, not with a folder")
+        data = read_own(chips, split, fold, county=county, preset=chosen)
+    elif split is not None or fold is not None:
+        raise typer.BadParameter("--split and --fold go with a folder of chips")
+    else:
+        data = read_data(chosen, chips, county, other_years)
     best = train(chosen, data, run, begin=first, stop_after=stop_after)
     typer.echo(f"best checkpoint: {best}")
 
@@ -63,21 +75,24 @@ def fit(
 cli_export.register(app)
 cli_assess.register(app)
 cli_crossval.register(app)
+cli_data.register(app)
 
 
 def main() -> None:
     """Entry point of `landcover-train`: known errors are one line, not a traceback."""
+    from pydantic import ValidationError
+
     from model.errors import ModelError
     from training.errors import TrainingError
 
     try:
         app()
     except ModuleNotFoundError as error:
-        if error.name not in {"torch", "onnx"}:
+        if error.name not in {"torch", "onnx", "h5py", "pyogrio"}:
             raise
         typer.echo(f"error: training needs {error.name}: make setup TRAIN=1", err=True)
         sys.exit(1)
-    except (TrainingError, ModelError) as error:
+    except (TrainingError, ModelError, ValidationError) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
 

@@ -16,6 +16,11 @@ from training.scenes import BANDS, CLASSES, Label, Scene, read_chips, read_count
 from training.splits import Split, split_county, split_places
 from training.years import images_of
 
+DESCRIPTION = (
+    "U-Net of 1,941,351 parameters, trained on photo-interpreted NAIP chips and on "
+    "procedural imagery (Demo County)."
+)
+
 ATTRIBUTION = (
     "Imagery: USDA National Agriculture Imagery Program (public domain). Training chips from "
     "Ventura et al. 2024, urban-tree-detection-data (CC BY 4.0); locationtech/rasterframes "
@@ -30,6 +35,8 @@ class Data:
 
     real: Split | None
     made: Split | None
+    description: str = DESCRIPTION
+    attribution: str = ATTRIBUTION
 
     @property
     def train(self) -> tuple[Scene, ...]:
@@ -101,10 +108,7 @@ def draft_card(preset: Preset, data: Data) -> ModelCard:
     return ModelCard(
         name="landcover-unet",
         version="1",
-        description=(
-            "U-Net of 1,941,351 parameters, trained on photo-interpreted NAIP chips and on "
-            "procedural imagery (Demo County)."
-        ),
+        description=data.description,
         mean=tuple(round(float(m) / 255, 4) for m in mean),
         std=tuple(round(float(s) / 255, 4) for s in std),
         ground_resolution=preset.ground_resolution_m,
@@ -118,7 +122,7 @@ def draft_card(preset: Preset, data: Data) -> ModelCard:
             band_std=tuple(round(float(s), 2) for s in std),
         ),
         licence="MIT",
-        attribution=ATTRIBUTION,
+        attribution=data.attribution,
     )
 
 

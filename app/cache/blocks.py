@@ -1,12 +1,15 @@
-"""The block cache: memory, then disk, then computing it once."""
+"""The block cache: memory, then disk, then Redis, then computing it once."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from app import metrics
 from app.cache.disk import DiskStore
 from app.cache.flight import Flights
-from app.cache.memory import MemoryStore
+from app.cache.lease import computed_once
+from app.cache.redis import RedisTier
+from app.cache.tier import DiskTier, MemoryTier, Tier, look_up
 from app.classified import Classified
 from app.pool import Pool
 
@@ -14,52 +17,58 @@ from app.pool import Pool
 class BlockCache:
     """Classified blocks by key. What is kept is classes, so recolouring costs no inference."""
 
-    def __init__(self, memory_bytes: int, disk: DiskStore | None, pool: Pool) -> None:
+    def __init__(
+        self,
+        memory_bytes: int,
+        disk: DiskStore | None,
+        pool: Pool,
+        redis: RedisTier | None = None,
+    ) -> None:
         """`pool`: the threads that touch the disk."""
-        self.memory: MemoryStore[str, Classified] = MemoryStore(memory_bytes)
-        self.disk = disk
+        self.memory = MemoryTier(memory_bytes)
+        self.redis = redis
+        own: list[MemoryTier | DiskTier] = [self.memory, *([DiskTier(disk, pool)] if disk else [])]
+        self._own = own
+        self.tiers: list[Tier] = [*own, *([redis] if redis else [])]
         self.flights: Flights[Classified] = Flights()
         self.computed = 0
-        self._pool = pool
 
     async def get_or_compute(
         self, key: str, compute: Callable[[], Awaitable[Classified]]
     ) -> Classified:
-        """The block of `key`; `compute` runs at most once at a time for it."""
-        block = self.memory.get(key)
+        """The block of `key`; `compute` runs at most once at a time for it in this process, and
+        once among all that share a Redis."""
+        block = self.memory.store.get(key)
         if block is not None:
+            metrics.CACHE.labels("memory", "hit").inc()
             return block
         return await self.flights.run(key, lambda: self._fetch(key, compute))
 
+    def holds(self, key: str) -> bool:
+        """Whether the block of `key` seems to be cached on this machine; nothing is read."""
+        return any(tier.holds(key) for tier in self._own)
+
     async def find(self, key: str) -> Classified | None:
         """The block of `key` if it is cached."""
-        block = self.memory.get(key)
-        if block is None and self.disk is not None:
-            block = await self._pool.run(self._load, self.disk, key)
-        return block
+        return await look_up(self.tiers, key)
+
+    @property
+    def degraded(self) -> dict[str, str]:
+        """tier → why it is out of use."""
+        return {tier.name: tier.degraded for tier in self.tiers if tier.degraded}
 
     async def _fetch(self, key: str, compute: Callable[[], Awaitable[Classified]]) -> Classified:
-        block = await self.find(key)
-        if block is None:
+        async def counted() -> Classified:
             block = await compute()
             self.computed += 1
-            self.memory.put(key, block, block.nbytes)
-            if self.disk is not None:
-                await self._pool.run(self._store, self.disk, key, block)
-        return block
+            metrics.BLOCKS_INFERRED.inc()
+            return block
 
-    def _load(self, disk: DiskStore, key: str) -> Classified | None:
-        payload = disk.get(key)
-        if payload is None:
-            return None
-        try:
-            block = Classified.decode(payload)
-        except ValueError:
-            disk.discard(key)
-            return None
-        self.memory.put(key, block, block.nbytes)
+        # Redis is asked by the claim itself, in the same step.
+        block = await look_up(self._own, key)
+        if block is None:
+            redis = self.redis
+            block = await (computed_once(redis, key, counted) if redis else counted())
+            for tier in self._own:
+                await tier.put(key, block)
         return block
-
-    @staticmethod
-    def _store(disk: DiskStore, key: str, block: Classified) -> None:
-        disk.put(key, block.encode())

@@ -1,12 +1,11 @@
 """Blocks on disk: one file per key, written whole or not at all, checked when read.
 
-A file is `magic, length, digest, payload`. A damaged one is a miss: it is deleted and counted,
-never served. When the disk is full or refuses, the service goes on without it and says so.
+A damaged file is a miss: it is deleted and counted, never served. When the disk is full or
+refuses, the service goes on without it and says so.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import tempfile
@@ -14,10 +13,12 @@ import threading
 import time
 from pathlib import Path
 
-MAGIC = b"LCB1"
-_DIGEST = 16
-_HEADER = len(MAGIC) + 8 + _DIGEST
+from app import metrics
+from app.cache.frame import framed, unframed
+
 _EVICT_TO = 0.9
+_RECOUNT = 0.05
+"""Share of the limit after whose writing the directory is counted anew: others may write too."""
 _TEMPORARY = ".part"
 _STALE_S = 600
 """Age in seconds from which a half-written entry is nobody's work any more."""
@@ -40,6 +41,7 @@ class DiskStore:
         self.corrupt = 0
         self.degraded: str | None = None
         self.nbytes = 0
+        self._uncounted = 0
         self._sweep()
 
     def get(self, key: str) -> bytes | None:
@@ -50,7 +52,7 @@ class DiskStore:
         except OSError:
             self.misses += 1
             return None
-        payload = unframed(data)
+        payload = unframed(key, data)
         if payload is None:
             self.discard(key)
             self.misses += 1
@@ -62,9 +64,14 @@ class DiskStore:
             log.debug("cannot mark %s as used", path)
         return payload
 
+    def holds(self, key: str) -> bool:
+        """Whether there is an entry, sound or not."""
+        return self._path(key).exists()
+
     def discard(self, key: str) -> None:
         """Deletes an entry whose content is damaged, and counts it."""
         self.corrupt += 1
+        metrics.CACHE_DAMAGED.labels("disk").inc()
         log.warning("cache entry %s is damaged; deleted and computed anew", key)
         self._unlink(self._path(key))
 
@@ -74,16 +81,18 @@ class DiskStore:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             before = path.stat().st_size if path.exists() else 0
-            written = _write_atomically(path, framed(payload))
+            written = write_atomically(path, framed(key, payload))
         except OSError as error:
             self._degrade(f"{self._root}: {error.strerror}")
             return
         if self.degraded:
             log.warning("disk cache works again")
             self.degraded = None
+            metrics.CACHE_DEGRADED.labels("disk").set(0)
         with self._lock:
             self.nbytes += written - before
-            full = self.nbytes > self._limit
+            self._uncounted += written
+            full = max(self.nbytes, self._uncounted / _RECOUNT) > self._limit
         if full:
             self._evict()
 
@@ -91,6 +100,7 @@ class DiskStore:
         if self.degraded is None:
             log.warning("disk cache is out of use: %s", reason)
         self.degraded = reason
+        metrics.CACHE_DEGRADED.labels("disk").set(1)
 
     def _path(self, key: str) -> Path:
         return self._root / key[:2] / key
@@ -125,6 +135,9 @@ class DiskStore:
         with self._lock:
             entries = sorted(self._entries())
             self.nbytes = sum(size for _, size, _ in entries)
+            self._uncounted = 0
+            if self.nbytes <= self._limit:
+                return
             for _, size, path in entries:
                 if self.nbytes <= self._limit * _EVICT_TO:
                     break
@@ -147,19 +160,7 @@ def _age(path: Path) -> float:
         return 0
 
 
-def framed(payload: bytes) -> bytes:
-    """An entry as it lies on disk."""
-    digest = hashlib.blake2b(payload, digest_size=_DIGEST).digest()
-    return MAGIC + len(payload).to_bytes(8, "little") + digest + payload
-
-
-def unframed(data: bytes) -> bytes | None:
-    """The payload of an entry, or None when a single bit of it is not as written."""
-    payload = data[_HEADER:]
-    return payload if framed(payload) == data else None
-
-
-def _write_atomically(path: Path, data: bytes) -> int:
+def write_atomically(path: Path, data: bytes) -> int:
     """Writes beside `path`, flushes to disk, renames; nothing is left behind on failure."""
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=_TEMPORARY)
     try:

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from app.urgency import Urgency, current_urgency
+
 Value = TypeVar("Value")
 
 
@@ -15,6 +17,7 @@ class Flights(Generic[Value]):
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[Value]] = {}
         self._waiting: dict[str, int] = {}
+        self._urgency: dict[str, Urgency] = {}
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -26,15 +29,18 @@ class Flights(Generic[Value]):
         """The result of `compute`, started unless it is under way.
 
         When every caller of a key has been cancelled, so is the computation. An error reaches
-        all who waited and is not kept.
+        all who waited and is not kept. One that waits for urgent work stops waiting when
+        somebody urgent joins it.
         """
         task = self._tasks.get(key)
         if task is None:
             task = asyncio.ensure_future(compute())
             self._tasks[key] = task
             self._waiting[key] = 0
+            self._urgency[key] = current_urgency()
             task.add_done_callback(lambda done: self._land(key, done))
         self._waiting[key] += 1
+        self._urgency[key].urgent |= current_urgency().urgent
         try:
             return await asyncio.shield(task)
         finally:
@@ -42,11 +48,14 @@ class Flights(Generic[Value]):
                 self._waiting[key] -= 1
                 if not self._waiting[key] and not task.done():
                     # A later caller must start anew, not join what is being stopped.
-                    del self._tasks[key], self._waiting[key]
+                    self._forget(key)
                     task.cancel()
 
     def _land(self, key: str, task: asyncio.Task[Value]) -> None:
         if not task.cancelled():
             task.exception()  # marks it as seen: every waiter may have gone
         if self._tasks.get(key) is task:
-            del self._tasks[key], self._waiting[key]
+            self._forget(key)
+
+    def _forget(self, key: str) -> None:
+        del self._tasks[key], self._waiting[key], self._urgency[key]

@@ -25,6 +25,10 @@ class MemoryStore(Generic[Key, Value]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, key: Key) -> bool:
+        with self._lock:
+            return key in self._entries
+
     def get(self, key: Key) -> Value | None:
         """The value, or None."""
         with self._lock:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from app.cli.classify import classify
+from app.cli.areas import change, purge, seed, stats
+from app.cli.classify import classify, merge
 from app.cli.doctor import doctor, index
 from app.cli.serve import demo, serve, settings
 
@@ -13,7 +14,10 @@ cli = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (serve, classify, index, doctor, demo, settings):
+COMMANDS = (
+    serve, classify, stats, change, seed, purge, merge, index, doctor, demo, settings
+)  # fmt: skip
+for command in COMMANDS:
     cli.command()(command)
 
 

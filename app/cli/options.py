@@ -21,6 +21,7 @@ CacheDir = Annotated[Path | None, typer.Option(help="directory of the disk cache
 Host = Annotated[str | None, typer.Option(help="address to listen on; 127.0.0.1")]
 Port = Annotated[int | None, typer.Option(help="port to listen on; 8000")]
 Workers = Annotated[int | None, typer.Option(help="inference threads; every available core")]
+Processes = Annotated[int | None, typer.Option(help="web processes, which share the threads; 1")]
 
 
 def settings_of(**given: Any) -> Settings:  # noqa: ANN401 - pydantic checks every value

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import uvicorn
 from rich.markup import escape
 
-from app.cli import terminal
+from app.cli import server, terminal
 from app.cli.options import (
     CacheDir,
     Host,
     Imagery,
     Model,
     Port,
+    Processes,
     Sources,
     Workers,
     services_of,
     settings_of,
 )
 from app.demo import write_county
-from app.main import create_app
-from app.settings import Settings, settings_page
+from app.settings import Settings, misspelt, settings_page
 
 
 def serve(
@@ -35,6 +33,7 @@ def serve(
     host: Host = None,
     port: Port = None,
     workers: Workers = None,
+    processes: Processes = None,
 ) -> None:
     """Serve tiles and the map. Every other setting: LANDCOVER_* in the environment."""
     settings = settings_of(
@@ -45,6 +44,7 @@ def serve(
         host=host,
         port=port,
         infer_workers=workers,
+        processes=processes,
     )
     _run(settings)
 
@@ -80,35 +80,16 @@ def settings() -> None:
     typer.echo(settings_page(), nl=False)
 
 
-class _Server(uvicorn.Server):
-    """Says where the map is as soon as it answers."""
-
-    async def startup(self, sockets: list[Any] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            port = self.servers[0].sockets[0].getsockname()[1]
-            host = self.config.host if self.config.host != "0.0.0.0" else "localhost"  # noqa: S104
-            root = self.config.root_path.rstrip("/")
-            address = f"http://{host}:{port}{root}/map"
-            terminal.out.print(f"\nThe map is at [bold]{address}[/]   (Ctrl+C ends it)")
-
-
 def _run(settings: Settings) -> None:
+    for line in misspelt():
+        terminal.err.print(f"[yellow]warning:[/] {escape(line)}", highlight=False, soft_wrap=True)
+    if settings.processes > 1:
+        server.run(settings, None)
+        return
     services = services_of(settings)
     for source in services.sources:
         count = len(source.catalog.problems)
         skipped = f", {count} files skipped (see doctor)" if count else ""
         shown = f"{source.title}: {len(source.catalog.scenes)} scenes{skipped}"
         terminal.err.print(f"[dim]{escape(shown)}")
-    config = uvicorn.Config(
-        create_app(settings, services),
-        host=settings.host,
-        port=settings.port,
-        log_level="warning",
-        timeout_graceful_shutdown=10,
-        server_header=False,
-    )
-    server = _Server(config)
-    server.run()
-    if not server.started:
-        sys.exit(3)
+    server.run(settings, services)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,11 @@ from app.demo.ground import COLS, ROWS
 from app.demo.material import class_table
 from app.demo.paint import paint
 from app.demo.sensor import expose, snap
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 VERSION = 1
 """Raised when pixels change, so that a directory of an older county is written anew."""
@@ -91,9 +97,26 @@ def write_county(directory: Path, *, progress: Callable[[str], None] | None = No
     Every file appears whole or not at all. `progress` hears a line for each step.
     """
     images = [directory / str(quad.year) / f"{quad.stem}.tif" for quad in QUADS]
-    if _intact(directory):
-        return images
-    say = progress or (lambda _line: None)
+    if not _intact(directory):
+        with _alone(directory):
+            if not _intact(directory):  # another process may have written it meanwhile
+                _write_all(directory, progress or (lambda _line: None))
+    return images
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Waits until no other process writes there; the system ends the lock of one that dies."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    with (directory / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _write_all(directory: Path, say: Callable[[str], None]) -> None:
     (directory / "truth").mkdir(parents=True, exist_ok=True)
     for year in YEARS:
         (directory / str(year)).mkdir(exist_ok=True)
@@ -122,7 +145,6 @@ def write_county(directory: Path, *, progress: Callable[[str], None] | None = No
     _replace(
         directory / "manifest.json", json.dumps({"version": VERSION, "bytes": sizes}, indent=1)
     )
-    return images
 
 
 def county_bounds() -> tuple[int, int, int, int]:

@@ -37,6 +37,16 @@ class When:
         """Whether it is every date there is."""
         return not self.start and not self.end
 
+    @property
+    def text(self) -> str:
+        """As a client names it: `latest`, a year, or an interval (`..` is open)."""
+        if self.is_latest:
+            return "latest"
+        year = self.start[:4]
+        if (self.start, self.end) == (f"{year}-01-01", f"{year}-12-31"):
+            return year
+        return f"{self.start or '..'}/{self.end or '..'}"
+
     def holds(self, acquired: str) -> bool:
         """Whether a date shares a day with the interval.
 

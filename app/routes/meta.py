@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import JSONResponse, Response
 
+from app.attribute_table import stac_of
 from app.errors import UnknownName
+from app.routes.chosen import selections_of
 from app.routes.schemas import TileQuery, openapi_parameters, query_of
 from app.services import Services
 from app.tile import TMS_NAMES
+from app.transition import transition_table
 from model.legend import COLORMAPS, Rgb
 
 router = APIRouter(tags=["meta"])
+
+OGC_REL = "http://www.opengis.net/def/rel/ogc/1.0/"
 
 
 def _services(request: Request) -> Services:
@@ -33,6 +37,9 @@ async def landing(request: Request) -> dict[str, Any]:
         "legend": ("legend", "application/json", "Classes and colours"),
         "sources": ("sources", "application/json", "Imagery served"),
         "model": ("model", "application/json", "The model's card"),
+        f"{OGC_REL}conformance": ("conformance", "application/json", "OGC conformance classes"),
+        f"{OGC_REL}processes": ("processes", "application/json", "What is done for an area"),
+        f"{OGC_REL}job-list": ("jobs", "application/json", "Jobs"),
     }
     links = [
         {"rel": rel, "href": f"{base}{path}", "type": media, "title": title}
@@ -45,9 +52,13 @@ async def landing(request: Request) -> dict[str, Any]:
 async def legend(
     request: Request,
     model: Annotated[str | None, Query(description="name of a model")] = None,
+    layer: Annotated[Literal["class", "change"], Query(description="of which tiles")] = "class",
 ) -> dict[str, Any]:
-    """The classes (STAC `classification:classes`) and the colormaps."""
+    """The classes (STAC `classification:classes`) and the colormaps; of `layer=change` every
+    transition, from · 10 + to."""
     chosen = _services(request).model(model).card.legend
+    if layer == "change":
+        return {"classes": stac_of(transition_table(chosen))}
     colormaps = {
         name: {str(value): _hex(rgb) for value, rgb in chosen.colours(name).items()}
         for name in COLORMAPS
@@ -75,7 +86,9 @@ async def tilejson(request: Request, tileMatrixSetId: str) -> dict[str, Any]:  #
         raise UnknownName("tileMatrixSetId", tileMatrixSetId, TMS_NAMES)
     services = _services(request)
     query = query_of(TileQuery, request.scope["query_string"])
-    selection = services.select(query.source, query.year, query.model, query.datetime, query.fill)
+    selection = selections_of(services, query)[-1]
+    shown = selection.session.card.legend
+    classes = stac_of(transition_table(shown)) if query.layer == "change" else shown.stac()
     source = selection.source
     west, south, east, north = source.bounds
     minzoom, maxzoom = source.zooms
@@ -92,33 +105,8 @@ async def tilejson(request: Request, tileMatrixSetId: str) -> dict[str, Any]:  #
         "bounds": [west, south, east, north],
         "center": [(west + east) / 2, (south + north) / 2, maxzoom - 2],
         "attribution": source.attribution,
-        "classification:classes": selection.session.card.legend.stac(),
+        "classification:classes": classes,
     }
-
-
-@router.get("/healthz", response_model=None)
-async def healthz() -> dict[str, str]:
-    """The process answers."""
-    return {"status": "ok"}
-
-
-@router.get("/readyz", response_model=None)
-async def readyz(request: Request) -> Response:
-    """Ready for requests, and what is degraded."""
-    services = _services(request)
-    disk = services.landcover.cache.disk
-    gone = {each.id: each.unavailable for each in services.sources if each.unavailable}
-    # One source that is away is no reason to take the others away too.
-    nothing = len(gone) == sum(1 for _ in services.sources)
-    content = {
-        "status": "unavailable" if nothing else "ready",
-        "models": {name: session.sha256 for name, session in services.models.items()},
-        "sources_unavailable": sorted(gone),
-        "reasons": gone,
-        "cache_degraded": disk.degraded if disk else None,
-        "blocks_in_work": services.gate.inside,
-    }
-    return JSONResponse(content, 503 if nothing else 200)
 
 
 def _hex(rgb: Rgb) -> str:

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from app.errors import (
     Busy,
     DeadlineExceeded,
+    InvalidArea,
     InvalidRequest,
     LandcoverError,
     SourceTooSlow,
@@ -23,9 +24,11 @@ from app.errors import (
 from app.routes.work import ClientGone
 
 MEDIA_TYPE = "application/problem+json"
+OGC_EXCEPTIONS = "http://www.opengis.net/def/exceptions/ogcapi-processes-1/1.0/"
 
 STATUS: dict[type[LandcoverError], tuple[int, str]] = {
     InvalidRequest: (400, "Invalid parameter"),
+    InvalidArea: (422, "Invalid area"),
     UnknownName: (404, "Not found"),
     TooLarge: (413, "Too large"),
     SourceUnavailable: (502, "Imagery unavailable"),
@@ -70,25 +73,35 @@ async def _landcover_error(_: Request, error: Exception) -> Response:
     if status == 500:
         log.error("unmapped error", exc_info=error)
         return problem(500, title, "The server failed; its log says why.")
-    if isinstance(error, InvalidRequest):
-        return problem(
-            status,
-            title,
-            str(error),
-            field=error.field,
-            value=error.value,
-            expected=error.expected,
-        )
-    if isinstance(error, UnknownName):
-        return problem(status, title, str(error), field=error.field, known=error.known)
-    if isinstance(error, Busy):
-        return problem(status, title, str(error), {"retry-after": str(error.retry_after)})
     if isinstance(error, SourceUnavailable):
         log.warning("imagery unavailable: %s", error)
-        return problem(
-            status, title, str(error), {"retry-after": str(error.retry_after)}, scene=error.scene_id
-        )
-    return problem(status, title, str(error))
+    return problem(status, title, str(error), _headers(error), **_members(error))
+
+
+def _headers(error: Exception) -> dict[str, str] | None:
+    if isinstance(error, Busy | SourceUnavailable):
+        return {"retry-after": str(error.retry_after)}
+    return None
+
+
+def _members(error: Exception) -> dict[str, object]:
+    """What a client's program needs of an error beside the text."""
+    if isinstance(error, InvalidRequest):
+        members: dict[str, object] = {
+            "field": error.field,
+            "value": error.value,
+            "expected": error.expected,
+        }
+        hint = error.hint if isinstance(error, InvalidArea) else ""
+        return members | ({"hint": hint} if hint else {})
+    if isinstance(error, UnknownName):
+        kind = getattr(error, "ogc", None)
+        members = {"field": error.field, "known": error.known}
+        return members | ({"type": f"{OGC_EXCEPTIONS}{kind}"} if kind else {})
+    if isinstance(error, TooLarge):
+        known = {"limit": error.limit, "estimate": error.estimate, "hint": error.hint}
+        return {name: value for name, value in known.items() if value}
+    return {"scene": error.scene_id} if isinstance(error, SourceUnavailable) else {}
 
 
 async def _client_gone(_: Request, __: Exception) -> Response:

@@ -24,7 +24,7 @@ _ROW = re.compile(r"(?P<y>-?\d{1,10})(?P<scale>@2x)?(?:\.(?P<suffix>[A-Za-z0-9]{
 class TileQuery(BaseModel):
     """Query parameters of a land cover tile."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
     source: str | None = Field(None, description="id of a source; the first one by default")
     year: str = Field("latest", description="`latest`, or a year of four digits")
@@ -33,13 +33,32 @@ class TileQuery(BaseModel):
     )
     fill: str = Field("", description="`older`: fill what these dates leave open from older ones")
     model: str | None = Field(None, description="name of a model; the only one by default")
-    layer: Literal["class", "confidence"] = Field("class", description="what the tile shows")
+    layer: Literal["class", "confidence", "change"] = Field(
+        "class", description="what the tile shows"
+    )
+    before: str | None = Field(
+        None, alias="from", description="for `layer=change`: the year before, or `latest`"
+    )
+    after: str = Field(
+        "latest", alias="to", description="for `layer=change`: the year after, or `latest`"
+    )
     classes: str | None = Field(None, description="class values to show, such as `1,5`; all")
     colormap_name: str = Field("landcover", description="`landcover` or `colorblind`")
     colormap: str | None = Field(
         None, description='JSON of class value → colour, such as `{"1": "#ff0000"}`'
     )
     tilesize: Literal["256", "512"] = Field("256", description="edge of the image in pixels")
+
+    @property
+    def years(self) -> tuple[str, ...]:
+        """The years that are shown: one, or for change the one before and the one after."""
+        if self.layer != "change":
+            return (self.year,)
+        if self.before is None:
+            raise InvalidRequest("from", "", "the year before, for layer=change,")
+        if self.before == self.after:
+            raise InvalidRequest("to", self.after, f"another year than from={self.before}")
+        return self.before, self.after
 
     def shown(self, known: tuple[int, ...]) -> frozenset[int] | None:
         """The class values to show; None for all."""
@@ -120,13 +139,13 @@ def query_of(model: type[Query], query: bytes) -> Query:
 
 def openapi_parameters(model: type[BaseModel]) -> dict[str, Any]:
     """`model`'s fields as OpenAPI query parameters, for routes that parse them themselves."""
-    schema = model.model_json_schema()
+    schema = model.model_json_schema(by_alias=True)
     return {
         "parameters": [
             {
                 "name": name,
                 "in": "query",
-                "required": False,
+                "required": name in schema.get("required", ()),
                 "description": field.pop("description", ""),
                 "schema": field,
             }

@@ -10,11 +10,13 @@ from starlette.responses import Response
 from app import geotiff
 from app.landcover import Selection
 from app.render import MEDIA_TYPES, Palette, render, shown_values
+from app.routes.chosen import selections_of
 from app.routes.schemas import TileAsked, TileQuery, openapi_parameters, tile_asked
 from app.routes.work import while_connected
 from app.services import Rendered, Services
 from app.tile import CRS, TMS_NAMES
-from app.view import View, compose, fingerprint
+from app.transition import BASE, stayed, transition_table
+from app.view import View, compose, compose_change, fingerprint
 from model.session import Session
 
 router = APIRouter(tags=["tiles"])
@@ -51,30 +53,31 @@ async def _answer(request: Request, tms: str, z: str, x: str, y: str) -> Respons
     address = (scope["path"], scope["query_string"], services.generation)
     rendered = services.rendered.get(address)
     if rendered is not None:
+        scope["outcome"] = "memory"
         return _send(request, services, rendered)
     asked = tile_asked(tms, z, x, y, scope["query_string"])
-    selection = _selected(services, asked)
-    if selection.source.shows(asked.tile):
-        ground = services.landcover.prepare(selection, asked.tile.lonlat_bounds)
-        await while_connected(request, ground, services.settings.deadline_s)
-    etag = _etag(services, selection, asked)
+    selections = selections_of(services, asked.query)
+    source = selections[-1].source
+    if source.shows(asked.tile):
+        for each in selections:
+            ground = services.landcover.prepare(each, asked.tile.lonlat_bounds)
+            await while_connected(request, ground, services.settings.deadline_s)
+    etag = _etag(services, selections, asked)
     if _matches(request, etag):
-        return _send(request, services, Rendered(etag, "", b"", (), selection.source.id))
-    work = _render(services, selection, asked, etag)
+        return _send(request, services, Rendered(etag, "", b"", (), source.id))
+    work = _render(services, selections, asked, etag)
     rendered = await while_connected(request, work, services.settings.deadline_s)
+    scope["outcome"] = "full" if rendered.etag else "partial"
     if rendered.etag:
         services.rendered.put(address, rendered, len(rendered.content) + 1024)
     return _send(request, services, rendered)
 
 
 async def _render(
-    services: Services, selection: Selection, asked: TileAsked, etag: str
+    services: Services, selections: list[Selection], asked: TileAsked, etag: str
 ) -> Rendered:
-    query = asked.query
-    view = await compose(
-        services.landcover, selection, asked.tile, query.layer, services.settings.block_budget
-    )
-    content = await services.reads.run(_encode, view, asked, selection.session)
+    view = await _view(services, asked, selections)
+    content = await services.reads.run(_encode, view, asked, selections[-1].session)
     headers = [
         ("X-Landcover-Quality", "full" if view.complete else "partial"),
         ("X-Landcover-Scenes", ",".join(scene.id for scene in view.scenes[:20])),
@@ -82,11 +85,19 @@ async def _render(
     ]
     kept_as = etag if view.complete else ""
     media_type = MEDIA_TYPES[asked.suffix]
-    return Rendered(kept_as, media_type, content, tuple(headers), selection.source.id)
+    return Rendered(kept_as, media_type, content, tuple(headers), selections[-1].source.id)
+
+
+async def _view(services: Services, asked: TileAsked, selections: list[Selection]) -> View:
+    layer, budget = asked.query.layer, services.settings.block_budget
+    if layer != "change":
+        return await compose(services.landcover, selections[0], asked.tile, layer, budget)
+    before, after = selections
+    return await compose_change(services.landcover, before, after, asked.tile, budget)
 
 
 def _encode(view: View, asked: TileAsked, session: Session) -> bytes:
-    palette = _palette(asked.query, session)
+    palette = _palette(asked.query, session, data=asked.suffix in ("tif", "npy"))
     if asked.suffix != "tif":
         return render(view.array, palette, asked.suffix)
     array = shown_values(view.array, palette)
@@ -95,24 +106,28 @@ def _encode(view: View, asked: TileAsked, session: Session) -> bytes:
     )
 
 
-def _palette(query: TileQuery, session: Session) -> Palette:
+def _palette(query: TileQuery, session: Session, data: bool = False) -> Palette:
+    """Of change, what stayed is transparent in an image and kept in a file of `data`."""
     if query.layer == "confidence":
         return Palette.of_confidence()
     legend = session.card.legend
     colours = query.colours(legend.colours(query.colormap_name))
-    return Palette.of_classes(legend, colours, query.shown(legend.values))
+    shown = query.shown(legend.values)
+    if query.layer == "change":
+        kept = [
+            (entry.value, entry.rgb)
+            for entry in transition_table(legend, colours)
+            if (data or not stayed(entry.value)) and (shown is None or entry.value % BASE in shown)
+        ]
+        return Palette(tuple(kept))
+    return Palette.of_classes(legend, colours, shown)
 
 
-def _selected(services: Services, asked: TileAsked) -> Selection:
-    query = asked.query
-    return services.select(query.source, query.year, query.model, query.datetime, query.fill)
-
-
-def _etag(services: Services, selection: Selection, asked: TileAsked) -> str:
+def _etag(services: Services, selections: list[Selection], asked: TileAsked) -> str:
     """Digest of the blocks' keys and of how they are drawn; no pixel is read for it."""
-    palette = _palette(asked.query, selection.session)
+    palette = _palette(asked.query, selections[-1].session)
     style = f"{asked.tile} {asked.suffix} {asked.query.layer} {palette.colours}"
-    blocks = fingerprint(services.landcover, selection, asked.tile)
+    blocks = " ".join(fingerprint(services.landcover, each, asked.tile) for each in selections)
     return f'"{hashlib.blake2b(f"{blocks} {style}".encode(), digest_size=12).hexdigest()}"'
 
 

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from app.cache.blocks import BlockCache
-from app.cache.disk import DiskStore, framed, unframed
+from app.cache.disk import DiskStore
 from app.cache.flight import Flights
+from app.cache.frame import framed, unframed
 from app.cache.memory import MemoryStore
 from app.classified import Classified, SceneRef
 from app.pool import Pool
@@ -90,22 +91,22 @@ def test_what_is_put_is_there_and_still_after_a_restart(tmp_path: Path) -> None:
 def test_no_changed_byte_is_ever_served(tmp_path: Path) -> None:
     """1,000 flips of one bit each, the header's bytes all among them."""
     payload = random.Random(1).randbytes(5000)
-    whole = framed(payload)
+    whole = framed(KEY, payload)
     draw = random.Random(2)
     header = len(whole) - len(payload)
     places = [*range(header), *(draw.randrange(len(whole)) for _ in range(1000 - header))]
     for place in places:
         damaged = bytearray(whole)
         damaged[place] ^= 1 << draw.randrange(8)
-        assert unframed(bytes(damaged)) is None
-    assert unframed(whole) == payload
+        assert unframed(KEY, bytes(damaged)) is None
+    assert unframed(KEY, whole) == payload
 
 
 @pytest.mark.parametrize("cut", [0, 3, 11, 27, 28, 40, -1])
 def test_a_shortened_or_lengthened_entry_is_not_served(cut: int) -> None:
-    whole = framed(b"x" * 100)
-    assert unframed(whole[:cut]) is None
-    assert unframed(whole + whole[: abs(cut) + 1]) is None
+    whole = framed(KEY, b"x" * 100)
+    assert unframed(KEY, whole[:cut]) is None
+    assert unframed(KEY, whole + whole[: abs(cut) + 1]) is None
 
 
 @pytest.mark.parametrize("place", [0, 4, 12, 27, 28, -1])
@@ -408,7 +409,7 @@ def test_a_block_is_computed_once_then_found_in_memory_and_on_disk(
         restarted = BlockCache(10 * MB, DiskStore(tmp_path, MB), pool)
         block = await restarted.get_or_compute(KEY, computing(4, calls))
         assert (block.classes[7, 7], block.scenes) == (3, block_of(3).scenes)
-        assert (calls, restarted.computed, len(restarted.memory)) == ([3], 0, 1)
+        assert (calls, restarted.computed, len(restarted.memory.store)) == ([3], 0, 1)
 
     asyncio.run(story())
 
@@ -456,7 +457,7 @@ def test_a_failed_computation_is_not_kept(tmp_path: Path, pool: Pool) -> None:
         with pytest.raises(OSError, match="today"):
             await cache.get_or_compute(KEY, fail)
         assert await cache.find(KEY) is None
-        assert (cache.computed, len(cache.memory), entries(tmp_path)) == (0, 0, [])
+        assert (cache.computed, len(cache.memory.store), entries(tmp_path)) == (0, 0, [])
         calls: list[int] = []
         await cache.get_or_compute(KEY, computing(1, calls))
         assert calls == [1]
@@ -471,8 +472,8 @@ def test_memory_of_blocks_is_bounded_and_the_disk_remembers(tmp_path: Path, pool
         calls: list[int] = []
         for value in range(1, 7):
             await cache.get_or_compute(f"{value:02x}" * 20, computing(value, calls))
-            assert cache.memory.nbytes <= limit
-        assert len(cache.memory) == 3
+            assert cache.memory.store.nbytes <= limit
+        assert len(cache.memory.store) == 3
         again = await cache.get_or_compute("01" * 20, computing(99, calls))
         assert (again.classes[0, 0], calls) == (1, [1, 2, 3, 4, 5, 6])
 

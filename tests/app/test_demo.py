@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.windows import from_bounds
 
-from app.demo import write_county
+from app.demo import files, write_county
 from app.demo.county import county, land, trees
 from app.demo.files import QUADS
 from app.demo.paint import paint
@@ -186,3 +188,19 @@ def test_an_intact_county_is_kept(images: list[Path]) -> None:
     assert write_county(folder, progress=heard.append) == images
     assert heard == []
     assert stamps == {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
+def test_two_who_write_the_county_at_once_write_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+
+    def slowly(*_: object) -> None:
+        time.sleep(0.2)
+        written.append(1)
+
+    monkeypatch.setattr(files, "_write_all", slowly)
+    monkeypatch.setattr(files, "_intact", lambda _: bool(written))
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(write_county, [tmp_path] * 4))
+    assert written == [1]

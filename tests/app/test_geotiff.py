@@ -10,6 +10,7 @@ import pytest
 import rasterio
 from rasterio.io import MemoryFile
 
+from app.attribute_table import table_of
 from app.classified import SceneRef
 from app.geotiff import class_cog, tile_tif
 from app.grid import WorkGrid
@@ -23,6 +24,7 @@ from tests.world.ground import classes_on_grid
 GRID = WorkGrid("EPSG:26916")
 EXTENT = Window(502_700, 6_351_400, 1500, 1200)
 COLOURS = tuple(LEGEND.colours().items())
+TABLE = table_of(LEGEND)
 CARD = card_of().model_copy(update={"sha256": "ab" * 32})
 SCENES = (
     SceneRef("m_3208601_nw_16_1_20170903", "2017-09-03"),
@@ -37,10 +39,11 @@ def truth_in(window: Window) -> Classes:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("geotiff") / "new" / "classes.tif"
-    with class_cog(path, GRID, EXTENT, COLOURS, CARD) as raster:
+    with class_cog(path, GRID, EXTENT, TABLE) as raster:
         for number, block in enumerate(cover(EXTENT)):
             raster.write(block, truth_in(block), SCENES[number % 2 :][:1])
         raster.write(Window(0, 0, BLOCK, BLOCK), truth_in(block), ())  # elsewhere: nothing
+        raster.finish(CARD)
     return path
 
 
@@ -84,8 +87,9 @@ def test_it_is_a_cog_whose_overviews_show_the_mode(written: Path) -> None:
 def test_blocks_that_were_never_written_are_nodata(tmp_path: Path) -> None:
     path = tmp_path / "classes.tif"
     first = next(cover(EXTENT))
-    with class_cog(path, GRID, EXTENT, COLOURS, CARD) as raster:
+    with class_cog(path, GRID, EXTENT, TABLE) as raster:
         raster.write(first, truth_in(first), ())
+        raster.finish(CARD)
     part = first.intersection(EXTENT)
     assert part is not None
     expected = np.full(EXTENT.shape, NODATA, dtype=np.uint8)
@@ -101,7 +105,7 @@ def test_nothing_is_left_when_it_fails_and_the_old_file_stays(tmp_path: Path) ->
 
     def write_half() -> None:
         first = next(cover(EXTENT))
-        with class_cog(path, GRID, EXTENT, COLOURS, CARD) as raster:
+        with class_cog(path, GRID, EXTENT, TABLE) as raster:
             raster.write(first, truth_in(first), ())
             raise RuntimeError("half-way")
 
@@ -111,15 +115,18 @@ def test_nothing_is_left_when_it_fails_and_the_old_file_stays(tmp_path: Path) ->
     assert path.read_bytes() == b"the old one"
 
 
-def test_nothing_but_the_file_is_left_when_it_succeeds(written: Path) -> None:
-    assert [entry.name for entry in written.parent.iterdir()] == [written.name]
+def test_nothing_but_the_file_and_its_sidecar_is_left_when_it_succeeds(written: Path) -> None:
+    assert sorted(entry.name for entry in written.parent.iterdir()) == [
+        "classes.tif",
+        "classes.tif.aux.xml",
+    ]
 
 
 def test_a_place_that_cannot_be_written_is_an_os_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no directory")
     with (
         pytest.raises(OSError, match="file"),
-        class_cog(tmp_path / "file" / "classes.tif", GRID, EXTENT, COLOURS, CARD),
+        class_cog(tmp_path / "file" / "classes.tif", GRID, EXTENT, TABLE),
     ):
         pass
 

@@ -339,7 +339,7 @@ def test_fifty_clients_of_one_cold_tile_cost_one_inference_a_block(
         with ThreadPoolExecutor(50) as pool:
             answers = list(pool.map(lambda _: client.get(path), range(50)))
         computed = services_of(client).landcover.cache.computed
-        alone = len(set(services_of(client).landcover.cache.memory._entries))
+        alone = len(set(services_of(client).landcover.cache.memory.store._entries))
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.content for answer in answers}) == 1
     assert 1 <= computed <= 4

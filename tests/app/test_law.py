@@ -12,7 +12,7 @@ import pytest
 import rasterio
 from typer.testing import CliRunner
 
-from app.area import write_window
+from app.area.raster import write_window
 from app.cli import cli
 from app.grid import Block, WorkGrid
 from app.imagery import mosaic

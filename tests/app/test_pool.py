@@ -11,6 +11,7 @@ import pytest
 
 from app.errors import Busy
 from app.pool import Gate, Pool
+from app.urgency import Urgency, current_urgency, patient
 
 
 @asynccontextmanager
@@ -145,3 +146,84 @@ def test_the_longer_the_queue_the_later_to_come_back() -> None:
     assert waits == sorted(waits)
     assert waits[0] >= 1
     assert waits[-1] > 10 * waits[1]
+
+
+async def order_of(work: list[tuple[str, bool]], hurried: str = "") -> list[str]:
+    """The order in which one thread takes up what waits; (name, urgent) in order of arrival."""
+    order: list[str] = []
+    release = threading.Event()
+
+    async def submit(pool: Pool, name: str, urgent: bool) -> None:
+        if urgent:
+            await pool.run(order.append, name)
+            return
+        with patient() as urgency:
+            urgencies[name] = urgency
+            await pool.run(order.append, name)
+
+    urgencies: dict[str, Urgency] = {}
+    async with pool_of(1) as pool:
+        busy = asyncio.create_task(pool.run(release.wait, 10))
+        await asyncio.sleep(0)
+        tasks = [asyncio.create_task(submit(pool, *each)) for each in work]
+        await asyncio.sleep(0)
+        if hurried:
+            urgencies[hurried].urgent = True
+        release.set()
+        await asyncio.gather(busy, *tasks)
+    return order
+
+
+def test_what_is_urgent_goes_before_whatever_may_wait() -> None:
+    work = [
+        ("job 1", False),
+        ("job 2", False),
+        ("tile 1", True),
+        ("job 3", False),
+        ("tile 2", True),
+    ]
+    order = asyncio.run(order_of(work))
+    assert order == ["tile 1", "tile 2", "job 1", "job 2", "job 3"]
+
+
+def test_what_becomes_urgent_while_it_waits_goes_first() -> None:
+    work = [("job 1", False), ("job 2", False), ("job 3", False)]
+    assert asyncio.run(order_of(work, hurried="job 2")) == ["job 2", "job 1", "job 3"]
+
+
+def test_work_a_patient_task_starts_is_patient_too() -> None:
+    async def story() -> tuple[bool, bool, bool]:
+        async def child() -> bool:
+            return current_urgency().urgent
+
+        with patient():
+            inherited = await asyncio.create_task(child())
+            direct = current_urgency().urgent
+        return inherited, direct, current_urgency().urgent
+
+    assert asyncio.run(story()) == (False, False, True)
+
+
+def test_patient_work_cancelled_before_it_begins_never_begins() -> None:
+    began: list[str] = []
+    release = threading.Event()
+
+    async def wait_patiently(pool: Pool) -> None:
+        with patient():
+            await pool.run(began.append, "job")
+
+    async def story() -> None:
+        async with pool_of(1) as pool:
+            busy = asyncio.create_task(pool.run(release.wait, 10))
+            await asyncio.sleep(0)
+            job = asyncio.create_task(wait_patiently(pool))
+            tile = asyncio.create_task(pool.run(began.append, "tile"))
+            await asyncio.sleep(0)
+            job.cancel()
+            release.set()
+            await asyncio.gather(busy, tile)
+            with pytest.raises(asyncio.CancelledError):
+                await job
+
+    asyncio.run(story())
+    assert began == ["tile"]

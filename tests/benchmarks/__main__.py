@@ -1,4 +1,4 @@
-"""`make bench`: every figure in one run, into docs/benchmarks.md."""
+"""`make bench`: every figure in one run, into docs/benchmarks.md; or those named on the line."""
 
 from __future__ import annotations
 
@@ -8,46 +8,53 @@ import os
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from app.demo import write_county
 from app.settings import SHIPPED_MODEL
-from tests.benchmarks import halo, inference, int8, sources, tiles
+from tests.benchmarks import areas, halo, inference, int8, jobs, processes, sources, tiles
 from tests.benchmarks.report import Finding, write
 
 ROOT = Path(__file__).parents[2]
+COUNTY = ROOT / "demo-county"
+DATA = ROOT.parent / "shared" / "data"
+
+Measure = Callable[[], Sequence[Finding] | Finding]
+
+MEASURES: dict[str, Measure] = {
+    "inference": lambda: inference.measure(SHIPPED_MODEL),
+    "halo": lambda: halo.measure(SHIPPED_MODEL, DATA) if DATA.exists() else (),
+    "int8": lambda: int8.measure(SHIPPED_MODEL, DATA) if DATA.exists() else (),
+    "block": lambda: tiles.measure_block(COUNTY),
+    "viewport": lambda: tiles.measure_viewport(COUNTY),
+    "warm": lambda: tiles.measure_warm(COUNTY),
+    "memory": lambda: tiles.measure_memory(COUNTY),
+    "processes": lambda: processes.measure(COUNTY),
+    "catalogue": sources.measure_catalogue,
+    "remote": sources.measure_remote,
+    "delayed": sources.measure_area,
+    "picture": sources.measure_picture,
+    "areas": lambda: areas.measure_areas(COUNTY),
+    "hectares": lambda: areas.measure_hectares(COUNTY),
+    "jobs": jobs.measure,
+}
 
 
 def main() -> int:
-    """Runs everything; 1 when a goal is missed."""
-    county = ROOT / "demo-county"
-    write_county(county)
+    """Runs everything, or what is named; 1 when a goal is missed, 2 for an unknown name."""
+    names = sys.argv[1:] or list(MEASURES)
+    if unknown := [name for name in names if name not in MEASURES]:
+        print(f"no measure {unknown[0]!r}; there are: {', '.join(MEASURES)}", file=sys.stderr)
+        return 2
+    write_county(COUNTY)
     findings: list[Finding] = []
-    only = sys.argv[1:]
-
-    def note(*found: Finding) -> None:
-        findings.extend(found)
-        for finding in found:
+    for name in names:
+        found = MEASURES[name]()
+        for finding in (found,) if isinstance(found, Finding) else found:
+            findings.append(finding)
             print(f"{finding.ratio:6.2f}  {finding.name}  ({finding.detail})", flush=True)
-
-    if not only or "inference" in only:
-        note(*inference.measure(SHIPPED_MODEL))
-    data = ROOT.parent / "shared" / "data"
-    if (not only or "halo" in only) and data.exists():
-        note(halo.measure(SHIPPED_MODEL, data))
-    if (not only or "int8" in only) and data.exists():
-        note(int8.measure(SHIPPED_MODEL, data))
-    for name in ("block", "viewport", "warm", "memory"):
-        if not only or name in only:
-            note(getattr(tiles, f"measure_{name}")(county))
-    for name in ("catalogue", "remote"):
-        if not only or name in only:
-            note(*getattr(sources, f"measure_{name}")())
-    if not only or "area" in only:
-        note(sources.measure_area())
-    if not only or "picture" in only:
-        note(sources.measure_picture())
-    if not only:
+    if not sys.argv[1:]:
         write(findings, ROOT / "docs" / "benchmarks.md")
     return 0 if all(finding.met for finding in findings) else 1
 

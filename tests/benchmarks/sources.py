@@ -22,8 +22,8 @@ from affine import Affine
 from rasterio.shutil import copy as raster_copy
 from rio_tiler.io import Reader as RioTiler
 
-from app.area import blocks_of
-from app.grid import WorkGrid
+from app.area.ahead import ahead
+from app.grid import Block, WorkGrid
 from app.imagery import gdal, mosaic
 from app.imagery.directory import Directory
 from app.imagery.index import Index
@@ -38,7 +38,7 @@ from app.services import Services
 from app.settings import SHIPPED_MODEL, Settings
 from app.source import Source
 from app.tile import TMS, Tile
-from model.windows import BLOCK, Window
+from model.windows import BLOCK, Window, cover
 from tests.benchmarks.report import Finding, paired
 from tests.world.range_server import range_server
 from tests.world.scenes import write_scene
@@ -215,7 +215,10 @@ def _seconds_of_area(services: Services, name: str, side: int) -> float:
     selection = Selection(source, LATEST, services.model(None))
 
     async def run() -> int:
-        return len([b async for b in blocks_of(services.landcover, selection, grid, window)])
+        blocks = [Block.of(grid, part) for part in cover(window)]
+        look, most = services.landcover.block, 2 * services.infers.workers
+        found = ahead(blocks, lambda block: look(selection, block), most)
+        return len([block async for block, classified in found if classified is not None])
 
     began = time.perf_counter()
     if asyncio.run(run()) != side * side:

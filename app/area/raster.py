@@ -1,0 +1,91 @@
+"""Class rasters of an area, block by block; memory does not grow with the area."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from app.area.ahead import ahead
+from app.area.canvas import Classes, Lattice, Shown, classes_under
+from app.area.frame import Frame
+from app.area.statistics import when_of
+from app.area.tally import Progress, silent
+from app.attribute_table import Table, table_of
+from app.geotiff import class_cog
+from app.grid import WorkGrid
+from app.landcover import LandCover, Selection, all_of
+from app.transition import TRANSITION, codes, transition_table
+from model.legend import NODATA, Legend
+from model.windows import Window
+
+Chunk = tuple[Window, npt.NDArray[np.bool_]]
+
+
+async def write_raster(
+    landcover: LandCover,
+    selections: Sequence[Selection],
+    frame: Frame,
+    path: Path,
+    progress: Progress = silent,
+) -> None:
+    """Writes what `frame` shows as a Cloud Optimized GeoTIFF: the classes of one selection, or of
+    two what became of what (from · 10 + to).
+
+    SourceUnavailable or Busy as `LandCover.block`, OSError when the file cannot be written; then
+    nothing is left at `path`.
+    """
+    grids = selections[0].source.grids()
+    count = 2 * landcover.infers.workers if frame.is_native(grids) else 0
+    total, done = frame.count(), 0
+    table, description = raster_table([s.session.card.legend for s in selections])
+
+    async def look(chunk: Chunk) -> Sequence[Shown]:
+        window, inside = chunk
+        return await all_of(
+            classes_under(landcover, selection, frame.lattice, window, inside)
+            for selection in selections
+        )
+
+    with class_cog(path, frame.lattice, frame.window, table, description) as raster:
+        async with aclosing(ahead(frame.chunks(), look, count)) as chunks:
+            async for (window, inside), shown in chunks:
+                values = np.where(inside, _values(shown), NODATA).astype(np.uint8)
+                scenes = [scene for each in shown for scene in each.scenes]
+                await landcover.reads.run(raster.write, window, values, scenes)
+                done += 1
+                progress(done, total)
+        card = selections[-1].session.passport
+        years = {"LANDCOVER_YEARS": ",".join(map(when_of, selections))}
+        await landcover.reads.run(raster.finish, card, years)
+    progress(total, total)
+
+
+async def write_window(
+    landcover: LandCover,
+    selection: Selection,
+    grid: WorkGrid,
+    extent: Window,
+    path: Path,
+    progress: Progress = silent,
+) -> None:
+    """Classifies `extent` of `grid` into the GeoTIFF `path`; errors as `write_raster`."""
+    frame = Frame(Lattice.of(grid), extent, None)
+    await write_raster(landcover, [selection], frame, path, progress)
+
+
+def raster_table(legends: Sequence[Legend]) -> tuple[Table, str]:
+    """The values of a raster of one selection or two, and the name of its band."""
+    if len(legends) == 1:
+        return table_of(legends[0]), "land cover class"
+    return transition_table(legends[-1]), TRANSITION
+
+
+def _values(shown: Sequence[Shown]) -> Classes:
+    if len(shown) == 1:
+        return shown[0].classes
+    before, after = (each.classes for each in shown)
+    return codes(before, after)

@@ -1,0 +1,104 @@
+"""Square metres by pixel value, and the walk over an area's blocks that counts them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from app.area.ahead import ahead
+from app.area.canvas import Classes, Lattice, Shown, classes_under
+from app.area.plan import Part, Plan, Shares
+from app.classified import SceneRef
+from app.landcover import LandCover, Selection, all_of
+from model.legend import NODATA
+
+Progress = Callable[[int, int], None]
+"""Told (blocks done, blocks in all)."""
+
+
+def silent(done: int, total: int) -> None:
+    """Progress that nobody follows."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """`ground`: m² by pixel value, float64 (256,); 255: no imagery. `pixels`: those with data."""
+
+    ground: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(256))
+    pixels: int = 0
+    blocks: int = 0
+    scenes: dict[SceneRef, None] = field(default_factory=dict)
+
+    def add(self, part: Part, values: Classes, shares: Shares | None) -> None:
+        """Counts the values of a block, uint8 (512, 512), each pixel by its share in the area."""
+        flat = values.reshape(-1)
+        counts = np.bincount(flat, None if shares is None else shares.reshape(-1), minlength=256)
+        self.ground += counts * part.pixel_area
+        self.pixels += int(counts[:NODATA].sum())
+        self.blocks += 1
+
+    def merge(self, other: Tally) -> None:
+        """Adds what another tally counted."""
+        self.ground += other.ground
+        self.pixels += other.pixels
+        self.blocks += other.blocks
+        self.scenes |= other.scenes
+
+    @property
+    def covered(self) -> float:
+        """m² with imagery."""
+        return float(self.ground[:NODATA].sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A block's part, its shares, and what one or more selections show in it."""
+
+    part: Part
+    shares: Shares | None
+    shown: tuple[Shown, ...]
+
+
+async def walk(
+    landcover: LandCover,
+    selections: Sequence[Selection],
+    plan: Plan,
+    progress: Progress = silent,
+) -> AsyncGenerator[Seen, None]:
+    """The blocks of an area in order; ground that the nearer zone leaves open is filled from the
+    other one, as in tiles. SourceUnavailable or Busy as `LandCover.block`; cancelling stops the
+    inference within one operator."""
+    total, done = await landcover.reads.run(plan.count), 0
+
+    async def look(part: Part) -> Seen:
+        shares = await landcover.reads.run(part.coverage)
+        wanted = None if shares is None else shares > 0
+        lattice, window = Lattice.of(part.block.grid), part.block.window
+        shown = await all_of(
+            classes_under(landcover, selection, lattice, window, wanted) for selection in selections
+        )
+        return Seen(part, shares, tuple(shown))
+
+    async with aclosing(ahead(plan.parts(), look, 2 * landcover.infers.workers)) as results:
+        async for _, seen in results:
+            yield seen
+            done += 1
+            progress(done, max(total, done))
+
+
+async def count(
+    landcover: LandCover, selection: Selection, plan: Plan, progress: Progress = silent
+) -> Tally:
+    """Ground area of every class in an area, exact to the share of every pixel."""
+    tally = Tally()
+    async with aclosing(walk(landcover, [selection], plan, progress)) as blocks:
+        async for seen in blocks:
+            (shown,) = seen.shown
+            await landcover.reads.run(tally.add, seen.part, shown.classes, seen.shares)
+            tally.scenes |= dict.fromkeys(shown.scenes)
+    tally.ground[NODATA] += plan.beyond
+    return tally

@@ -1,0 +1,1 @@
+"""Areas too large for one answer: planned in blocks, journalled, resumed, stopped at once."""

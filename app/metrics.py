@@ -1,0 +1,200 @@
+"""What the service counts about itself, in Prometheus' terms; `/metrics` shows it.
+
+Labels are few and bounded: never a tile's address, a client or a path. With several processes
+`PROMETHEUS_MULTIPROC_DIR` (set by `landcover serve --processes`) names the directory where they add
+up; any of them answers for all.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import ParamSpec, Protocol, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+
+Args = ParamSpec("Args")
+Result = TypeVar("Result")
+
+REGISTRY = CollectorRegistry()
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_BLOCKS = (1, 2, 4, 9, 16, 36, 64, 256, 1024)
+
+REQUESTS = Counter(
+    "landcover_requests",
+    "Answers by route and status.",
+    ("route", "status"),
+    registry=REGISTRY,
+)
+REQUEST_SECONDS = Histogram(
+    "landcover_request_seconds",
+    "From a request's head to the end of its answer, by route.",
+    ("route",),
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+TILES = Counter(
+    "landcover_tiles",
+    "Tiles by kind (class, imagery) and outcome: memory (rendered before), not_modified, full, "
+    "partial (blocks missing), refused (4xx), busy, unavailable (imagery), late, gone (client), "
+    "failed.",
+    ("kind", "outcome"),
+    registry=REGISTRY,
+)
+CACHE = Counter(
+    "landcover_cache_requests",
+    "Blocks looked for in a tier (memory, disk, redis), by result (hit, miss).",
+    ("tier", "result"),
+    registry=REGISTRY,
+)
+CACHE_DAMAGED = Counter(
+    "landcover_cache_damaged",
+    "Entries that were not as written: deleted, never served.",
+    ("tier",),
+    registry=REGISTRY,
+)
+CACHE_DEGRADED = Gauge(
+    "landcover_cache_degraded",
+    "1 while a tier is out of use.",
+    ("tier",),
+    multiprocess_mode="livemax",
+    registry=REGISTRY,
+)
+BLOCKS_INFERRED = Counter(
+    "landcover_blocks_inferred", "Blocks classified by the network and put in the cache.",
+    registry=REGISTRY,
+)  # fmt: skip
+REQUEST_BLOCKS = Histogram(
+    "landcover_request_blocks",
+    "Blocks under one tile.",
+    buckets=_BLOCKS,
+    registry=REGISTRY,
+)
+INFERENCE_SECONDS = Histogram(
+    "landcover_inference_seconds",
+    "One block through the network, waiting not included.",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+READ_SECONDS = Histogram(
+    "landcover_read_seconds",
+    "Imagery of one block, all its scenes, waiting not included.",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+QUEUE = Gauge(
+    "landcover_queue_blocks",
+    "Blocks in work or waiting for it.",
+    multiprocess_mode="livesum",
+    registry=REGISTRY,
+)
+LEASES = Counter(
+    "landcover_leases",
+    "Blocks needed while Redis is in use: claimed (computed here), found (computed elsewhere "
+    "meanwhile), alone (Redis out of use: computed without asking).",
+    ("outcome",),
+    registry=REGISTRY,
+)
+REDIS_TROUBLE = Counter(
+    "landcover_redis_trouble",
+    "Calls of Redis that failed: timeout, unreachable, refused (an error in its answer).",
+    ("kind",),
+    registry=REGISTRY,
+)
+RESIDENT = Gauge(
+    "landcover_resident_bytes",
+    "Resident memory of all processes.",
+    multiprocess_mode="livesum",
+    registry=REGISTRY,
+)
+
+
+class Collector(Protocol):
+    """Something that knows figures only when asked, such as jobs by state."""
+
+    def collect(self) -> Iterator[Metric]:
+        """The figures now, of the whole service and not of this process."""
+        ...
+
+
+def page(*collectors: Collector) -> bytes:
+    """Everything in the text format of Prometheus, with what `collectors` say when asked."""
+    RESIDENT.set(resident_bytes())
+    registry = REGISTRY
+    if collectors or "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        for collector in collectors:
+            registry.register(collector)
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        else:
+            registry.register(REGISTRY)
+    return generate_latest(registry)
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process; 0 where /proc does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class Spent:
+    """Seconds one request spent on what, for Server-Timing. Work that others had begun already
+    is not in it; work done side by side adds up."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def add(self, what: str, seconds: float) -> None:
+        """Adds to what is spent on `what`, a token of RFC 9110."""
+        self.seconds[what] = self.seconds.get(what, 0.0) + seconds
+
+    def header(self, total: float) -> str:
+        """The value of Server-Timing, milliseconds."""
+        parts = [f"{what};dur={seconds * 1000:.1f}" for what, seconds in self.seconds.items()]
+        return ", ".join([*parts, f"total;dur={total * 1000:.1f}"])
+
+
+SPENT: ContextVar[Spent | None] = ContextVar("spent", default=None)
+"""What the request being answered has spent; tasks it starts inherit it."""
+
+
+@contextmanager
+def spending(what: str) -> Iterator[None]:
+    """Adds the time within to the present request's."""
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        spent = SPENT.get()
+        if spent is not None:
+            spent.add(what, time.perf_counter() - began)
+
+
+def timed(
+    histogram: Histogram, what: str, function: Callable[Args, Result]
+) -> Callable[Args, Result]:
+    """`function`, its time observed and added to the present request's. It may run in a thread."""
+    spent = SPENT.get()
+
+    def measured(*args: Args.args, **kwargs: Args.kwargs) -> Result:
+        began = time.perf_counter()
+        result = function(*args, **kwargs)
+        seconds = time.perf_counter() - began
+        histogram.observe(seconds)
+        if spent is not None:
+            spent.add(what, seconds)
+        return result
+
+    return measured

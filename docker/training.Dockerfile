@@ -1,0 +1,24 @@
+# Training: torch and nothing that serves. Data and runs are mounted:
+#   docker run --rm -v "$PWD/data:/data" -v "$PWD/runs:/work/runs" landcover-training fit --help
+ARG PYTHON_IMAGE=python:3.12-slim-bookworm
+FROM ${PYTHON_IMAGE}
+# The index to take torch from: the CPU builds by name, or a CUDA one for a GPU host.
+ARG TORCH=torch==2.13.0
+ARG TORCH_INDEX=
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends libexpat1 \
+ && rm -rf /var/lib/apt/lists/* \
+ && python3 -m venv /opt/training
+COPY docker/requirements.txt /src/docker/requirements.txt
+RUN /opt/training/bin/pip install --no-cache-dir --disable-pip-version-check \
+      --require-hashes -r /src/docker/requirements.txt \
+ && /opt/training/bin/pip install --no-cache-dir --disable-pip-version-check \
+      ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$TORCH" \
+ && /opt/training/bin/pip install --no-cache-dir --disable-pip-version-check "onnx>=1.20.2"
+COPY model /src/model
+COPY training /src/training
+ENV PATH=/opt/training/bin:$PATH PYTHONPATH=/src PYTHONUNBUFFERED=1
+RUN useradd --uid 10001 --create-home trainer && mkdir -p /work && chown 10001 /work
+USER 10001
+WORKDIR /work
+ENTRYPOINT ["python", "-m", "training"]

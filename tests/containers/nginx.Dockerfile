@@ -1,0 +1,4 @@
+# Stands in for the official image where no registry can be reached.
+ARG BASE
+FROM ${BASE}
+RUN apt-get update && apt-get install -y --no-install-recommends nginx-light && rm -rf /var/lib/apt/lists/*

@@ -1,0 +1,305 @@
+"""Labels on the imagery's own pixels: uint8 GeoTIFFs, 0 unlabelled, else the legend's values.
+
+From polygons and points (a pixel belongs to the polygon that holds its centre), or from another
+label raster (the nearest pixel). What could not be used is told by feature id.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import rasterio
+import shapely
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from pyproj import CRS
+from rasterio.enums import Resampling
+from rasterio.features import rasterize
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window
+
+from model.legend import LEGEND
+from training.crosswalk import Crosswalk, load_crosswalk
+from training.errors import LabelError
+from training.files import whole, write_json
+from training.imagery import LABEL, Picture, crs_name, describe, extent, find
+from training.progress import Say, echo
+from training.scenes import CLASSES, Label
+from training.vectors import Features, Findings, overlaps, read_features
+
+REPORT = "labels.json"
+ROWS = 512
+"""Rows of a label raster read at a time."""
+
+
+class LabelSettings(BaseModel):
+    """Where labels come from and what their codes mean."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: Path
+    """GeoPackage, GeoJSON, Shapefile, or a label raster."""
+
+    field: str = "classvalue"
+    """Field that holds the class of a feature."""
+
+    crosswalk: str = "legend"
+    """Name of a crosswalk, or the path of one (.toml)."""
+
+    layer: str | None = None
+    """Layer of a file with several."""
+
+    image_field: str | None = None
+    """Field that names the image each feature was drawn on (file name without suffix): labels of
+    one year are then not laid on the others. Without it a feature labels every image it meets."""
+
+    radius_m: Annotated[float, Field(gt=0)] | None = None
+    """Metres of ground around a point that have its class."""
+
+
+@dataclass
+class Report:
+    """What became of the labels. images: name → labelled pixels of the classes 1..6, for every
+    image that has some. overlap_pixels: left unlabelled, as two classes claim them. crosswalk:
+    its name. unknown_pixels: code → pixels of a label raster with a code the crosswalk lacks.
+    """
+
+    source: str
+    crosswalk: str
+    images: dict[str, list[int]] = field(default_factory=dict)
+    unlabelled_images: list[str] = field(default_factory=list)
+    overlap_pixels: int = 0
+    features: Findings = field(default_factory=Findings)
+    unknown_pixels: dict[str, int] = field(default_factory=dict)
+
+    def counts(self) -> NDArray[np.int64]:
+        """Labelled pixels of the classes 1..6: int64 (6,)."""
+        total = np.zeros(CLASSES, np.int64)
+        for counts in self.images.values():
+            total += counts
+        return total
+
+    def lines(self) -> list[str]:
+        """For people: what was found, ids in full up to 20 of a kind."""
+        found = self.features
+        codes = found.unknown_code.items()
+        told: list[tuple[str, Sequence[object]]] = [
+            ("of an unknown class (unlabelled)", [f"{i} ({c!r})" for i, c in codes]),
+            ("without geometry", found.empty),
+            ("invalid, repaired", found.repaired),
+            ("unusable", [f"{i} ({why})" for i, why in found.unusable.items()]),
+            ("outside the imagery", found.outside),
+            (
+                f"overlapping another class ({self.overlap_pixels:,} pixels left unlabelled)",
+                [f"{a}+{b}" for a, b in (o["features"] for o in found.overlaps)],
+            ),
+        ]  # fmt: skip
+        lines = [f"features {what}: {_some(ids)}" for what, ids in told if ids]
+        lines += [
+            f"code {code!r} is not in crosswalk {self.crosswalk}: {n:,} pixels left unlabelled"
+            for code, n in self.unknown_pixels.items()
+        ]
+        names = {c.name: int(n) for c, n in zip(LEGEND.classes, self.counts(), strict=True)}
+        lines.append("labelled pixels: " + ", ".join(f"{k} {n:,}" for k, n in names.items()))
+        lines += [f"warning: no pixel of class {k}" for k, n in names.items() if not n]
+        return lines
+
+
+def label(imagery: Path, settings: LabelSettings, out: Path, say: Say = echo) -> Report:
+    """Writes `<name>_label.tif` into `out` for every image that has labels, and `labels.json`.
+
+    Raises LabelError when the labels fit no image (naming both CRSs), or nothing gets a label.
+    """
+    pictures = find(imagery)
+    crosswalk = load_crosswalk(settings.crosswalk)
+    source = settings.source
+    report = Report(source.name, crosswalk.name)
+    if _is_raster(source):
+        painted = _from_raster(source, crosswalk, pictures, report)
+    else:
+        features = read_features(
+            source,
+            settings.field,
+            crosswalk,
+            report.features,
+            layer=settings.layer,
+            image_field=settings.image_field,
+            radius=settings.radius_m,
+        )
+        painted = _from_features(features, pictures, settings, report)
+    for picture, pixels in painted:
+        counts = np.bincount(pixels.ravel(), minlength=CLASSES + 1)[1:]
+        if not counts.any():
+            report.unlabelled_images.append(picture.name)
+            continue
+        report.images[picture.name] = [int(n) for n in counts]
+        write_label(pixels, picture, label_path(out, picture))
+        say(f"{picture.name}: {counts.sum():,} labelled pixels")
+    if not report.images:
+        codes = sorted({*report.features.unknown_code.values(), *report.unknown_pixels})
+        raise LabelError(
+            f"{source} labels no pixel of the imagery"
+            + (f"; codes unknown to crosswalk {crosswalk.name!r}: {codes[:20]}" if codes else "")
+        )
+    write_json(out / REPORT, asdict(report))
+    return report
+
+
+def label_path(folder: Path, picture: Picture) -> Path:
+    """Where the label raster of an image lies in a folder of labels."""
+    return folder / f"{picture.name}{LABEL}.tif"
+
+
+def write_label(pixels: Label, picture: Picture, path: Path) -> None:
+    """A label raster uint8 (rows, cols) on the image's grid, in the legend's colours."""
+    profile = {
+        "driver": "GTiff", "count": 1, "dtype": "uint8", "nodata": 0, "compress": "deflate",
+        "height": picture.shape[0], "width": picture.shape[1], "transform": picture.transform,
+        "crs": picture.crs.to_wkt() if picture.crs else None, "tiled": True,
+        "blockxsize": 256, "blockysize": 256,
+    }  # fmt: skip
+    with whole(path) as draft:
+        with rasterio.open(draft, "w", **profile) as target:
+            target.write(pixels, 1)
+            target.write_colormap(1, {v: (*rgb, 255) for v, rgb in LEGEND.colours().items()})
+        _sync(draft)
+
+
+def _sync(path: Path) -> None:
+    """GDAL only logs what fails while a file is closed: asking the disk raises it."""
+    with rasterio.open(path) as written:
+        for _, window in written.block_windows(1):
+            written.read(1, window=window)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _from_features(
+    features: Features, pictures: Sequence[Picture], settings: LabelSettings, report: Report
+) -> Iterator[tuple[Picture, Label]]:
+    met: set[int] = set()
+    pairs: dict[tuple[int, int], dict[str, Any]] = {}
+    for picture in pictures:
+        mine, polygons = features.on(picture, settings.radius_m)
+        if not len(mine):
+            report.unlabelled_images.append(picture.name)
+            continue
+        met.update(mine.tolist())
+        values = features.values[mine]
+        pixels, claimed = paint(polygons, values, picture)
+        report.overlap_pixels += claimed
+        t = picture.transform
+        for found in overlaps(features.ids[mine], values, polygons, abs(t.a * t.e)):
+            pairs.setdefault(tuple(found["features"]), found)
+        yield picture, pixels
+    if not met:
+        bounds = shapely.total_bounds(features.geometries)
+        raise LabelError(
+            f"no feature of {features.path} ({crs_name(features.crs)} {extent(tuple(bounds))}) "
+            f"meets the imagery ({describe(pictures)})"
+            + _guess(tuple(bounds), features.crs, pictures)
+        )
+    noted = report.features
+    noted.overlaps = [pairs[key] for key in sorted(pairs)]
+    noted.outside = [int(i) for n, i in enumerate(features.ids) if n not in met]
+
+
+def paint(polygons: NDArray[Any], values: NDArray[np.uint8], picture: Picture) -> tuple[Label, int]:
+    """Polygons in the image's CRS, classes uint8 (n,) → uint8 (rows, cols), and how many pixels are
+    0 because polygons of different classes hold them.
+    """
+    pixels = np.zeros(picture.shape, np.uint8)
+    claimed = np.zeros(picture.shape, bool)
+    for value in np.unique(values):
+        holds = rasterize(
+            [shape for shape in polygons[values == value] if not shape.is_empty],
+            out_shape=picture.shape,
+            transform=picture.transform,
+            dtype=np.uint8,
+        ).astype(bool)
+        claimed |= holds & (pixels > 0)
+        pixels[holds] = value
+    pixels[claimed] = 0
+    return pixels, int(claimed.sum())
+
+
+def _from_raster(
+    path: Path, crosswalk: Crosswalk, pictures: Sequence[Picture], report: Report
+) -> Iterator[tuple[Picture, Label]]:
+    with rasterio.open(path) as source:
+        met = False
+        for picture in pictures:
+            if source.crs is None or picture.crs is None:
+                if source.crs is not None or picture.crs is not None:
+                    continue
+                if source.shape != picture.shape:
+                    continue
+                pixels = _translated(source, crosswalk, picture, report)
+            else:
+                with WarpedVRT(
+                    source,
+                    crs=picture.crs.to_wkt(),
+                    transform=picture.transform,
+                    height=picture.shape[0],
+                    width=picture.shape[1],
+                    resampling=Resampling.nearest,
+                    add_alpha=source.nodata is None,
+                ) as placed:
+                    pixels = _translated(placed, crosswalk, picture, report)
+            met |= bool(pixels.any()) or bool(report.unknown_pixels)
+            yield picture, pixels
+        if not met:
+            crs = CRS.from_user_input(source.crs) if source.crs else None
+            raise LabelError(
+                f"{path} ({crs_name(crs)} {extent(tuple(source.bounds))}) gives no label to the "
+                f"imagery ({describe(pictures)})"
+            )
+
+
+def _translated(
+    source: rasterio.DatasetReader, crosswalk: Crosswalk, picture: Picture, report: Report
+) -> Label:
+    pixels = np.zeros(picture.shape, np.uint8)
+    for top in range(0, picture.shape[0], ROWS):
+        window = Window(0, top, picture.shape[1], min(ROWS, picture.shape[0] - top))
+        codes = source.read(1, window=window)
+        known = source.read_masks(1, window=window) > 0
+        if not known.any():
+            continue
+        for code in np.unique(codes[known]):
+            here = known & (np.isnan(codes) if code != code else codes == code)  # noqa: PLR0124
+            value = crosswalk.value(code)
+            if value is None:
+                text = str(code)
+                seen = report.unknown_pixels.get(text, 0)
+                report.unknown_pixels[text] = seen + int(here.sum())
+            elif value:
+                pixels[top : top + ROWS][here] = value
+    return pixels
+
+
+def _is_raster(path: Path) -> bool:
+    if not path.is_file():
+        raise LabelError(f"{path} is missing")
+    return path.suffix.lower() in {".tif", ".tiff", ".img", ".vrt"}
+
+
+def _guess(bounds: tuple[float, float, float, float], crs: CRS, pictures: Sequence[Picture]) -> str:
+    """A frequent mistake: coordinates in metres in a file that says degrees."""
+    if crs.is_geographic and max(map(abs, bounds)) > 360:
+        projected = next((p.crs for p in pictures if p.crs is not None), None)
+        return (
+            f": these are no degrees; if the coordinates are metres, set the file's CRS "
+            f"(Layer > Set Layer CRS in QGIS), perhaps to {crs_name(projected)}"
+        )
+    return ""
+
+
+def _some(ids: Sequence[object]) -> str:
+    shown = ", ".join(str(i) for i in ids[:20])
+    return shown if len(ids) <= 20 else f"{shown} … ({len(ids)} in all, see {REPORT})"
