@@ -6,6 +6,7 @@ import os
 import socket
 from pathlib import Path
 
+import certifi
 import numpy as np
 import pytest
 import rasterio
@@ -143,7 +144,8 @@ def test_loopback_is_open() -> None:
 
 
 def test_the_environment_is_clean() -> None:
-    """But for what a server of this session has set itself: a module's server outlives a test."""
-    ours = {*gdal.KNOBS.items(), ("GDAL_CACHEMAX", "64")}
+    """But for what a server of this session has set itself (a module's server outlives a test), and
+    what pyogrio sets when it is imported."""
+    ours = {*gdal.KNOBS.items(), ("GDAL_CACHEMAX", "64"), ("GDAL_CURL_CA_BUNDLE", certifi.where())}
     foreign = {n: v for n, v in os.environ.items() if n.startswith(FOREIGN)}
     assert foreign.items() <= ours
