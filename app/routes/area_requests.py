@@ -31,6 +31,10 @@ class AreaQuery(BaseModel):
 
     source: str | None = Field(None, description="id of a source; the first one by default")
     year: str = Field("latest", description="`latest`, or a year of four digits")
+    datetime: str = Field(
+        "", description="instead of a year: days as OGC writes them, `2018-01-01/2020-12-31`"
+    )
+    fill: str = Field("", description="`older`: fill what these dates leave open from older ones")
     model: str | None = Field(None, description="name of a model; the only one by default")
 
 
@@ -56,7 +60,7 @@ class FileQuery(StatisticsQuery):
 
 
 class ChangeQuery(FileQuery):
-    """Query parameters of change; `year` and `assessment` are not used."""
+    """Query parameters of change; `year`, `datetime`, `fill` and `assessment` are not used."""
 
     before: str = Field(alias="from", description="a year, or `latest`")
     after: str = Field("latest", alias="to", description="a year, or `latest`")
@@ -105,7 +109,7 @@ Selector = Callable[[Services, Any], Sequence[Selection]]
 
 
 def one_year(services: Services, query: AreaQuery) -> Sequence[Selection]:
-    return [services.select(query.source, query.year, query.model)]
+    return [services.select(query.source, query.year, query.model, query.datetime, query.fill)]
 
 
 def two_years(services: Services, query: ChangeQuery) -> Sequence[Selection]:

@@ -63,7 +63,7 @@ async def area_statistics(request: Request) -> Response:
     services, query, areas = await asked(request, StatisticsQuery)
 
     async def work() -> Response:
-        selection = services.select(query.source, query.year, query.model)
+        (selection,) = one_year(services, query)
         assessment = assessment_of(selection.session.card, query.assessment)
         planned = await plans_within_limit(services, areas, [selection])
         tallies = [await count(services.landcover, selection, each.plan) for each in planned]
@@ -102,7 +102,7 @@ async def area_estimate(request: Request) -> Response:
     services, query, areas = await asked(request, AreaQuery)
 
     async def work() -> Response:
-        selection = services.select(query.source, query.year, query.model)
+        (selection,) = one_year(services, query)
         planned = await planned_areas(services, areas, selection)
         found = await estimate(services.landcover, [selection], [each.plan for each in planned])
         limit = {"limit_blocks": services.settings.area_blocks}

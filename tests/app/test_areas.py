@@ -347,6 +347,19 @@ def test_the_file_says_where_it_comes_from(client: TestClient, two_quads: World)
     assert tags["LANDCOVER_DATES"] == "2017-09-03"
 
 
+def test_days_stand_for_the_year_they_make_and_fill_is_asked_for(
+    client: TestClient, two_quads: World
+) -> None:
+    polygon = star(*middle_of(two_quads))
+    of_year = statistics(client, polygon, "?year=2017")
+    assert of_year["covered"]["m2"] > 0
+    assert statistics(client, polygon, "?datetime=2017-01-01/2017-12-31") == of_year
+    later = statistics(client, polygon, "?datetime=2030-01-01/..")
+    assert later["covered"]["m2"] == 0
+    filled = statistics(client, polygon, "?datetime=2030-01-01/..&fill=older")
+    assert filled["classes"] == statistics(client, polygon)["classes"]
+
+
 @pytest.fixture(scope="module")
 def bundle(client: TestClient, two_quads: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything of one area, unpacked."""
