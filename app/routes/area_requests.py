@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -159,16 +158,6 @@ def only(areas: Areas) -> AreaOfInterest:
     if len(areas.areas) != 1:
         raise InvalidRequest("features", len(areas.areas), "one Feature")
     return areas.areas[0]
-
-
-def degrees(field: str, text: str, limit: float) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not -limit <= value <= limit:
-        raise InvalidRequest(field, text, f"degrees within ±{limit:g}")
-    return value
 
 
 def wants_csv(request: Request, query: StatisticsQuery) -> bool:

@@ -28,7 +28,6 @@ from app.routes.area_requests import (
     StatisticsQuery,
     answers,
     asked,
-    degrees,
     one_year,
     only,
     planned_areas,
@@ -36,7 +35,7 @@ from app.routes.area_requests import (
     two_years,
     wants_csv,
 )
-from app.routes.schemas import openapi_parameters, query_of
+from app.routes.schemas import degrees, openapi_parameters, query_of
 from app.routes.work import while_connected
 from app.services import Services
 from model.windows import BLOCK

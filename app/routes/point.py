@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from app.errors import InvalidRequest
 from app.landcover import Selection
+from app.routes.schemas import degrees
 from app.routes.work import while_connected
 from app.services import Services
 from app.view import Found, at_point
@@ -32,7 +31,7 @@ async def point(
 
     `probabilities=true` adds the probability of every class (0..1); it costs one inference.
     """
-    longitude, latitude = _degrees("lon", lon, 180), _degrees("lat", lat, 90)
+    longitude, latitude = degrees("lon", lon, 180), degrees("lat", lat, 90)
     services: Services = request.app.state.services
     selection = services.select(source, year, model, datetime, fill)
     work = _look(services, selection, longitude, latitude, probabilities)
@@ -75,13 +74,3 @@ def _answer(found: Found | None, longitude: float, latitude: float) -> dict[str,
         "scenes": [scene.id for scene in found.scenes] if found else [],
         "dates": sorted({scene.date for scene in found.scenes if scene.date}) if found else [],
     }
-
-
-def _degrees(field: str, text: str, limit: float) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not -limit <= value <= limit:
-        raise InvalidRequest(field, text, f"degrees within ±{limit:g}")
-    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -152,3 +153,14 @@ def openapi_parameters(model: type[BaseModel]) -> dict[str, Any]:
             for name, field in schema["properties"].items()
         ]
     }
+
+
+def degrees(field: str, text: str, limit: float) -> float:
+    """A client's number within ±limit; InvalidRequest otherwise."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not -limit <= value <= limit:
+        raise InvalidRequest(field, text, f"degrees within ±{limit:g}")
+    return value
