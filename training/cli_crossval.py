@@ -33,6 +33,9 @@ def crossval(
     other_years: Annotated[
         Path | None, typer.Option(help="images of the chips' ground in other years")
     ] = None,
+    shared_steps: Annotated[
+        int, typer.Option(min=0, help="length of a run that half of the folds begin from; 0: none")
+    ] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="length of each run")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads")] = 2,
 ) -> None:
@@ -49,6 +52,7 @@ def crossval(
         chips,
         run,
         ground_folds=ground_folds,
+        shared_steps=shared_steps,
         begin=Checkpoint.load(begin) if begin else None,
         other_years=other_years,
         command="python -m training " + shlex.join(sys.argv[1:]),

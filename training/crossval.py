@@ -2,7 +2,8 @@
 known places by one that saw its surroundings only.
 
 A fold is fit → export → evaluate, on the exported file, in a folder of its own; a finished fold is
-not run again, a cut-off one goes on where it was.
+not run again, a cut-off one goes on where it was. What half of the folds may all learn from can be
+learnt once for them (`shared_steps`): each of these folds then goes on from there.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from training.progress import Say, echo
 from training.scenes import Scene, read_chips
 from training.splits import Split, group_by_ground
 from training.years import years_of
+
+Start = Checkpoint | None
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,32 @@ def by_ground(scenes: Sequence[Scene], folds: int, margin: float, seed: int) -> 
     ]
 
 
+def halves(folds: Sequence[Fold]) -> list[tuple[Fold, ...]]:
+    """The folds as two groups of about as many labelled pixels, largest first in the order
+    1 2 2 1; fewer than four folds have nothing to share and are no group.
+    """
+    if len(folds) < 4:
+        return []
+    order = sorted(folds, key=lambda f: -sum(int(s.counts().sum()) for s in f.test))
+    return [
+        tuple(f for i, f in enumerate(order) if (i % 4 in (0, 3)) is first)
+        for first in (True, False)
+    ]
+
+
+def common(group: Sequence[Fold]) -> tuple[Scene, ...]:
+    """The scenes that every fold of the group learns from: none of them is judged in any."""
+    judged = {(s.place, s.name) for fold in group for s in fold.test}
+    return tuple(s for s in group[0].train if (s.place, s.name) not in judged)
+
+
 def crossvalidate(
     preset: Preset,
     chips: Path,
     run: Path,
     *,
     ground_folds: int,
+    shared_steps: int = 0,
     begin: Checkpoint | None,
     other_years: Path | None,
     command: str,
@@ -97,7 +120,8 @@ def crossvalidate(
     """Runs every fold into `run` and returns the results, JSON files for `accuracy`.
 
     `ground_folds` = 0: by place; else that many folds by ground. `begin`: a checkpoint that saw
-    none of the chips' places (Demo County), AssessmentError otherwise.
+    none of the chips' places (Demo County), AssessmentError otherwise. `shared_steps` > 0: the
+    length of the runs that half of the folds begin from, each on what none of them is judged by.
     """
     scenes = read_chips(chips, without=preset.left_out)
     folds = (
@@ -107,15 +131,27 @@ def crossvalidate(
     )
     if begin is not None and (seen := _places_of(begin) & {s.place for s in scenes}):
         raise AssessmentError(f"the run to begin from has learnt from {sorted(seen)}")
+
+    def learn(train: tuple[Scene, ...], folder: Path, chosen: Preset, first: Start) -> None:
+        split = Split(train, (), ())
+        if other_years is not None:
+            split = with_other_years(split, other_years, preset)
+        fit(chosen, Data(split, None), folder, begin=first, say=say)
+
+    first = {fold.name: begin for fold in folds}
+    for number, group in enumerate(halves(folds) if shared_steps else [], 1):
+        folder = run / f"half{number}"
+        train = common(group)
+        say(f"for {', '.join(f.name for f in group)}: {len(train)} scenes to learn from")
+        if any(not (run / f.name / "model.onnx").is_file() for f in group):
+            learn(train, folder, preset.model_copy(update={"steps": shared_steps}), begin)
+            first |= dict.fromkeys((f.name for f in group), Checkpoint.load(folder / "last.pt"))
     results = []
     for fold in folds:
         folder = run / fold.name
         say(f"fold {fold.name}: {len(fold.train)} scenes to learn from, {len(fold.test)} to judge")
-        split = Split(fold.train, (), fold.test)
-        if other_years is not None:
-            split = with_other_years(split, other_years, preset)
         if not (folder / "model.onnx").is_file():
-            fit(preset, Data(split, None), folder, begin=begin, say=say)
+            learn(fold.train, folder, preset, first[fold.name])
             export(folder / "last.pt", folder / "model.onnx")
         results += _measure(fold, folder, other_years, command, threads, say)
     return results

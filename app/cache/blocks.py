@@ -8,6 +8,7 @@ from app import metrics
 from app.cache.disk import DiskStore
 from app.cache.flight import Flights
 from app.cache.lease import computed_once
+from app.cache.locks import DirectoryLocks, computed_once_here
 from app.cache.redis import RedisTier
 from app.cache.tier import DiskTier, MemoryTier, Tier, look_up
 from app.classified import Classified
@@ -27,7 +28,8 @@ class BlockCache:
         """`pool`: the threads that touch the disk."""
         self.memory = MemoryTier(memory_bytes)
         self.redis = redis
-        own: list[MemoryTier | DiskTier] = [self.memory, *([DiskTier(disk, pool)] if disk else [])]
+        self._disk = (DiskTier(disk, pool), DirectoryLocks(disk.root)) if disk else None
+        own: list[MemoryTier | DiskTier] = [self.memory, *(self._disk[:1] if self._disk else [])]
         self._own = own
         self.tiers: list[Tier] = [*own, *([redis] if redis else [])]
         self.flights: Flights[Classified] = Flights()
@@ -37,7 +39,7 @@ class BlockCache:
         self, key: str, compute: Callable[[], Awaitable[Classified]]
     ) -> Classified:
         """The block of `key`; `compute` runs at most once at a time for it in this process, and
-        once among all that share a Redis."""
+        once among all that share a Redis or, on one machine, the directory."""
         block = self.memory.store.get(key)
         if block is not None:
             metrics.CACHE.labels("memory", "hit").inc()
@@ -64,11 +66,17 @@ class BlockCache:
             metrics.BLOCKS_INFERRED.inc()
             return block
 
+        async def here() -> Classified:
+            return await (
+                computed_once_here(*self._disk, key, counted) if self._disk else counted()
+            )
+
         # Redis is asked by the claim itself, in the same step.
         block = await look_up(self._own, key)
         if block is None:
             redis = self.redis
-            block = await (computed_once(redis, key, counted) if redis else counted())
+            block = await (computed_once(redis, key, here) if redis else here())
             for tier in self._own:
-                await tier.put(key, block)
+                if not tier.holds(key):
+                    await tier.put(key, block)
         return block

@@ -33,7 +33,7 @@ class DiskStore:
     """
 
     def __init__(self, root: Path, limit_bytes: int) -> None:
-        self._root = root
+        self.root = root
         self._limit = limit_bytes
         self._lock = threading.Lock()
         self.hits = 0
@@ -83,7 +83,7 @@ class DiskStore:
             before = path.stat().st_size if path.exists() else 0
             written = write_atomically(path, framed(key, payload))
         except OSError as error:
-            self._degrade(f"{self._root}: {error.strerror}")
+            self._degrade(f"{self.root}: {error.strerror}")
             return
         if self.degraded:
             log.warning("disk cache works again")
@@ -103,16 +103,16 @@ class DiskStore:
         metrics.CACHE_DEGRADED.labels("disk").set(1)
 
     def _path(self, key: str) -> Path:
-        return self._root / key[:2] / key
+        return self.root / key[:2] / key
 
     def _sweep(self) -> None:
         """Counts what is there and removes what a killed process left half-written."""
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            self._degrade(f"{self._root}: {error.strerror}")
+            self._degrade(f"{self.root}: {error.strerror}")
             return
-        for path in self._root.glob(f"*/*{_TEMPORARY}"):
+        for path in self.root.glob(f"*/*{_TEMPORARY}"):
             # A younger one may be another process's entry, about to be renamed.
             if _age(path) > _STALE_S:
                 self._unlink(path)
@@ -122,7 +122,7 @@ class DiskStore:
 
     def _entries(self) -> list[tuple[float, int, Path]]:
         entries = []
-        for path in self._root.glob("*/*"):
+        for path in self.root.glob("*/*"):
             try:
                 stat = path.stat()
             except OSError:

@@ -34,7 +34,7 @@ def block_of(value: int) -> Classified:
 
 
 def entries(root: Path) -> list[Path]:
-    return sorted(path for path in root.rglob("*") if path.is_file())
+    return sorted(path for path in root.rglob("*") if path.is_file() and path.name != ".locks")
 
 
 # Memory

@@ -70,6 +70,28 @@ def test_two_hundred_clients_of_one_cold_tile_over_two_services_cost_one_inferen
     assert sum(inferred) == blocks >= 1
 
 
+def test_without_redis_processes_that_share_a_directory_infer_a_block_once(
+    two_quads: World, slow_model: Path, tmp_path: Path
+) -> None:
+    (path,) = tile_paths(two_quads)
+    options = ("--imagery", two_quads.directory, "--model", slow_model, "--processes", 2)
+    with serving(tmp_path, *options, cache_dir=tmp_path / "cache") as both:
+        until(lambda: len(children(both)) == 2)
+        time.sleep(2)  # the second listens too
+
+        def ask(_: int) -> bytes:
+            answer = httpx.get(both.base + path, timeout=120)  # a connection each
+            assert answer.status_code == 200
+            return answer.content
+
+        with ThreadPoolExecutor(40) as pool:
+            assert len(set(pool.map(ask, range(40)))) == 1
+        blocks = figure(both.base, "landcover_request_blocks_sum") / figure(
+            both.base, "landcover_request_blocks_count"
+        )
+        assert figure(both.base, "landcover_blocks_inferred_total") == blocks >= 1
+
+
 def test_processes_behind_one_socket_answer_alike_and_count_together(
     two_quads: World, pixelwise_model: Path, tmp_path: Path
 ) -> None:

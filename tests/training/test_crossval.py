@@ -12,10 +12,11 @@ import rasterio
 
 torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
 
+from model.card import ModelCard  # noqa: E402
 from training.assessment import Evaluation, pooled  # noqa: E402
 from training.checkpoint import Checkpoint  # noqa: E402
 from training.config import Preset  # noqa: E402
-from training.crossval import by_ground, by_place, crossvalidate  # noqa: E402
+from training.crossval import by_ground, by_place, common, crossvalidate, halves  # noqa: E402
 from training.data import Data, eroded, with_other_years  # noqa: E402
 from training.errors import AssessmentError, SplitError  # noqa: E402
 from training.fit import fit  # noqa: E402
@@ -146,3 +147,28 @@ def test_a_fold_does_not_begin_from_a_net_that_saw_its_place(
             begin=Checkpoint.load(tmp_path / "all" / "last.pt"), other_years=None,
             command="test", say=quiet,
         )  # fmt: skip
+
+
+def test_what_is_learnt_once_for_several_folds_was_seen_by_each_and_judged_in_none(
+    make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes = [replace(make_scene(name=p, place=p, seed=i), epsg=None) for i, p in enumerate("abcd")]
+    folds = by_place(scenes)
+    groups = halves(folds)
+    assert sorted(f.name for group in groups for f in group) == list("abcd")
+    for group in groups:
+        assert {s.place for s in common(group)} == set("abcd") - {f.name for f in group}
+    assert halves(folds[:3]) == []
+
+    monkeypatch.setattr("training.crossval.read_chips", lambda chips, without: scenes)
+    crossvalidate(
+        TINY, tmp_path, tmp_path / "cv", ground_folds=0, shared_steps=3, begin=None,
+        other_years=None, command="test", threads=1, say=quiet,
+    )  # fmt: skip
+    for number, group in enumerate(groups, 1):
+        half = Checkpoint.load(tmp_path / "cv" / f"half{number}" / "last.pt")
+        learnt = set(ModelCard.parse(half.card, "half").training.places)
+        assert learnt == set("abcd") - {f.name for f in group}
+        for fold in group:
+            end = Checkpoint.load(tmp_path / "cv" / fold.name / "last.pt")
+            assert (end.step, end.before) == (TINY.steps, 3)
