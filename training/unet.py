@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config import Activation, Preset
+from training.dropout import Dropout
 
 BANDS = 4
 CLASSES = 7
@@ -36,7 +37,7 @@ class Level(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.norm1 = nn.BatchNorm2d(outputs) if batch_norm else nn.Identity()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.norm2 = nn.BatchNorm2d(outputs) if batch_norm else nn.Identity()
         self.act = nn.ReLU(inplace=True) if activation == "relu" else nn.ELU(inplace=True)

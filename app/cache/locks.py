@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import hashlib
 import os
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -26,22 +28,36 @@ class DirectoryLocks:
 
     def __init__(self, root: Path) -> None:
         self._path = root / ".locks"
-        self._file: int | None = None
+        self._guard = threading.Lock()
+        self._file = -1
+        self._held = 0
 
     def take(self, key: str) -> bool:
         """Whether the lock is ours now; OSError where the directory does not allow it."""
-        if self._file is None:
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _byte(key))
-        except (BlockingIOError, PermissionError):  # POSIX allows either for a lock that is taken
-            return False
+        with self._guard:
+            if self._held == 0:
+                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._held += 1
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _byte(key))
+            except OSError as error:
+                self._let_go()
+                if error.errno in {errno.EAGAIN, errno.EACCES}:  # POSIX allows either: it is taken
+                    return False
+                raise
         return True
 
     def give(self, key: str) -> None:
-        """Gives the lock back."""
-        if self._file is not None:
+        """Gives a lock back that was taken."""
+        with self._guard:
             fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _byte(key))
+            self._let_go()
+
+    def _let_go(self) -> None:
+        # Closing drops every lock of the process on the file: only when there is none.
+        self._held -= 1
+        if self._held == 0:
+            os.close(self._file)
 
 
 async def computed_once_here(

@@ -163,24 +163,42 @@ def test_no_request_fails_while_processes_are_replaced_one_by_one(
     assert failed == []
 
 
-def test_sigterm_loses_no_tile_in_work(two_quads: World, slow_model: Path, tmp_path: Path) -> None:
-    """32 clients, blocks of about a second; refused are only those that come afterwards."""
+def test_sigterm_loses_no_tile_and_no_job(
+    two_quads: World, slow_model: Path, tmp_path: Path
+) -> None:
+    """32 clients and a job, blocks of about a second; refused are only those that come afterwards,
+    and the job goes on in the next process."""
     # So near each other that they share a few blocks: what a busy machine does within the limit.
     paths = tile_paths(two_quads, 21, 2)[:16]
-    settings = {"imagery": two_quads.directory, "model": slow_model}
+    settings = {
+        "imagery": two_quads.directory, "model": slow_model, "jobs_dir": tmp_path / "jobs",
+    }  # fmt: skip
     with serving(tmp_path, **settings) as running, ThreadPoolExecutor(32) as pool:
         server = psutil.Process(running.process.pid)
+        begun = httpx.post(
+            f"{running.base}/processes/classify-area/execution",
+            json={"inputs": {"area": area_of(two_quads)}},
+            headers={"prefer": "respond-async"},
+            timeout=60,
+        )
+        job = f"/jobs/{begun.json()['jobID']}"
         answers = [pool.submit(httpx.get, running.base + p, timeout=60) for p in paths * 2]
         until(
             lambda: sum(c.status == "ESTABLISHED" for c in server.net_connections("tcp")) >= 32,
             seconds=20,
         )
+        assert httpx.get(running.base + job, timeout=60).json()["status"] == "running"
         began = time.monotonic()
         code = running.stop()
         lasted = time.monotonic() - began
         assert [answer.result().status_code for answer in answers] == [200] * 32
     assert code in (0, -signal.SIGTERM)
     assert lasted < 10 + 5
+    with serving(tmp_path, **settings) as heir:
+        until(
+            lambda: httpx.get(heir.base + job, timeout=60).json()["status"] == "successful",
+            seconds=120,
+        )
 
 
 def test_a_misspelt_setting_is_named_with_the_nearest(
