@@ -13,7 +13,7 @@ from pathlib import Path
 
 from app.demo import write_county
 from app.settings import SHIPPED_MODEL
-from tests.benchmarks import areas, halo, inference, int8, jobs, processes, sources, tiles
+from tests.benchmarks import areas, halo, inference, int8, jobs, processes, shared, sources, tiles
 from tests.benchmarks.report import Finding, write
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +21,13 @@ COUNTY = ROOT / "demo-county"
 DATA = ROOT.parent / "shared" / "data"
 
 Measure = Callable[[], Sequence[Finding] | Finding]
+
+
+def _fit() -> Sequence[Finding]:
+    from tests.benchmarks import fit  # torch is not everywhere
+
+    return fit.measure()
+
 
 MEASURES: dict[str, Measure] = {
     "inference": lambda: inference.measure(SHIPPED_MODEL),
@@ -31,6 +38,8 @@ MEASURES: dict[str, Measure] = {
     "warm": lambda: tiles.measure_warm(COUNTY),
     "memory": lambda: tiles.measure_memory(COUNTY),
     "processes": lambda: processes.measure(COUNTY),
+    "redis": shared.measure,
+    "fit": _fit,
     "catalogue": sources.measure_catalogue,
     "remote": sources.measure_remote,
     "delayed": sources.measure_area,

@@ -1,0 +1,98 @@
+"""A step of training against a matrix product on the same cores; memory over epochs."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from affine import Affine
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.benchmarks.report import Finding, paired
+from training.config import Preset, load_preset
+from training.data import Data
+from training.fit import Learner, fit
+from training.scenes import Scene
+from training.splits import Split
+
+THREADS = 2
+MM = 2048
+EPOCH = 50
+"""Steps of a tiny epoch: the resident memory is looked at after each."""
+
+EPOCHS = 10
+
+
+def measure() -> list[Finding]:
+    """Forward and backward, loss and optimiser included, in both precisions; then memory."""
+    torch.set_num_threads(THREADS)
+    return [
+        _step("float32", "sgemm"),
+        _step("bfloat16", "sgemm, in bfloat16"),
+        _memory(),
+    ]
+
+
+def _step(precision: str, named: str) -> Finding:
+    torch.manual_seed(0)
+    a, b = torch.randn(MM, MM), torch.randn(MM, MM)
+    preset = load_preset("candidate", precision=precision)
+    learner = Learner.fresh(preset)
+    images = torch.randn(preset.batch, 4, preset.crop, preset.crop)
+    labels = torch.randint(0, 7, (preset.batch, preset.crop, preset.crop))
+    batch = images, labels, torch.zeros_like(labels, dtype=torch.bool)
+    weights = torch.ones(6)
+
+    def step() -> float:
+        return learner.step(batch, weights, preset, 0.0)
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    flops = counter.get_total_flops()
+    ratio, gemm_s, step_s = paired(lambda: [a @ b for _ in range(4)], step)
+    gemm_flops = 4 * 2 * MM**3
+    return Finding(
+        f"a step of training as a share of {named}",
+        ratio * flops / gemm_flops,
+        0.6,
+        True,
+        f"{flops / step_s / 1e9:.0f} of {gemm_flops / gemm_s / 1e9:.0f} GFLOP/s; "
+        f"{step_s * 1000:.0f} ms a step of {preset.batch} x {preset.crop}²",
+    )
+
+
+def _memory() -> Finding:
+    rng = np.random.default_rng(0)
+    scenes = tuple(
+        Scene(
+            name=f"s{n}", place="place", year="2020",
+            image=rng.integers(0, 256, (4, 256, 256), dtype=np.uint8),
+            label=rng.integers(0, 7, (256, 256), dtype=np.uint8),
+            resolution=1.0, epsg=26916, transform=Affine(1, 0, 500_000 + 300 * n, 0, -1, 4_000_000),
+        )
+        for n in range(16)
+    )  # fmt: skip
+    preset = Preset(
+        name="memory", steps=EPOCH * EPOCHS, warmup=5, evaluate_every=EPOCH, crop=64, made_share=0,
+        held_out=(), left_out=(), coarse_share=0.1,
+    )  # fmt: skip
+    seen: list[int] = []
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        fit(
+            preset, Data(Split(scenes[:12], scenes[12:], ()), None), Path(folder),
+            say=lambda line: seen.append(psutil.Process().memory_info().rss),
+        )  # fmt: skip
+        lasted = time.perf_counter() - began
+    return Finding(
+        "memory of training after the last epoch over that after the second",
+        seen[-1] / seen[1],
+        1.05,
+        False,
+        f"{seen[-1] / 1e6:.0f} over {seen[1] / 1e6:.0f} MB; {len(seen)} epochs of {EPOCH} steps, "
+        f"{lasted:.0f} s",
+    )
