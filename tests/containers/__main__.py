@@ -1,18 +1,23 @@
 """`make compose-test`: the compose file built, brought up, hurt and brought down, for real.
 
+`python -m tests.containers --training` builds the training image instead and trains in it.
 Tested with podman + runc + podman-compose on a Debian base, not with Docker Engine.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx2 as httpx
 
+from app.demo import write_county
 from tests.containers import client, podman
 from tests.containers.podman import Failed, run
 
@@ -154,24 +159,30 @@ def tile() -> None:
     expect('landcover_leases_total{outcome="claimed"}' in text, "Redis was not used")
 
 
-def job() -> None:
-    """A job, where the service has jobs."""
-    paths = get("/api").json()["paths"]
-    if "/processes/{processID}/execution" not in paths:
-        print("  SKIPPED: this service has no jobs", flush=True)
-        return
+def square(side: float) -> dict[str, object]:
+    """A square of so many degrees from the middle of what is served."""
     west, south, east, north = get("/WebMercatorQuad/tilejson.json").json()["bounds"]
     x, y = (west + east) / 2, (south + north) / 2
-    ring = [[x + dx * 0.001, y + dy * 0.001] for dx, dy in ((0, 0), (1, 0), (1, 1), (0, 1), (0, 0))]
-    body = {"inputs": {"area": {"type": "Polygon", "coordinates": [ring]}}}
+    ring = [[x + dx * side, y + dy * side] for dx, dy in ((0, 0), (1, 0), (1, 1), (0, 1), (0, 0))]
+    return {"type": "Polygon", "coordinates": [ring]}
+
+
+def begun(area: dict[str, object]) -> str:
+    """The path of a job that was begun."""
     path = "/processes/classify-area/execution"
-    answer = client.post(WEB, 8000, path, body, prefer="respond-async")
+    answer = client.post(WEB, 8000, path, {"inputs": {"area": area}}, prefer="respond-async")
     expect(answer.status_code == 201, f"{answer.status_code} {answer.text[:300]}")
     where = answer.headers["location"]
-    path = where[where.index("/jobs/") :]
+    return str(where[where.index("/jobs/") :])
+
+
+def job() -> None:
+    """A job, with the figures of the request that answers at once."""
+    area = square(0.001)
+    path = begun(area)
     until(lambda: get(path).json()["status"] == "successful", 120, "job successful")
     found = get(f"{path}/results").json()
-    sync = client.post(WEB, 8000, "/statistics", body["inputs"]["area"]).json()
+    sync = client.post(WEB, 8000, "/statistics", area).json()
     expect(found["statistics"] == sync["properties"]["statistics"], "a job's own figures")
     expect("landcover_jobs" in get("/metrics").text, "jobs in /metrics")
 
@@ -224,6 +235,27 @@ def killed() -> None:
     expect("landcover_blocks_inferred_total 0.0" in blocks, "cached blocks were computed anew")
 
 
+def out_of_memory() -> None:
+    """The kernel ends the web process for want of memory while a job runs: the service is there
+    again, and the job goes on."""
+    path = begun(square(0.01))
+    until(lambda: get(path).json()["status"] == "running", 30, "job running")
+    pid = client.state_of(WEB)["Pid"]
+    podman.leave_memory(pid, 4_000_000)  # until the container starts anew
+    asked = iter(tiles(19))
+    until(lambda: _gone(pid, next(asked)), 60, "ended for want of memory")
+    took = until(ready, 60, "ready after it")
+    print(f"  ready again {took:.1f} s after the kernel ended it", flush=True)
+    expect(took <= 5, f"{took:.1f} s, the limit is 5")
+    until(lambda: get(path).json()["status"] == "successful", 180, "the job goes on")
+
+
+def _gone(pid: int, path: str) -> bool:
+    with contextlib.suppress(httpx.TransportError, Failed):
+        get(path, timeout=5)
+    return client.state_of(WEB)["Pid"] != pid
+
+
 def proxy() -> None:
     """nginx: 64 clients of one tile are one request to the service; a second one is a hit."""
     (path,) = fresh(1)
@@ -259,6 +291,30 @@ def stopped() -> None:
     expect(code in (0, 143), f"exit code {code}")
 
 
+def training() -> int:
+    """The training image: a few steps on Demo County and their export, as its user would."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_county(folder / "county")
+        (folder / "runs").mkdir()
+        folder.chmod(0o755)
+        (folder / "runs").chmod(0o777)  # the container's user is none of ours
+        podman.build_training()
+        mounts = [f"{folder}/county:/data:ro", f"{folder}/runs:/work/runs"]
+        export = ["export", "--run", "runs/a", "--out", "runs/a/model.onnx"]
+    command = [
+            "podman", "run", "--rm", "--network", "none", "--read-only", "--cap-drop", "ALL",
+            *(option for mount in mounts for option in ("-v", mount)), podman.TRAINING,
+        ]  # fmt: skip
+        fit = ["fit", "--preset", "made", "--county", "/data", "--steps", "70", "--run", "runs/a"]
+        print(run(*command, *fit), flush=True)
+        print(run(*command, *export), flush=True)
+        found = podman.image_bytes(podman.TRAINING)
+        expect((folder / "runs" / "a" / "model.onnx").stat().st_size > 7e6, "no model")
+    print(f"training image: trained and exported; {found / 1e6:.0f} MB", flush=True)
+    return 0
+
+
 STEPS: list[tuple[str, Callable[[], None]]] = [
     ("image size", size),
     ("up", up),
@@ -275,6 +331,7 @@ STEPS: list[tuple[str, Callable[[], None]]] = [
                               lambda: run("podman", "network", "connect", BACK, REDIS,
                                           "--alias", "redis"))),
     ("kill -9 of web", killed),
+    ("out of memory", out_of_memory),
     ("nginx", proxy),
     ("start to ready", restart_time),
     ("graceful stop", stopped),
@@ -287,6 +344,8 @@ def main() -> int:
     if why is not None:
         print(f"\n*** compose-test NOT RUN: {why} ***\n", flush=True)
         return 0
+    if "--training" in sys.argv[1:]:
+        return training()
     os.environ |= {
         "LANDCOVER_PUBLISH": str(PORT), "NGINX_PUBLISH": str(PROXY_PORT),
         "REDIS_IMAGE": podman.REDIS, "NGINX_IMAGE": podman.NGINX,

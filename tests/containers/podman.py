@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("LANDCOVER_CI_CACHE", Path.home() / ".cache" / "landcover-ci"))
 BASE = "localhost/landcover-test-base:bookworm"
 SERVER = "localhost/landcover-server:test"
+TRAINING = "localhost/landcover-training:test"
 REDIS = "localhost/landcover-test-redis:latest"
 NGINX = "localhost/landcover-test-nginx:latest"
 NEEDED = ("podman", "runc", "debootstrap", "iptables", "podman-compose")
@@ -59,9 +61,39 @@ def build_all() -> None:
         _build(here, here / f"{name}.Dockerfile", image, f"BASE={BASE}")
 
 
+def build_training() -> None:
+    """The training image; torch from PIP_FIND_LINKS where that names a folder of wheels."""
+    if subprocess.run(["podman", "image", "exists", BASE], check=False).returncode != 0:
+        _make_base()
+    wheels = os.environ.get("PIP_FIND_LINKS", "")
+    more = [f"{wheels}:{wheels}:ro"] if wheels and Path(wheels).is_dir() else []
+    if more:
+        (CACHE / "pip.conf").write_text(f"[global]\ncert = {CERTIFICATES}\nfind-links = {wheels}\n")
+    file = ROOT / "docker" / "training.Dockerfile"
+    _build(ROOT, file, TRAINING, f"PYTHON_IMAGE={BASE}", more)
+
+
 def image_bytes(image: str) -> int:
     """Size of an image with all its layers."""
     return int(run("podman", "image", "inspect", "--format", "{{.Size}}", image))
+
+
+def leave_memory(pid: int, more: int) -> None:
+    """Lowers the limit of a container, by a process of it, to what it uses now and `more` bytes."""
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            group = Path("/sys/fs/cgroup/memory") / path.lstrip("/")
+            used, limit = group / "memory.usage_in_bytes", group / "memory.limit_in_bytes"
+            break
+        if not controllers:  # version 2
+            group = Path("/sys/fs/cgroup") / path.lstrip("/")
+            used, limit = group / "memory.current", group / "memory.max"
+            if limit.exists():
+                break
+    else:
+        raise Failed(f"process {pid} has no memory limit")
+    limit.write_text(str(int(used.read_text()) + more))
 
 
 def _configure() -> None:
@@ -99,8 +131,9 @@ def _make_base() -> None:
     run("podman", "import", "--change", path, str(archive), BASE)
 
 
-def _build(context: Path, file: Path, image: str, argument: str) -> None:
-    mounts = [f"{CERTIFICATES}:{CERTIFICATES}:ro", f"{CACHE / 'pip.conf'}:/etc/pip.conf:ro"]
+def _build(context: Path, file: Path, image: str, argument: str, more: Sequence[str] = ()) -> None:
+    own = [f"{CERTIFICATES}:{CERTIFICATES}:ro", f"{CACHE / 'pip.conf'}:/etc/pip.conf:ro"]
+    mounts = [*own, *more]
     run(
         "podman", "build", "--format", "docker", "--network", "host",
         *(option for mount in mounts for option in ("-v", mount)),
