@@ -15,6 +15,9 @@ from torch.nn import functional
 from training.config import Preset, Range
 from training.scenes import Image, Label, Scene
 
+PLANTED = 6
+"""Value of planted or dark cropland in the legend."""
+
 
 def resize(image: Image, label: Label, size: int) -> tuple[Image, Label]:
     """A square crop at another size: image uint8 (4, n, n) antialiased, label uint8 (n, n) nearest.
@@ -61,6 +64,42 @@ def radiometry(image: Image, preset: Preset, rng: np.random.Generator) -> Image:
         out += rng.standard_normal(out.shape, dtype=np.float32) * np.float32(sigma)
     rounded: Image = np.clip(np.rint(out), 0, 255).astype(np.uint8)
     return rounded
+
+
+def dormant(image: Image, label: Label, rng: np.random.Generator) -> tuple[Image, Label]:
+    """The same ground when leaves turn or have fallen: uint8 (4, rows, cols) and its label.
+
+    The greener a pixel (normalised difference of near infrared and red), the more its near infrared
+    falls and its visible bands rise, from crown to crown more or less: autumn forest of Appalachian
+    NAIP has about 110 in every band, the same ground in summer 70, 100, 110 and 180. Forest stays
+    forest; low vegetation that has turned is bare or not by the interpreter's taste, so its label
+    is dropped.
+    """
+    bands = image.astype(np.float32)
+    red, infrared = bands[0], bands[3]
+    green = np.clip((infrared - red) / (infrared + red + 1) / 0.25, 0, 1)
+    crowns = _patches(label.shape, float(rng.uniform(5, 14)), rng)
+    turned = green * np.clip(rng.uniform(0.3, 1) + rng.uniform(0, 1.2) * (crowns - 0.5), 0, 1)
+    changed = bands.copy()
+    for band, (low, high) in enumerate(((0.35, 0.75), (0.25, 0.6), (0.1, 0.45))):
+        rise = rng.uniform(low, high) * np.maximum(infrared - bands[band], 0)
+        changed[band] += turned * rise
+    changed[3] -= turned * rng.uniform(0.2, 0.5) * infrared
+    return (
+        np.clip(np.rint(changed), 0, 255).astype(np.uint8),
+        np.where((label == PLANTED) & (turned > 0.3), 0, label).astype(np.uint8),
+    )
+
+
+def _patches(shape: tuple[int, ...], size: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Smooth noise of patches of about `size` pixels, evenly in 0..1 at its knots: float32."""
+    rows, cols = shape
+    knots = rng.random((1, 1, int(rows / size) + 2, int(cols / size) + 2), dtype=np.float32)
+    smooth = functional.interpolate(
+        torch.from_numpy(knots), size=(rows, cols), mode="bilinear", align_corners=False
+    )
+    found: NDArray[np.float32] = smooth[0, 0].numpy()
+    return found
 
 
 def _log_even(rng: np.random.Generator, span: Range) -> float:

@@ -33,6 +33,9 @@ def crossval(
     other_years: Annotated[
         Path | None, typer.Option(help="images of the chips' ground in other years")
     ] = None,
+    county: Annotated[
+        Path | None, typer.Option(help="folder of Demo County, to learn from beside the chips")
+    ] = None,
     shared_steps: Annotated[
         int, typer.Option(min=0, help="length of a run that half of the folds begin from; 0: none")
     ] = 0,
@@ -55,6 +58,7 @@ def crossval(
         shared_steps=shared_steps,
         begin=Checkpoint.load(begin) if begin else None,
         other_years=other_years,
+        county=county,
         command="python -m training " + shlex.join(sys.argv[1:]),
         threads=threads,
     )

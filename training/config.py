@@ -112,11 +112,19 @@ class Preset(BaseModel):
     """Share of the crops that are collages of ground read at a coarse resolution, so that the same
     net can classify overviews."""
 
+    own_coarse: bool = False
+    """Coarse crops are labelled with the mode of what the run it begins from says at the served
+    resolution (coarse.py), at 2, 4 and 8 times that; else with the labels, at `coarse`."""
+
     coarse: Range = (1.6, 6.0)
     """Ground metres per pixel of those, drawn evenly in the logarithm."""
 
     clean: Share = 0.0
     """Share of the crops whose radiometry is left as it is: what is served is not distorted."""
+
+    dormant_share: Share = 0.0
+    """Share of the crops whose vegetation is turned brown: NAIP is flown leaf-on, but not in
+    every state and year, and no labelled place but one shows forest without leaves."""
 
     band_gamma: Range = (1.0, 1.0)
     """Exponent on each band by itself."""

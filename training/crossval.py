@@ -24,8 +24,8 @@ from training.evaluate import Subject, evaluate
 from training.export import export
 from training.fit import fit
 from training.progress import Say, echo
-from training.scenes import Scene, read_chips
-from training.splits import Split, group_by_ground
+from training.scenes import Scene, read_chips, read_county
+from training.splits import Split, group_by_ground, split_county
 from training.years import years_of
 
 Start = Checkpoint | None
@@ -113,6 +113,7 @@ def crossvalidate(
     shared_steps: int = 0,
     begin: Checkpoint | None,
     other_years: Path | None,
+    county: Path | None = None,
     command: str,
     threads: int = 2,
     say: Say = echo,
@@ -122,6 +123,7 @@ def crossvalidate(
     `ground_folds` = 0: by place; else that many folds by ground. `begin`: a checkpoint that saw
     none of the chips' places (Demo County), AssessmentError otherwise. `shared_steps` > 0: the
     length of the runs that half of the folds begin from, each on what none of them is judged by.
+    `county`: the folder of Demo County, from which a share of the crops comes.
     """
     scenes = read_chips(chips, without=preset.left_out)
     folds = (
@@ -132,11 +134,15 @@ def crossvalidate(
     if begin is not None and (seen := _places_of(begin) & {s.place for s in scenes}):
         raise AssessmentError(f"the run to begin from has learnt from {sorted(seen)}")
 
+    made = None
+    if county is not None and preset.made_share:
+        made = Split(split_county(read_county(county), preset).train, (), ())
+
     def learn(train: tuple[Scene, ...], folder: Path, chosen: Preset, first: Start) -> None:
         split = Split(train, (), ())
         if other_years is not None:
             split = with_other_years(split, other_years, preset)
-        fit(chosen, Data(split, None), folder, begin=first, say=say)
+        fit(chosen, Data(split, made), folder, begin=first, say=say)
 
     first = {fold.name: begin for fold in folds}
     for number, group in enumerate(halves(folds) if shared_steps else [], 1):

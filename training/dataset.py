@@ -6,7 +6,7 @@ so a resumed run continues as an undisturbed one would.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from model.card import ModelCard
 from model.normalize import normalize
-from training.augment import radiometry, resize, turn
+from training.augment import dormant, radiometry, resize, turn
 from training.config import Preset
 from training.errors import LabelError
 from training.scenes import CLASSES, Image, Label, Scene
@@ -46,19 +46,47 @@ class _Places:
     weight: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class _Groups:
+    """Real places and Demo County; at least one of them."""
+
+    real: _Places | None
+    made: _Places | None
+
+    @classmethod
+    def of(cls, scenes: Sequence[Scene], preset: Preset) -> _Groups:
+        real, made = ([s for s in scenes if s.made is kind] for kind in (False, True))
+        return cls(_index(real, preset) if real else None, _index(made, preset) if made else None)
+
+    def drawn(self, made: bool) -> _Places:
+        """The group that is wanted, or the other where there is none."""
+        group = (self.made if made else self.real) or self.real or self.made
+        if group is None:
+            raise LabelError("no scene to draw from")
+        return group
+
+
 class Crops:
     """An endless, repeatable stream of training batches."""
 
-    def __init__(self, scenes: Sequence[Scene], preset: Preset, card: ModelCard) -> None:
-        """Raises LabelError when no scene has a labelled pixel."""
+    def __init__(
+        self,
+        scenes: Sequence[Scene],
+        preset: Preset,
+        card: ModelCard,
+        coarse: Mapping[int, Sequence[Scene]] | None = None,
+    ) -> None:
+        """`coarse`: scenes that many times coarser than the preset's resolution, from which the
+        coarse crops are drawn. Raises LabelError when no scene has a labelled pixel."""
         labelled = [s for s in scenes if s.label.any()]
         if not labelled:
             raise LabelError(f"none of the {len(scenes)} training scenes has a labelled pixel")
         self._preset, self._card = preset, card
-        real = [s for s in labelled if not s.made]
-        made = [s for s in labelled if s.made]
-        self._real = _index(real, preset) if real else None
-        self._made = _index(made, preset) if made else None
+        self._fine = _Groups.of(labelled, preset)
+        self._coarse = {
+            factor: _Groups.of([s for s in group if s.label.any()], preset)
+            for factor, group in (coarse or {}).items()
+        }
 
     def batch(self, step: int) -> Batch:
         """Batch number `step`: float32 (batch, 4, crop, crop) standardised by the card, int64
@@ -78,36 +106,39 @@ class Crops:
         zoom = preset.ground_resolution_m
         if rng.random() >= preset.exact_zoom:
             zoom *= float(np.exp(rng.uniform(*np.log(preset.zoom))))
-        return self._sample(rng, preset.crop, zoom)
+        return self._sample(rng, self._fine, preset.crop, zoom)
 
     def _collage(self, rng: np.random.Generator) -> Crop:
         """A crop of ground at a coarse resolution. A chip is smaller than that: as many pieces as
         fill the crop stand side by side, each with its own light.
         """
-        size = self._preset.crop
-        zoom = float(np.exp(rng.uniform(*np.log(self._preset.coarse))))
+        size, groups = self._preset.crop, self._fine
+        if self._coarse:
+            factor = sorted(self._coarse)[rng.integers(len(self._coarse))]
+            groups, zoom = self._coarse[factor], self._preset.ground_resolution_m * factor
+        else:
+            zoom = float(np.exp(rng.uniform(*np.log(self._preset.coarse))))
         side = max(16, min(size, round(PIECE_M / zoom)))
         many = -(-size // side)
-        parts = [[self._sample(rng, side, zoom) for _ in range(many)] for _ in range(many)]
+        parts = [[self._sample(rng, groups, side, zoom) for _ in range(many)] for _ in range(many)]
         image, label, doubtful = (
             np.concatenate([np.concatenate([p[i] for p in row], axis=-1) for row in parts], axis=-2)
             for i in range(3)
         )
         return image[:, :size, :size], label[:size, :size], doubtful[:size, :size]
 
-    def _sample(self, rng: np.random.Generator, size: int, zoom: float) -> Crop:
+    def _sample(self, rng: np.random.Generator, groups: _Groups, size: int, zoom: float) -> Crop:
         """One piece of ground, `size` pixels of `zoom` metres."""
         preset = self._preset
-        made = rng.random() < preset.made_share
-        group = (self._made if made else self._real) or self._real or self._made
-        if group is None:
-            raise LabelError("no scene to draw from")
+        group = groups.drawn(rng.random() < preset.made_share)
         for _ in range(TRIES):
             image, label, transferred = _draw(group, rng, round(size * zoom, 3), preset)
             if (label > 0).mean() >= MIN_LABELLED:
                 break
         image, label = resize(image, label, size)
         image, label = turn(image, label, rng)
+        if rng.random() < preset.dormant_share:
+            image, label = dormant(image, label, rng)
         doubtful = np.full(label.shape, transferred)
         return radiometry(image, preset, rng), label, doubtful
 

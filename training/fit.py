@@ -11,7 +11,6 @@ import copy
 import hashlib
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,19 +19,18 @@ import torch
 from torch import Tensor, nn
 
 from model.card import ModelCard
-from model.normalize import normalize
-from training.augment import resize_scene
 from training.checkpoint import Checkpoint
+from training.coarse import coarse_scenes
 from training.config import Preset
 from training.data import Data, digest, draft_card
 from training.dataset import Crops, batches
 from training.errors import CheckpointError
 from training.losses import class_weights, masked_cross_entropy
-from training.metrics import Counts, contingency, scores
 from training.progress import Say, echo
-from training.scenes import CLASSES, Scene
+from training.scenes import Scene
 from training.schedule import decay_start, rate
-from training.unet import ALIGNMENT, UNet, build
+from training.unet import UNet, build
+from training.validation import note
 
 MAX_GRADIENT = 5.0
 """Norm at which a step's gradient is cut: one odd crop must not undo an hour."""
@@ -118,7 +116,7 @@ def fit(
         say(f"resumed after step {state.step}")
     _write_facts(run, preset, card, data)
 
-    crops = Crops(data.train, preset, card)
+    crops = Crops(data.train, preset, card, _own_coarse(preset, begin, data, card))
     weights = _class_weights(preset, data)
     sitting = min(preset.steps, state.step + stop_after) if stop_after else preset.steps
     began, losses = time.monotonic(), list[float]()
@@ -133,7 +131,7 @@ def fit(
         follow(learner.ema, learner.net, preset.ema, state.step)
         if state.step % preset.evaluate_every and state.step < sitting:
             continue
-        better = _judge(state, learner.ema, card, data)
+        better = note(state, learner.ema, card, data)
         learner.put_into(state)
         if better:
             state.save(run / "best.pt")
@@ -161,38 +159,17 @@ def follow(ema: nn.Module, net: nn.Module, decay: float, step: int) -> None:
             mine.copy_(theirs[name])
 
 
-def judge(net: UNet, scenes: Sequence[Scene], card: ModelCard) -> Counts:
-    """Contingency of a net in evaluation mode on whole scenes, read at the card's resolution:
-    int64 (6, 6). A quick look while training; what is reported comes from evaluate.py.
-    """
-    total = np.zeros((CLASSES, CLASSES), np.int64)
-    for scene in scenes:
-        image, label = resize_scene(scene, card.ground_resolution)
-        rows, cols = label.shape
-        more = [(0, -rows % ALIGNMENT), (0, -cols % ALIGNMENT)]
-        pixels = torch.from_numpy(normalize(np.pad(image, [(0, 0), *more], "reflect"), card))
-        with torch.inference_mode():
-            answer = net(pixels[None].contiguous(memory_format=torch.channels_last))
-        predicted = answer[0, 1:, :rows, :cols].argmax(0).to(torch.uint8).numpy() + np.uint8(1)
-        total += contingency(label, predicted, CLASSES)
-    return total
-
-
-def _judge(state: Checkpoint, ema: UNet, card: ModelCard, data: Data) -> bool:
-    """Notes the validation in the state; True when it is the best so far.
-
-    The score is the mean of overall accuracy and macro F1, over real and made scenes alike.
-    """
-    found = {side: scores(judge(ema, scenes, card)) for side, scenes in data.validation.items()}
-    each = [(s.overall + s.macro_f1) / 2 for s in found.values()]
-    score = float(np.mean(each)) if each else float(state.step)
-    entry = {"step": float(state.step), "score": score}
-    for side, s in found.items():
-        entry |= {f"{side}_overall": s.overall, f"{side}_macro_f1": s.macro_f1}
-    state.history.append(entry)
-    better = score > state.best_score
-    state.best_score, state.waited = (score, 0) if better else (state.best_score, state.waited + 1)
-    return better
+def _own_coarse(
+    preset: Preset, begin: Checkpoint | None, data: Data, card: ModelCard
+) -> dict[int, tuple[Scene, ...]]:
+    """What the run it begins from says of the training ground at coarse resolutions, if wanted."""
+    if not (preset.own_coarse and preset.coarse_share):
+        return {}
+    if begin is None:
+        raise CheckpointError("own_coarse learns from the run it begins from: give --begin")
+    teacher = build(Preset.model_validate(begin.preset)).to(memory_format=torch.channels_last)
+    teacher.load_state_dict(begin.ema)
+    return coarse_scenes(teacher.eval(), data.train, card)
 
 
 def _normalised_like(begin: Checkpoint, card: ModelCard) -> ModelCard:

@@ -302,7 +302,7 @@ def training() -> int:
         podman.build_training()
         mounts = [f"{folder}/county:/data:ro", f"{folder}/runs:/work/runs"]
         export = ["export", "--run", "runs/a", "--out", "runs/a/model.onnx"]
-    command = [
+        command = [
             "podman", "run", "--rm", "--network", "none", "--read-only", "--cap-drop", "ALL",
             *(option for mount in mounts for option in ("-v", mount)), podman.TRAINING,
         ]  # fmt: skip

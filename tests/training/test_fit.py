@@ -16,11 +16,12 @@ from training.config import Preset  # noqa: E402
 from training.data import Data, draft_card  # noqa: E402
 from training.errors import CheckpointError  # noqa: E402
 from training.export import net_of  # noqa: E402
-from training.fit import fit, judge  # noqa: E402
+from training.fit import fit  # noqa: E402
 from training.metrics import scores  # noqa: E402
 from training.scenes import Scene  # noqa: E402
 from training.schedule import decay_start, rate  # noqa: E402
 from training.splits import Split  # noqa: E402
+from training.validation import judge  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
