@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(
         None,
         description="Redis shared by processes and replicas, redis://[user:password@]host:port/db; "
-        "none: each process computes on its own",
+        "none: the processes of one machine share by the cache directory alone",
     )
     redis_timeout_s: float = Field(
         0.2, gt=0, le=5, description="longest a call of Redis may take before it counts as hung, s"

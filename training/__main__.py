@@ -56,6 +56,7 @@ def fit(
     from training.data import read_data
     from training.fit import fit as train
     from training.own import read_own
+    from training.progress import bar
 
     torch.set_num_threads(threads)
     chosen = load_preset(preset, steps=steps)
@@ -68,7 +69,10 @@ def fit(
         raise typer.BadParameter("--split and --fold go with a folder of chips")
     else:
         data = read_data(chosen, chips, county, other_years)
-    best = train(chosen, data, run, begin=first, stop_after=stop_after)
+    with bar("fit") as shown:
+        best = train(
+            chosen, data, run, begin=first, stop_after=stop_after, say=shown.say, to=shown.to
+        )
     typer.echo(f"best checkpoint: {best}")
 
 

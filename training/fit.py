@@ -11,6 +11,7 @@ import copy
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from training.dataset import Crops, batches
 from training.errors import CheckpointError
 from training.losses import class_weights, masked_cross_entropy
 from training.progress import Say, echo
+from training.report.curves import curves
+from training.report.samples import samples
 from training.scenes import Scene
 from training.schedule import decay_start, rate
 from training.unet import UNet, build
@@ -90,14 +93,16 @@ def fit(
     *,
     begin: Checkpoint | None = None,
     say: Say = echo,
+    to: Callable[[float], None] | None = None,
     stop_after: int = 0,
 ) -> Path:
     """Trains into the folder `run` and returns the path of the best checkpoint.
 
     A `last.pt` in the folder is resumed. A new run begins from the judged weights of `begin`, a
     checkpoint of another run, where given, and is normalised as that was. `stop_after` > 0 ends
-    this sitting after that many steps (the run can go on later). Raises CheckpointError when
-    `run` holds another run.
+    this sitting after that many steps (the run can go on later). `to` is told the share of the
+    steps that is done, 0..1. Raises CheckpointError when
+    `run` holds another run. `curves.svg` and `samples.png` in the folder show how it goes.
     """
     run.mkdir(parents=True, exist_ok=True)
     card = draft_card(preset, data)
@@ -128,16 +133,20 @@ def fit(
         doubt = preset.doubt if state.step >= preset.doubt_after else 0.0
         losses.append(learner.step((images, labels, doubtful), weights, preset, doubt))
         state.step += 1
+        if to is not None:
+            to(state.step / preset.steps)
         follow(learner.ema, learner.net, preset.ema, state.step)
         if state.step % preset.evaluate_every and state.step < sitting:
             continue
-        better = note(state, learner.ema, card, data)
+        loss = float(np.mean(losses[-preset.evaluate_every :])) if losses else float("nan")
+        better = note(state, learner.ema, card, data, loss)
         learner.put_into(state)
         if better:
             state.save(run / "best.pt")
         state.save(run / "last.pt")
         pace = (time.monotonic() - began) / max(1, len(losses))
-        say(_line(state, float(np.mean(losses[-preset.evaluate_every :])), pace, better))
+        _write_pictures(run, state, learner.ema, card, data)
+        say(_line(state, pace, better))
         if preset.patience and state.waited >= preset.patience:
             say(f"no better validation for {state.waited} times: the run ends")
             break
@@ -224,8 +233,14 @@ def _write_facts(run: Path, preset: Preset, card: ModelCard, data: Data) -> None
     (run / "run.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
-def _line(state: Checkpoint, loss: float, pace: float, better: bool) -> str:
-    entry = state.history[-1]
-    figures = " ".join(f"{k} {v:.3f}" for k, v in entry.items() if k != "step")
+def _write_pictures(run: Path, state: Checkpoint, ema: UNet, card: ModelCard, data: Data) -> None:
+    """`curves.svg` and `samples.png`: of scenes that are not learnt from, where there are any."""
+    (run / "curves.svg").write_text(curves(state.history), encoding="utf-8")
+    kept = [s for side in data.validation.values() for s in side]
+    (run / "samples.png").write_bytes(samples(ema, kept or data.train, card))
+
+
+def _line(state: Checkpoint, pace: float, better: bool) -> str:
+    figures = " ".join(f"{k} {v:.3f}" for k, v in state.history[-1].items() if k != "step")
     star = " *" if better else ""
-    return f"step {state.step} loss {loss:.3f} {figures} {pace:.2f} s/step{star}"
+    return f"step {state.step} {figures} {pace:.2f} s/step{star}"

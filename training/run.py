@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable
@@ -167,11 +166,6 @@ def _fit(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
     preset, county = recipe.fit.chosen(), recipe.fit.county
 
     def work(shown: Bar) -> None:
-        def say(line: str) -> None:
-            shown.say(line)
-            if found := re.match(r"step (\d+)", line):
-                shown.to(int(found[1]) / preset.steps)
-
         for half in (folder / "fit").glob(".*.pt.*"):  # of a killed process
             half.unlink()
         first = Checkpoint.load(recipe.fit.begin) if recipe.fit.begin else None
@@ -182,7 +176,7 @@ def _fit(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
             preset=preset,
             attribution=recipe.attribution,
         )
-        fit(preset, own, folder / "fit", begin=first, say=say)
+        fit(preset, own, folder / "fit", begin=first, say=shown.say, to=shown.to)
 
     inputs = {
         "chips": _digests(folder, ["chips", "split.json"]),

@@ -27,15 +27,15 @@ def judge(net: UNet, scenes: Sequence[Scene], card: ModelCard) -> Counts:
     return total
 
 
-def note(state: Checkpoint, ema: UNet, card: ModelCard, data: Data) -> bool:
-    """Notes the validation in the state; True when it is the best so far.
+def note(state: Checkpoint, ema: UNet, card: ModelCard, data: Data, loss: float) -> bool:
+    """Notes the training loss and the validation in the state; True when it is the best so far.
 
     The score is the mean of overall accuracy and macro F1, over real and made scenes alike.
     """
     found = {side: scores(judge(ema, scenes, card)) for side, scenes in data.validation.items()}
     each = [(s.overall + s.macro_f1) / 2 for s in found.values()]
     score = float(np.mean(each)) if each else float(state.step)
-    entry = {"step": float(state.step), "score": score}
+    entry = {"step": float(state.step), "loss": loss, "score": score}
     for side, s in found.items():
         entry |= {f"{side}_overall": s.overall, f"{side}_macro_f1": s.macro_f1}
     state.history.append(entry)

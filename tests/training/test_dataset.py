@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
 
 from model.card import ModelCard  # noqa: E402
-from training.augment import radiometry, resize, resize_scene, turn  # noqa: E402
+from training.augment import dormant, radiometry, resize, resize_scene, turn  # noqa: E402
 from training.config import Preset  # noqa: E402
 from training.dataset import Crops, batches  # noqa: E402
 from training.errors import LabelError  # noqa: E402
@@ -158,6 +158,26 @@ def test_a_scene_is_read_at_another_resolution_by_size(make_scene: MakeScene) ->
 def test_radiometry_without_jitter_changes_nothing(make_scene: MakeScene) -> None:
     image = make_scene().image
     assert (radiometry(image, PLAIN, np.random.default_rng(0)) == image).all()
+
+
+def test_dormant_ground_loses_its_green_and_no_label_but_that_of_low_vegetation() -> None:
+    """Summer forest (70, 100, 110, 180) and lawn left, asphalt right: asphalt stays as it is."""
+    image = np.empty((4, 64, 64), np.uint8)
+    image[:, :, :32] = np.array([70, 100, 110, 180], np.uint8)[:, None, None]
+    image[:, :, 32:] = np.array([120, 122, 121, 100], np.uint8)[:, None, None]
+    label = np.full((64, 64), 5, np.uint8)
+    label[:32], label[:, 32:] = 6, 2
+    for seed in range(20):
+        changed, kept = dormant(image, label, np.random.default_rng(seed))
+        assert (changed[:, :, 32:] == image[:, :, 32:]).all()
+        red, infrared = (changed[b, :, :32].astype(int) for b in (0, 3))
+        assert (infrared <= 180).all()
+        assert (red >= 70).all()
+        assert (infrared - red).mean() < 100 < 180 - 70
+        assert (kept[32:, :32] == 5).all()
+        assert (kept[:, 32:] == 2).all()
+        assert set(np.unique(kept[:32, :32])) <= {0, 6}
+    assert (label[:32, :32] == 6).all()  # the scene's own label is not touched
 
 
 def test_radiometry_stays_in_uint8(make_scene: MakeScene) -> None:

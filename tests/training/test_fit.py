@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
 
 from model.card import ModelCard  # noqa: E402
+from model.legend import LEGEND, rgb_of  # noqa: E402
 from training.checkpoint import Checkpoint  # noqa: E402
 from training.config import Preset  # noqa: E402
 from training.data import Data, draft_card  # noqa: E402
@@ -162,3 +165,24 @@ def test_the_rate_rises_stays_and_falls_to_zero() -> None:
     assert (rates[99:600] == 1).all()
     assert (np.diff(rates[600:]) < 0).all()
     assert rates[-1] < 1e-4
+
+
+def test_a_run_shows_its_curves_and_what_it_says_of_scenes_it_does_not_learn_from(
+    data: Data, tmp_path: Path
+) -> None:
+    fit(SHORT, data, tmp_path, say=quiet)
+    history = Checkpoint.load(tmp_path / "last.pt").history
+    assert [entry["step"] for entry in history] == [4, 8]
+    assert all(entry["loss"] > 0 for entry in history)
+    drawn = ElementTree.parse(tmp_path / "curves.svg").getroot()  # noqa: S314 (our own)
+    lines = drawn.findall("{http://www.w3.org/2000/svg}polyline")
+    named = {text.text for text in drawn.findall("{http://www.w3.org/2000/svg}text")}
+    assert {"training loss", "real macro f1", "real overall"} <= named
+    assert [len(line.attrib["points"].split()) for line in lines] == [2, 2, 2]
+    with Pillow.open(tmp_path / "samples.png") as sheet:
+        pixels = np.asarray(sheet)
+    (kept,) = data.validation["real"]
+    side = kept.label.shape[0]
+    colours = {tuple(rgb_of(c.color_hint)) for c in LEGEND.classes} | {(255, 255, 255)}
+    label = pixels[:side, 196 : 196 + side].reshape(-1, 3)
+    assert {tuple(int(v) for v in pixel) for pixel in label} <= colours
