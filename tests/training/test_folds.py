@@ -16,11 +16,10 @@ from training.folds import (
     ChipSplit,
     Sides,
     SplitSettings,
-    ground_of,
-    near_pairs,
     read_split,
     split_chips,
 )
+from training.ground import ground_of, near_pairs
 from training.groups import joined
 from training.manifest import Chip, ChipScene, Manifest
 
