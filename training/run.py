@@ -6,16 +6,10 @@ whole files or none, and `fit` goes on from its last checkpoint: a killed run is
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 import shutil
-import subprocess
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -24,7 +18,7 @@ from training.chips import cut
 from training.errors import StepError
 from training.evaluate import Subject, evaluate, write_accuracy
 from training.export import export
-from training.files import is_full, remove, sha256, whole, write_json
+from training.files import sha256, whole, write_json
 from training.fit import fit
 from training.folds import read_split, split_chips
 from training.imagery import find
@@ -32,33 +26,15 @@ from training.labels import label
 from training.manifest import read_manifest
 from training.mosaic import mosaic
 from training.own import held_out_scenes, read_own
-from training.progress import Bar, bar
+from training.progress import Bar
 from training.recipe import Recipe
 from training.report.html import Album
 from training.report.html import page as html
 from training.report.section import one
+from training.steps import Step, commit, digests, do, read_record
 
-RECORD = "run.json"
 MODEL = "landcover.onnx"
 PACKAGES = ("torch", "numpy", "rasterio", "onnx", "onnxruntime", "h5py", "shapely", "pyogrio")
-
-
-@dataclass(frozen=True)
-class Step:
-    """inputs: names of what goes in → digests or settings. outputs: files and folders in the run
-    folder. goes_on: a cut-off step with the same inputs takes up what it left.
-    """
-
-    name: str
-    inputs: dict[str, Any]
-    outputs: tuple[str, ...]
-    work: Callable[[Bar], None]
-    goes_on: bool = False
-
-    @property
-    def digest(self) -> str:
-        text = json.dumps(self.inputs, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def perform(recipe: Recipe, folder: Path) -> Path:
@@ -67,47 +43,19 @@ def perform(recipe: Recipe, folder: Path) -> Path:
     Raises StepError when the folder holds something else, and what the steps raise.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    record = _record(folder)
+    record = read_record(folder)
     data = _data(recipe)
     record |= {
         "preset": recipe.model_dump(mode="json"),
         "fit": recipe.fit.chosen().model_dump(mode="json"),
         "data": data,
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
-        "git": _git(),
+        "git": commit(),
     }
     torch.set_num_threads(recipe.threads)
     for begin in (_mosaic, _labels, _chips, _split, _fit, _export, _evaluate):
-        _do(begin(recipe, folder, data), folder, record)
+        do(begin(recipe, folder, data), folder, record)
     return folder / MODEL
-
-
-def _do(step: Step, folder: Path, record: dict[str, Any]) -> None:
-    before = record["steps"].get(step.name, {})
-    same = before.get("inputs") == step.digest
-    if same and before.get("outputs") and before["outputs"] == _digests(folder, step.outputs):
-        print(f"{step.name}: unchanged", flush=True)
-        return
-    if not (same and step.goes_on):
-        for name in step.outputs:
-            remove(folder / name)
-    record["steps"][step.name] = {"inputs": step.digest}
-    write_json(folder / RECORD, record)
-    with bar(step.name) as shown:
-        shown.say(f"{step.name}: …")
-        try:
-            step.work(shown)
-        except (OSError, RuntimeError) as error:
-            free = shutil.disk_usage(folder).free
-            if is_full(error, free):
-                raise StepError(
-                    f"step {step.name}: no room in {folder} ({free / 2**20:.1f} MiB free); "
-                    "make room and run it again"
-                ) from error
-            raise
-        shown.to(1.0)
-    record["steps"][step.name]["outputs"] = _digests(folder, step.outputs)
-    write_json(folder / RECORD, record)
 
 
 def _mosaic(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
@@ -138,7 +86,7 @@ def _chips(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
 
     inputs = {
         "data": _images(data),
-        "labels": _digests(folder, ["labels"]),
+        "labels": digests(folder, ["labels"]),
         "settings": recipe.chips.model_dump(mode="json"),
     }
     return Step("chips", inputs, ("chips",), work)
@@ -156,7 +104,7 @@ def _split(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
         )
 
     inputs = {
-        "chips": _digests(folder, ["chips"]),
+        "chips": digests(folder, ["chips"]),
         "settings": recipe.split.model_dump(mode="json"),
     }
     return Step("split", inputs, ("split.json",), work)
@@ -179,11 +127,11 @@ def _fit(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
         fit(preset, own, folder / "fit", begin=first, say=shown.say, to=shown.to)
 
     inputs = {
-        "chips": _digests(folder, ["chips", "split.json"]),
+        "chips": digests(folder, ["chips", "split.json"]),
         "settings": preset.model_dump(mode="json"),
         "begin": sha256(recipe.fit.begin) if recipe.fit.begin else "",
         "attribution": recipe.attribution,
-        "county": _digests(county, ["."]) if county else {},
+        "county": digests(county, ["."]) if county else {},
     }
     return Step("fit", inputs, ("fit",), work, goes_on=True)
 
@@ -194,7 +142,7 @@ def _export(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
             card = export(folder / "fit" / "best.pt", draft / MODEL)
         shown.say(f"{card.training.steps} steps, sha256 {card.sha256}")
 
-    return Step("export", {"fit": _digests(folder, ["fit/best.pt"])}, ("export",), work)
+    return Step("export", {"fit": digests(folder, ["fit/best.pt"])}, ("export",), work)
 
 
 def _evaluate(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
@@ -233,72 +181,27 @@ def _evaluate(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
         shown.say(f"test: {found.overall_accuracy:.4f} of {found.pixels:,} pixels")
 
     inputs = {
-        "export": _digests(folder, ["export"]),
-        "labels": _digests(folder, ["labels", "split.json"]),
+        "export": digests(folder, ["export"]),
+        "labels": digests(folder, ["labels", "split.json"]),
         "settings": recipe.evaluate.model_dump(mode="json"),
     }
     outputs = (MODEL, MODEL.replace(".onnx", ".card.json"), "evaluation")
     return Step("evaluate", inputs, outputs, work)
 
 
-def _record(folder: Path) -> dict[str, Any]:
-    path = folder / RECORD
-    if not path.is_file():
-        if any(p.name[0] != "." for p in folder.iterdir()):
-            raise StepError(f"{folder} holds something, but no run ({RECORD}): give a new folder")
-        return {"steps": {}}
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        record["steps"].items()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StepError(f"{path} is not the record of a run: {error!r}") from error
-    return record
-
-
 def _data(recipe: Recipe) -> dict[str, str]:
     """SHA-256 of every file the run reads: images by name, then the labels' source."""
-    digests = {f"image {p.name}": sha256(p.path) for p in find(recipe.imagery)}
+    found = {f"image {p.name}": sha256(p.path) for p in find(recipe.imagery)}
     source = recipe.labels.source
     if not source.is_file():
         raise StepError(f"labels: {source} is missing")
     beside = [source] if source.suffix != ".shp" else sorted(source.parent.glob(source.stem + ".*"))
     for path in beside:
-        digests[f"labels {path.name}"] = sha256(path)
+        found[f"labels {path.name}"] = sha256(path)
     if recipe.labels.crosswalk.endswith(".toml"):
-        digests["crosswalk"] = sha256(Path(recipe.labels.crosswalk))
-    return digests
+        found["crosswalk"] = sha256(Path(recipe.labels.crosswalk))
+    return found
 
 
 def _images(data: dict[str, str]) -> dict[str, str]:
     return {name: digest for name, digest in data.items() if name.startswith("image ")}
-
-
-def _digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of the files, and of the files in the folders, there are by these names."""
-    found: dict[str, str] = {}
-    for name in names:
-        path = folder / name
-        members = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        for member in members:
-            if member.is_file():
-                found[member.relative_to(folder).as_posix()] = sha256(member)
-    return found
-
-
-def _git() -> str | None:
-    """The commit this program runs from, with a + where files differ from it; None outside git."""
-    here = Path(__file__).parent
-
-    def ask(*words: str) -> str:
-        answer = subprocess.run(  # noqa: S603
-            ["git", "-C", str(here), *words],  # noqa: S607
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        return answer.stdout.strip()
-
-    try:
-        if not ask("ls-files", "--", str(Path(__file__).name)):
-            return None
-        return ask("rev-parse", "HEAD") + ("+" if ask("status", "--porcelain", "--", ".") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None

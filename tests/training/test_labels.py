@@ -17,7 +17,8 @@ from tests.training.drawn import draw, moved, town, traced
 from tests.world.scenes import MadeScene, write_bad_file, write_scene
 from training.errors import CrosswalkError, LabelError
 from training.imagery import find, look
-from training.labels import LabelSettings, Report, label
+from training.label_report import Report
+from training.labels import LabelSettings, label
 from training.mosaic import mosaic
 
 
