@@ -48,7 +48,7 @@ lock:            ## pin the dependencies anew
 	$(BIN)/python -m uv pip compile --universal --generate-hashes --no-header --python-version 3.11 -q --upgrade --extra dev -o .ci/requirements.txt pyproject.toml
 
 clean:           ## remove what was made here
-	rm -rf $(VENV) demo-county runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo-county demo-city runs .pytest_cache .mypy_cache .ruff_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

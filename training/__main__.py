@@ -33,6 +33,9 @@ def fit(
     preset: Annotated[str, typer.Option(help="a name in training/presets, or a .toml")] = "default",
     chips: Chips = CHIPS,
     county: County = None,
+    city: Annotated[
+        Path | None, typer.Option(help="folder of Demo City, beside the county")
+    ] = None,
     run: Run = Path("runs/default"),
     steps: Annotated[int | None, typer.Option(min=1, help="length of the run")] = None,
     split: Annotated[
@@ -68,7 +71,7 @@ def fit(
     elif split is not None or fold is not None:
         raise typer.BadParameter("--split and --fold go with a folder of chips")
     else:
-        data = read_data(chosen, chips, county, other_years)
+        data = read_data(chosen, chips, county, other_years, city)
     with bar("fit") as shown:
         best = train(
             chosen, data, run, begin=first, stop_after=stop_after, say=shown.say, to=shown.to

@@ -36,6 +36,9 @@ def crossval(
     county: Annotated[
         Path | None, typer.Option(help="folder of Demo County, to learn from beside the chips")
     ] = None,
+    city: Annotated[
+        Path | None, typer.Option(help="folder of Demo City, beside the county")
+    ] = None,
     shared_steps: Annotated[
         int, typer.Option(min=0, help="length of a run that half of the folds begin from; 0: none")
     ] = 0,
@@ -59,6 +62,7 @@ def crossval(
         begin=Checkpoint.load(begin) if begin else None,
         other_years=other_years,
         county=county,
+        city=city,
         command="python -m training " + shlex.join(sys.argv[1:]),
         threads=threads,
     )

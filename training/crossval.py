@@ -18,14 +18,14 @@ from model.card import ModelCard
 from training.assessment import Measured, Role
 from training.checkpoint import Checkpoint
 from training.config import Preset
-from training.data import Data, with_other_years
+from training.data import Data, read_made, with_other_years
 from training.errors import AssessmentError, SplitError
 from training.evaluate import Subject, evaluate
 from training.export import export
 from training.fit import fit
 from training.progress import Say, echo
-from training.scenes import Scene, read_chips, read_county
-from training.splits import Split, group_by_ground, split_county
+from training.scenes import Scene, read_chips
+from training.splits import Split, group_by_ground
 from training.years import years_of
 
 Start = Checkpoint | None
@@ -114,6 +114,7 @@ def crossvalidate(
     begin: Checkpoint | None,
     other_years: Path | None,
     county: Path | None = None,
+    city: Path | None = None,
     command: str,
     threads: int = 2,
     say: Say = echo,
@@ -123,7 +124,7 @@ def crossvalidate(
     `ground_folds` = 0: by place; else that many folds by ground. `begin`: a checkpoint that saw
     none of the chips' places (Demo County), AssessmentError otherwise. `shared_steps` > 0: the
     length of the runs that half of the folds begin from, each on what none of them is judged by.
-    `county`: the folder of Demo County, from which a share of the crops comes.
+    `county`, `city`: the folders of Demo County and City, from which a share of the crops comes.
     """
     scenes = read_chips(chips, without=preset.left_out)
     folds = (
@@ -134,9 +135,9 @@ def crossvalidate(
     if begin is not None and (seen := _places_of(begin) & {s.place for s in scenes}):
         raise AssessmentError(f"the run to begin from has learnt from {sorted(seen)}")
 
-    made = None
-    if county is not None and preset.made_share:
-        made = Split(split_county(read_county(county), preset).train, (), ())
+    made = read_made(preset, county, city)
+    if made is not None:
+        made = Split(made.train, (), ())
 
     def learn(train: tuple[Scene, ...], folder: Path, chosen: Preset, first: Start) -> None:
         split = Split(train, (), ())

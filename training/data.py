@@ -55,9 +55,14 @@ class Data:
 
 
 def read_data(
-    preset: Preset, chips: Path, county: Path | None, other_years: Path | None = None
+    preset: Preset,
+    chips: Path,
+    county: Path | None,
+    other_years: Path | None = None,
+    city: Path | None = None,
 ) -> Data:
-    """Reads and splits `chips` (a chips.csv) and, where given, the folder of Demo County.
+    """Reads and splits `chips` (a chips.csv) and, where given, the folders of Demo County and Demo
+    City.
 
     A preset all of whose crops are made reads no chips, one without made crops no county. What is
     learnt from is also read in every other year of which `other_years` has an image.
@@ -67,8 +72,19 @@ def read_data(
         real = split_places(read_chips(chips, without=preset.left_out), preset)
         if other_years is not None:
             real = with_other_years(real, other_years, preset)
-    made = split_county(read_county(county), preset) if county and preset.made_share else None
-    return Data(real, made)
+    return Data(real, read_made(preset, county, city))
+
+
+def read_made(preset: Preset, county: Path | None, city: Path | None = None) -> Split | None:
+    """Demo County as the preset splits it, and all of Demo City to learn from; None where no crop
+    is made or no folder given.
+    """
+    if not preset.made_share or county is None:
+        return None
+    made = split_county(read_county(county), preset)
+    if city is None:
+        return made
+    return replace(made, train=(*made.train, *read_county(city, "demo_city")))
 
 
 def with_other_years(split: Split, folder: Path, preset: Preset) -> Split:

@@ -115,8 +115,9 @@ def read_chips(index: Path, without: Iterable[str] = ()) -> list[Scene]:
     ]
 
 
-def read_county(folder: Path) -> list[Scene]:
+def read_county(folder: Path, place: str = "demo_county") -> list[Scene]:
     """Demo County: `<year>/<stem>.tif` with `truth/<stem>_label.tif`; all years, sorted by name.
+    Demo City lies in the same folders.
 
     Raises LabelError when the folder has no such pair, or a scene has no truth.
     """
@@ -126,7 +127,7 @@ def read_county(folder: Path) -> list[Scene]:
     scenes = []
     for path in images:
         truth = folder / "truth" / f"{path.stem}_label.tif"
-        scene = _read(path, truth, place="demo_county", year=path.parent.name, resolution=None)
+        scene = _read(path, truth, place=place, year=path.parent.name, resolution=None)
         scenes.append(replace(scene, made=True))
     return scenes
 

@@ -21,6 +21,7 @@ from app.cli.options import (
     services_of,
     settings_of,
 )
+from app.demo import write_city as demo_city
 from app.demo import write_county
 from app.settings import Settings, misspelt, settings_page
 
@@ -56,12 +57,24 @@ def demo(
     write_only: Annotated[
         Path | None, typer.Option(help="write Demo County there and do not serve it")
     ] = None,
+    write_city: Annotated[
+        Path | None,
+        typer.Option(help="write Demo City there, a dense town to train on, and do not serve it"),
+    ] = None,
     host: Host = None,
     port: Port = None,
 ) -> None:
     """Write Demo County, synthetic imagery of a place that is not, and serve its map."""
+
+    def progress(text: str) -> None:
+        terminal.err.print(f"[dim]{escape(text)}")
+
+    if write_city:
+        demo_city(write_city, progress=progress)
+        terminal.out.print(f"Wrote Demo City to {escape(str(write_city))}")
+        return
     target = write_only or directory
-    write_county(target, progress=lambda text: terminal.err.print(f"[dim]{escape(text)}"))
+    write_county(target, progress=progress)
     if write_only:
         terminal.out.print(f"Wrote Demo County to {escape(str(target))}")
         return

@@ -42,6 +42,12 @@ class Material(IntEnum):
     WHITE_ROOF = 24
     METAL_ROOF = 25
     SCRUB = 26
+    POOL = 27
+    TAN_ROOF = 28
+    TILE_ROOF = 29
+    GRAVEL = 30
+    COURT = 31
+    TURF = 32
 
 
 class Look(NamedTuple):
@@ -89,6 +95,12 @@ LOOKS: dict[Material, Look] = {
     Material.WHITE_ROOF: Look(1, (216, 218, 216, 200), 0.015, (0.02, 0.02)),
     Material.METAL_ROOF: Look(1, (166, 176, 182, 160), 0.02, (0.03, 0.03)),
     Material.SCRUB: Look(5, (82, 100, 78, 152), 0.12, (-0.08, 0.08), 0.05, 0.06),
+    Material.POOL: Look(3, (104, 152, 158, 44), 0.03, (0.04, 0.06), 0.0, 0.12),
+    Material.TAN_ROOF: Look(1, (170, 154, 134, 152), 0.03, (0.02, 0.02), 0.0, 0.08),
+    Material.TILE_ROOF: Look(1, (150, 124, 106, 138), 0.05, (0.02, 0.02), 0.0, 0.08),
+    Material.GRAVEL: Look(4, (152, 141, 124, 143), 0.06, (0.06, 0.05), 0.0, 0.10),
+    Material.COURT: Look(2, (96, 118, 106, 96), 0.02, (0.02, 0.02), 0.0, 0.12),
+    Material.TURF: Look(6, (74, 102, 74, 178), 0.04, (-0.06, 0.06), 0.02, 0.10),
 }
 
 HOUSE_ROOFS = (
