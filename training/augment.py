@@ -18,6 +18,9 @@ from training.scenes import Image, Label, Scene
 PLANTED = 6
 """Value of planted or dark cropland in the legend."""
 
+PIVOT = 150.0
+"""Grey level of near infrared about which its contrast is changed: between roofs and lawns."""
+
 
 def resize(image: Image, label: Label, size: int) -> tuple[Image, Label]:
     """A square crop at another size: image uint8 (4, n, n) antialiased, label uint8 (n, n) nearest.
@@ -43,7 +46,8 @@ def radiometry(image: Image, preset: Preset, rng: np.random.Generator) -> Image:
     """Other light, another year, another vendor: uint8 (4, rows, cols) to the same, 0..255.
 
     255 * (level / 255) ** (gamma * band gamma) * gain * band gain + offset, softened and with
-    noise, rounded. A share of the images stays as it is.
+    noise, rounded; near infrared's contrast about PIVOT changes before the gains. A share of the
+    images stays as it is.
     """
     if rng.random() < preset.clean:
         return image
@@ -56,6 +60,9 @@ def radiometry(image: Image, preset: Preset, rng: np.random.Generator) -> Image:
     )
     offset = rng.uniform(*preset.offset) / 2 + rng.uniform(*preset.offset, size=bands) / 2
     levels = 255.0 * (np.arange(256) / 255.0) ** gamma[:, None]
+    if preset.infrared_contrast != (1.0, 1.0):
+        steep = _log_even(rng, preset.infrared_contrast)
+        levels[3] = PIVOT * (levels[3] / PIVOT) ** steep
     table = (levels * gain[:, None] + offset[:, None]).astype(np.float32)
     out: NDArray[np.float32] = table[np.arange(bands)[:, None, None], image]
     if rng.random() < preset.blur:

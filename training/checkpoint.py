@@ -62,9 +62,11 @@ class Checkpoint:
                 f"the checkpoint learnt from other data ({self.data[:12]}, not {data[:12]})"
             )
         now = preset.model_dump(mode="json")
+        # A value that is newer than the run was what its default does.
+        before = Preset.model_validate(self.preset).model_dump(mode="json")
         for key in sorted(now.keys() - FREE_TO_CHANGE):
-            if self.preset.get(key) != now[key]:
+            if before[key] != now[key]:
                 raise CheckpointError(
-                    f"{key} is {now[key]!r}, but the checkpoint's run has "
-                    f"{self.preset.get(key)!r}; start a new run folder"
+                    f"{key} is {now[key]!r}, but the checkpoint's run has {before[key]!r}; "
+                    "start a new run folder"
                 )

@@ -39,9 +39,11 @@ def crossval(
     city: Annotated[
         Path | None, typer.Option(help="folder of Demo City, beside the county")
     ] = None,
-    shared_steps: Annotated[
-        int, typer.Option(min=0, help="length of a run that half of the folds begin from; 0: none")
-    ] = 0,
+    shared_preset: Annotated[
+        str,
+        typer.Option(help="preset of a run that half of the folds begin from; none: no such run"),
+    ] = "",
+    shared_steps: Annotated[int | None, typer.Option(min=1, help="length of that run")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="length of each run")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads")] = 2,
 ) -> None:
@@ -58,7 +60,7 @@ def crossval(
         chips,
         run,
         ground_folds=ground_folds,
-        shared_steps=shared_steps,
+        shared=load_preset(shared_preset, steps=shared_steps) if shared_preset else None,
         begin=Checkpoint.load(begin) if begin else None,
         other_years=other_years,
         county=county,

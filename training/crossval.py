@@ -3,7 +3,7 @@ known places by one that saw its surroundings only.
 
 A fold is fit → export → evaluate, on the exported file, in a folder of its own; a finished fold is
 not run again, a cut-off one goes on where it was. What half of the folds may all learn from can be
-learnt once for them (`shared_steps`): each of these folds then goes on from there.
+learnt once for them (`shared`): each of these folds then goes on from there.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def crossvalidate(
     run: Path,
     *,
     ground_folds: int,
-    shared_steps: int = 0,
+    shared: Preset | None = None,
     begin: Checkpoint | None,
     other_years: Path | None,
     county: Path | None = None,
@@ -122,8 +122,8 @@ def crossvalidate(
     """Runs every fold into `run` and returns the results, JSON files for `accuracy`.
 
     `ground_folds` = 0: by place; else that many folds by ground. `begin`: a checkpoint that saw
-    none of the chips' places (Demo County), AssessmentError otherwise. `shared_steps` > 0: the
-    length of the runs that half of the folds begin from, each on what none of them is judged by.
+    none of the chips' places (Demo County), AssessmentError otherwise. `shared`: the
+    preset of the runs that half of the folds begin from, each on what none of them is judged by.
     `county`, `city`: the folders of Demo County and City, from which a share of the crops comes.
     """
     scenes = read_chips(chips, without=preset.left_out)
@@ -146,12 +146,12 @@ def crossvalidate(
         fit(chosen, Data(split, made), folder, begin=first, say=say)
 
     first = {fold.name: begin for fold in folds}
-    for number, group in enumerate(halves(folds) if shared_steps else [], 1):
+    for number, group in enumerate(halves(folds) if shared else [], 1):
         folder = run / f"half{number}"
         train = common(group)
         say(f"for {', '.join(f.name for f in group)}: {len(train)} scenes to learn from")
         if any(not (run / f.name / "model.onnx").is_file() for f in group):
-            learn(train, folder, preset.model_copy(update={"steps": shared_steps}), begin)
+            learn(train, folder, shared or preset, begin)
             first |= dict.fromkeys((f.name for f in group), Checkpoint.load(folder / "last.pt"))
     results = []
     for fold in folds:

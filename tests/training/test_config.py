@@ -35,7 +35,7 @@ def test_a_change_is_laid_over_the_file() -> None:
 
 
 def test_an_unknown_preset_names_those_there_are() -> None:
-    with pytest.raises(PresetError, match="article, candidate, default"):
+    with pytest.raises(PresetError, match="article, candidate, coarse, default"):
         load_preset("nonsense")
 
 

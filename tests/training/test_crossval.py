@@ -162,8 +162,8 @@ def test_what_is_learnt_once_for_several_folds_was_seen_by_each_and_judged_in_no
 
     monkeypatch.setattr("training.crossval.read_chips", lambda chips, without: scenes)
     crossvalidate(
-        TINY, tmp_path, tmp_path / "cv", ground_folds=0, shared_steps=3, begin=None,
-        other_years=None, command="test", threads=1, say=quiet,
+        TINY, tmp_path, tmp_path / "cv", ground_folds=0, begin=None, other_years=None,
+        shared=TINY.model_copy(update={"steps": 3}), command="test", threads=1, say=quiet,
     )  # fmt: skip
     for number, group in enumerate(groups, 1):
         half = Checkpoint.load(tmp_path / "cv" / f"half{number}" / "last.pt")

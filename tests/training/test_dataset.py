@@ -160,6 +160,18 @@ def test_radiometry_without_jitter_changes_nothing(make_scene: MakeScene) -> Non
     assert (radiometry(image, PLAIN, np.random.default_rng(0)) == image).all()
 
 
+def test_the_contrast_of_near_infrared_turns_about_a_level_between_roofs_and_lawns() -> None:
+    image = np.empty((4, 16, 64), np.uint8)
+    image[:] = np.linspace(10, 240, 64).astype(np.uint8)
+    steep = PLAIN.model_copy(update={"infrared_contrast": (1.6, 1.6)})
+    changed = radiometry(image, steep, np.random.default_rng(0))
+    assert (changed[:3] == image[:3]).all()
+    before, after = image[3, 0].astype(int), changed[3, 0].astype(int)
+    assert (after[before < 145] < before[before < 145]).all()
+    assert (after[before > 155] > before[before > 155]).all()
+    assert (np.diff(after) >= 0).all()
+
+
 def test_dormant_ground_loses_its_green_and_no_label_but_that_of_low_vegetation() -> None:
     """Summer forest (70, 100, 110, 180) and lawn left, asphalt right: asphalt stays as it is."""
     image = np.empty((4, 64, 64), np.uint8)

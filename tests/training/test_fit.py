@@ -186,3 +186,17 @@ def test_a_run_shows_its_curves_and_what_it_says_of_scenes_it_does_not_learn_fro
     colours = {tuple(rgb_of(c.color_hint)) for c in LEGEND.classes} | {(255, 255, 255)}
     label = pixels[:side, 196 : 196 + side].reshape(-1, 3)
     assert {tuple(int(v) for v in pixel) for pixel in label} <= colours
+
+
+def test_a_run_goes_on_after_the_program_has_learnt_a_new_setting(
+    data: Data, tmp_path: Path
+) -> None:
+    fit(SHORT, data, tmp_path, say=quiet, stop_after=4)
+    state = Checkpoint.load(tmp_path / "last.pt")
+    del state.preset["infrared_contrast"]
+    state.save(tmp_path / "last.pt")
+    fit(SHORT, data, tmp_path, say=quiet)
+    assert Checkpoint.load(tmp_path / "last.pt").step == 8
+    state.save(tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match="infrared_contrast is"):
+        fit(SHORT.model_copy(update={"infrared_contrast": (0.5, 2.0)}), data, tmp_path, say=quiet)
