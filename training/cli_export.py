@@ -79,8 +79,6 @@ def _scenes(chips: Path) -> tuple[Scene, ...]:
 
 def _split(preset: str, chips: Path) -> Split:
     from training.config import load_preset
-    from training.scenes import read_chips
-    from training.splits import split_places
+    from training.int8 import calibration_split
 
-    chosen = load_preset(preset)
-    return split_places(read_chips(chips, without=chosen.left_out), chosen)
+    return calibration_split(load_preset(preset), chips)

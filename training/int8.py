@@ -32,11 +32,13 @@ from model.session import Session
 from model.windows import MULTIPLE
 from training import artefact
 from training.assessment import table_of
+from training.config import Preset
 from training.errors import ExportError
 from training.evaluate import at_resolution, classify, result_of
 from training.metrics import scores
 from training.progress import Say, echo
-from training.scenes import CLASSES, Scene
+from training.scenes import CLASSES, Scene, read_chips
+from training.splits import Split, split_places
 
 MIN_AGREEMENT = 0.995
 """Share of the pixels that must get the same class as from the 32-bit file."""
@@ -75,6 +77,17 @@ class Comparison:
             f"the 32-bit file; overall accuracy on their labels {100 * self.overall:.2f} %, "
             f"in 32 bits {100 * self.overall_fp32:.2f} %."
         )
+
+
+def calibration_split(preset: Preset, chips: Path) -> Split:
+    """Chips whose activations are measured (train) and chips by which the two files are compared
+    (validation), as `preset` splits them. A preset that learns from every chip keeps none apart:
+    then a share is, as files are compared here and no accuracy is claimed.
+    """
+    if not preset.validation_share:
+        apart = Preset(name=preset.name).validation_share
+        preset = preset.model_copy(update={"validation_share": apart})
+    return split_places(read_chips(chips, without=preset.left_out), preset)
 
 
 def quantise(

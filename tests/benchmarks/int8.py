@@ -17,13 +17,10 @@ from tests.benchmarks.report import Finding, paired
 def measure(model: Path, data: Path) -> Finding:
     """How many times as fast; the goal is what would make it worth shipping."""
     from training.config import load_preset
-    from training.int8 import quantise
-    from training.scenes import read_chips
-    from training.splits import split_places
+    from training.int8 import calibration_split, quantise
 
     preset = load_preset(Session.load(model).card.training.preset)
-    chips = read_chips(data / "labels" / "chips.csv", without=preset.left_out)
-    split = split_places(chips, preset)
+    split = calibration_split(preset, data / "labels" / "chips.csv")
     with tempfile.TemporaryDirectory(prefix="landcover-int8-") as folder:
         out = Path(folder, "int8.onnx")
         _, found = quantise(model, split.train, split.validation, out, lambda _: None)
