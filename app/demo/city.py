@@ -19,13 +19,14 @@ from app.demo.noise import cloudy, generator
 from app.demo.plot import Plot, Rng, park_cars, paved
 
 ROOFS = (
-    Material.GREY_ROOF, Material.GREY_ROOF, Material.BROWN_ROOF, Material.TILE_ROOF,
-    Material.TILE_ROOF, Material.TAN_ROOF, Material.TAN_ROOF, Material.DARK_ROOF,
-    Material.RED_ROOF, Material.WHITE_ROOF,
+    Material.GREY_ROOF, Material.BROWN_ROOF, Material.TILE_ROOF, Material.TILE_ROOF,
+    Material.TAN_ROOF, Material.TAN_ROOF, Material.DARK_ROOF, Material.RED_ROOF,
+    Material.WHITE_ROOF, Material.SLATE_ROOF, Material.SLATE_ROOF, Material.SHINGLE_ROOF,
+    Material.SHINGLE_ROOF, Material.BLACK_ROOF,
 )  # fmt: skip
 FLAT_ROOFS = (
     Material.WHITE_ROOF, Material.GREY_ROOF, Material.TAN_ROOF, Material.METAL_ROOF,
-    Material.DARK_ROOF, Material.WHITE_ROOF,
+    Material.DARK_ROOF, Material.WHITE_ROOF, Material.SHINGLE_ROOF,
 )  # fmt: skip
 YARDS = (
     Material.LAWN, Material.LAWN, Material.DRY_GRASS, Material.DRY_GRASS, Material.GRAVEL,
@@ -63,13 +64,14 @@ def homes(plot: Plot, rng: Rng) -> None:
     lot = rng.uniform(12.5, 19)
     road = Material.OLD_ASPHALT if rng.random() < 0.5 else Material.ASPHALT
     tone = rng.uniform(0.8, 1.15)
+    leafy = rng.random() < 0.4
     half = plot.high / 2
     v = -half + deep
     while v < half - deep + 5:
         for side in (-1, 1):
             u = -plot.wide / 2 + lot / 2
             while u < plot.wide / 2 - lot / 2:
-                _lot(plot, u, v, side, lot, deep, rng)
+                _lot(plot, u, v, side, (lot, deep), leafy, rng)
                 u += lot
         plot.lay((-plot.wide / 2, v - 7.2, plot.wide / 2, v + 7.2), Material.CONCRETE, 0.95)
         plot.lay((-plot.wide / 2, v - 5.2, plot.wide / 2, v + 5.2), road, tone)
@@ -82,7 +84,10 @@ def homes(plot: Plot, rng: Rng) -> None:
         v += 2 * deep + rng.choice([0.0, 6.0])
 
 
-def _lot(plot: Plot, u: float, v: float, side: int, lot: float, deep: float, rng: Rng) -> None:
+def _lot(
+    plot: Plot, u: float, v: float, side: int, size: tuple[float, float], leafy: bool, rng: Rng
+) -> None:
+    lot, deep = size
     front, back = v + side * 7.2, v + side * deep
     yard, rear = (YARDS[int(rng.integers(len(YARDS)))] for _ in range(2))
     edge = lot / 2 - 0.3
@@ -120,9 +125,10 @@ def _lot(plot: Plot, u: float, v: float, side: int, lot: float, deep: float, rng
     if rng.random() < 0.22:
         plot.house(u, last - side * 3.0, (3.6, 1.9), Material.CONCRETE, 1.05, 0, 0)
         plot.house(u, last - side * 3.0, (2.7, 1.3), Material.POOL, rng.uniform(0.85, 1.2), 0, 0)
-    for _ in range(int(rng.integers(0, 4))):
+    for _ in range(int(rng.integers(2, 7) if leafy else rng.integers(0, 4))):
         spot = v + side * rng.uniform(9, deep)
-        plot.tree(u + rng.uniform(-edge, edge), spot, rng.uniform(1.2, 4.2), rng)
+        radius = rng.uniform(2.2, 6.0) if leafy else rng.uniform(1.2, 4.2)
+        plot.tree(u + rng.uniform(-edge, edge), spot, radius, rng)
 
 
 def flats(plot: Plot, rng: Rng) -> None:

@@ -48,6 +48,10 @@ class Material(IntEnum):
     GRAVEL = 30
     COURT = 31
     TURF = 32
+    SLATE_ROOF = 33
+    SHINGLE_ROOF = 34
+    BLACK_ROOF = 35
+    WARM_ASPHALT = 36
 
 
 class Look(NamedTuple):
@@ -100,6 +104,10 @@ LOOKS: dict[Material, Look] = {
     Material.TILE_ROOF: Look(1, (150, 124, 106, 138), 0.05, (0.02, 0.02), 0.0, 0.08),
     Material.GRAVEL: Look(4, (152, 141, 124, 143), 0.06, (0.06, 0.05), 0.0, 0.10),
     Material.COURT: Look(2, (96, 118, 106, 96), 0.02, (0.02, 0.02), 0.0, 0.12),
+    Material.SLATE_ROOF: Look(1, (108, 112, 113, 84), 0.04, (0.02, 0.02), 0.0, 0.10),
+    Material.SHINGLE_ROOF: Look(1, (130, 134, 133, 102), 0.04, (0.02, 0.02), 0.0, 0.10),
+    Material.BLACK_ROOF: Look(1, (76, 80, 84, 54), 0.04, (0.02, 0.02), 0.0, 0.10),
+    Material.WARM_ASPHALT: Look(2, (118, 117, 114, 110), 0.03, (0.05, 0.05), 0.0, 0.08),
     Material.TURF: Look(6, (74, 102, 74, 178), 0.04, (-0.06, 0.06), 0.02, 0.10),
 }
 
