@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,7 +47,8 @@ def card(scene: Scene) -> ModelCard:
 @pytest.fixture
 def net() -> UNet:
     torch.manual_seed(1)
-    return build(OWN).to(memory_format=torch.channels_last).eval()
+    built: UNet = build(OWN).to(memory_format=torch.channels_last).eval()
+    return built
 
 
 def test_a_coarse_scene_is_averaged_and_labelled_with_the_mode_of_what_the_net_says(
@@ -87,7 +89,7 @@ def test_coarse_crops_are_drawn_from_those_scenes(scene: Scene, card: ModelCard,
     assert np.ptp(images, axis=(2, 3)).max() == 0
 
 
-def test_it_learns_from_a_run_it_begins_from_or_refuses(scene: Scene, tmp_path) -> None:  # noqa: ANN001
+def test_it_learns_from_a_run_it_begins_from_or_refuses(scene: Scene, tmp_path: Path) -> None:
     data = Data(Split((scene,), (), ()), None)
     with pytest.raises(CheckpointError, match="--begin"):
         fit(OWN, data, tmp_path, say=lambda line: None)

@@ -116,7 +116,10 @@ def test_batches_drawn_ahead_are_those_drawn_on_demand(make_scene: MakeScene) ->
     ahead = list(batches(crops, 3, 6))
     assert len(ahead) == 3
     for step, batch in enumerate(ahead, start=3):
-        assert all(np.array_equal(a, b) for a, b in zip(batch, crops.batch(step), strict=True))
+        assert all(
+            np.array_equal(np.asarray(a), np.asarray(b))
+            for a, b in zip(batch, crops.batch(step), strict=True)
+        )
     assert list(batches(crops, 6, 6)) == []
 
 
