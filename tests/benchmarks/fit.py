@@ -32,7 +32,7 @@ def measure() -> list[Finding]:
     torch.set_num_threads(THREADS)
     return [
         _step("float32", "sgemm"),
-        _step("bfloat16", "sgemm, in bfloat16"),
+        _step("bfloat16", "float32 sgemm, itself in bfloat16"),
         _memory(),
     ]
 

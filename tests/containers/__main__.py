@@ -240,9 +240,9 @@ def out_of_memory() -> None:
     again, and the job goes on."""
     path = begun(square(0.01))
     until(lambda: get(path).json()["status"] == "running", 30, "job running")
+    asked = iter(tiles(19))
     pid = client.state_of(WEB)["Pid"]
     podman.leave_memory(pid, 4_000_000)  # until the container starts anew
-    asked = iter(tiles(19))
     until(lambda: _gone(pid, next(asked)), 60, "ended for want of memory")
     took = until(ready, 60, "ready after it")
     print(f"  ready again {took:.1f} s after the kernel ended it", flush=True)
