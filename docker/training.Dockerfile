@@ -14,7 +14,8 @@ RUN /opt/training/bin/pip install --no-cache-dir --disable-pip-version-check \
       --require-hashes -r /src/docker/requirements.txt \
  && /opt/training/bin/pip install --no-cache-dir --disable-pip-version-check \
       ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$TORCH" \
- && /opt/training/bin/pip install --no-cache-dir --disable-pip-version-check "onnx>=1.20.2"
+ && /opt/training/bin/pip install --no-cache-dir --disable-pip-version-check \
+      "onnx>=1.20.2" "h5py>=3.12" "pyogrio>=0.10"
 COPY model /src/model
 COPY training /src/training
 ENV PATH=/opt/training/bin:$PATH PYTHONPATH=/src PYTHONUNBUFFERED=1
