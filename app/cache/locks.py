@@ -11,12 +11,9 @@ import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from app.cache.lease import POLL_MOST_S, POLL_S
 from app.cache.tier import DiskTier
 from app.classified import Classified
-
-POLL_S = 0.05
-POLL_MOST_S = 0.25
-"""How long a loser waits between two looks, at first and at most."""
 
 
 class DirectoryLocks:

@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from app.errors import ConfigurationError, SourceUnavailable
-from app.grid import Bounds, WorkGrid
 from app.imagery.index import Index, Problem
 from app.imagery.json_api import JsonApi, Unanswered
+from app.imagery.listed import Listed
 from app.imagery.remote import Remote
 from app.imagery.scene import Reading, Refused, Scene
 from app.imagery.stac_item import scene_of_item
-from app.imagery.when import When
 
 MOST_DOCUMENTS = 100_000
 DAY_S = 86_400.0
 
 
-class StaticStac:
+class StaticStac(Listed):
     """The scenes of a static catalogue (a Catalog)."""
 
     def __init__(
@@ -43,11 +42,10 @@ class StaticStac:
     ) -> None:
         """ConfigurationError when the catalogue cannot be read or nothing in it can be served,
         SourceUnavailable when its server is away."""
-        self.generation = 0
-        self.unavailable: str | None = None
+        super().__init__(reading)
+        self._away: str | None = None
         self._id = source_id
         self._url = url
-        self._reading = reading
         self._remote = remote
         self._asset = asset
         self._api = api or JsonApi()
@@ -67,45 +65,10 @@ class StaticStac:
                 f"{url}: no scene that can be served ({reasons or 'no item in it'})"
             )
 
-    def knows(self, bounds: Bounds, when: When) -> bool:
-        """Always: the list is read as a whole."""
-        del bounds, when
-        return True
-
-    def prepare(self, bounds: Bounds, when: When) -> None:
-        """Nothing is left to learn."""
-
-    def search(self, crs: str, bounds: Bounds, when: When) -> list[Scene]:
+    @property
+    def unavailable(self) -> str | None:
         """See Catalog."""
-        return self.index.search(crs, bounds, when)
-
-    def within(self, bounds: Bounds, when: When) -> list[Scene]:
-        """See Catalog."""
-        return self.index.within(bounds, when)
-
-    def grids(self) -> tuple[WorkGrid, ...]:
-        """The work grids of the scenes."""
-        return self.index.grids(self._reading.ground_resolution)
-
-    @property
-    def scenes(self) -> Sequence[Scene]:
-        """Every scene, by id."""
-        return self.index.scenes
-
-    @property
-    def problems(self) -> Sequence[Problem]:
-        """Items that are not served, and why."""
-        return self.index.problems
-
-    @property
-    def years(self) -> tuple[int, ...]:
-        """Years of acquisition, ascending."""
-        return self.index.years
-
-    @property
-    def lonlat_bounds(self) -> Bounds:
-        """(west, south, east, north) of everything, degrees."""
-        return self.index.lonlat_bounds
+        return self._away
 
     def refresh(self) -> None:
         """Reads the catalogue again when it may have changed; SourceUnavailable when it is away or
@@ -114,11 +77,11 @@ class StaticStac:
             return
         try:
             index = self._read()
-            self.unavailable = None if index.scenes else f"{self._url}: no scene can be served"
+            self._away = None if index.scenes else f"{self._url}: no scene can be served"
         except (Unanswered, _Unreadable) as error:
-            self.unavailable = str(error)
-        if self.unavailable:
-            raise SourceUnavailable(self._id, self.unavailable)
+            self._away = str(error)
+        if self._away:
+            raise SourceUnavailable(self._id, self._away)
         if index.scenes != self.index.scenes or index.problems != self.index.problems:
             self.index = index
             self.generation += 1
@@ -136,7 +99,7 @@ class StaticStac:
             name = str(item.get("id", href))[:100]
             try:
                 scene = scene_of_item(
-                    item, self._reading, self._remote, asset=self._asset, base=href
+                    item, self.reading, self._remote, asset=self._asset, base=href
                 )
             except Refused as refusal:
                 problems.append(Problem(name, str(refusal)))
