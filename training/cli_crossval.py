@@ -28,7 +28,8 @@ def crossval(
         int, typer.Option(min=0, help="folds over the ground of every place; 0: leave a place out")
     ] = 0,
     begin: Annotated[
-        Path | None, typer.Option(help="checkpoint (of Demo County) that every fold begins from")
+        Path | None,
+        typer.Option(help="checkpoint (of Demo County), or folder of former folds, to go on from"),
     ] = None,
     other_years: Annotated[
         Path | None, typer.Option(help="images of the chips' ground in other years")
@@ -50,7 +51,6 @@ def crossval(
     """Judge a recipe on places (or ground) it never learnt from; `accuracy` pools the results."""
     import torch
 
-    from training.checkpoint import Checkpoint
     from training.config import load_preset
     from training.crossval import crossvalidate
 
@@ -61,7 +61,7 @@ def crossval(
         run,
         ground_folds=ground_folds,
         shared=load_preset(shared_preset, steps=shared_steps) if shared_preset else None,
-        begin=Checkpoint.load(begin) if begin else None,
+        begin=begin,
         other_years=other_years,
         county=county,
         city=city,

@@ -8,13 +8,12 @@ learnt once for them (`shared`): each of these folds then goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from model.card import ModelCard
 from training.assessment import Measured, Role
 from training.checkpoint import Checkpoint
 from training.config import Preset
@@ -26,9 +25,8 @@ from training.fit import fit
 from training.progress import Say, echo
 from training.scenes import Scene, read_chips
 from training.splits import Split, group_by_ground
+from training.starts import start_of
 from training.years import years_of
-
-Start = Checkpoint | None
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def crossvalidate(
     *,
     ground_folds: int,
     shared: Preset | None = None,
-    begin: Checkpoint | None,
+    begin: Path | None,
     other_years: Path | None,
     county: Path | None = None,
     city: Path | None = None,
@@ -122,8 +120,9 @@ def crossvalidate(
     """Runs every fold into `run` and returns the results, JSON files for `accuracy`.
 
     `ground_folds` = 0: by place; else that many folds by ground. `begin`: a checkpoint that saw
-    none of the chips' places (Demo County), AssessmentError otherwise. `shared`: the
-    preset of the runs that half of the folds begin from, each on what none of them is judged by.
+    none of the chips' places (Demo County), or the folder of a former cross-validation by the
+    same folds, which each goes on from; AssessmentError otherwise. `shared`: the preset of the
+    runs that half of the folds begin from, each on what none of them is judged by.
     `county`, `city`: the folders of Demo County and City, from which a share of the crops comes.
     """
     scenes = read_chips(chips, without=preset.left_out)
@@ -132,33 +131,37 @@ def crossvalidate(
         if ground_folds
         else by_place(scenes)
     )
-    if begin is not None and (seen := _places_of(begin) & {s.place for s in scenes}):
-        raise AssessmentError(f"the run to begin from has learnt from {sorted(seen)}")
-
     made = read_made(preset, county, city)
     if made is not None:
         made = Split(made.train, (), ())
 
-    def learn(train: tuple[Scene, ...], folder: Path, chosen: Preset, first: Start) -> None:
+    def start(name: str, judged: Iterable[Scene]) -> Checkpoint | None:
+        return start_of(begin, name, judged) if begin is not None else None
+
+    def learn(
+        train: tuple[Scene, ...], folder: Path, chosen: Preset, first: Checkpoint | None
+    ) -> None:
         split = Split(train, (), ())
         if other_years is not None:
             split = with_other_years(split, other_years, preset)
         fit(chosen, Data(split, made), folder, begin=first, say=say)
 
-    first = {fold.name: begin for fold in folds}
+    halved = dict[str, Checkpoint]()
     for number, group in enumerate(halves(folds) if shared else [], 1):
         folder = run / f"half{number}"
         train = common(group)
         say(f"for {', '.join(f.name for f in group)}: {len(train)} scenes to learn from")
         if any(not (run / f.name / "model.onnx").is_file() for f in group):
-            learn(train, folder, shared or preset, begin)
-            first |= dict.fromkeys((f.name for f in group), Checkpoint.load(folder / "last.pt"))
+            judged = [s for f in group for s in f.test]
+            learn(train, folder, shared or preset, start(folder.name, judged))
+            halved |= dict.fromkeys((f.name for f in group), Checkpoint.load(folder / "last.pt"))
     results = []
     for fold in folds:
         folder = run / fold.name
         say(f"fold {fold.name}: {len(fold.train)} scenes to learn from, {len(fold.test)} to judge")
         if not (folder / "model.onnx").is_file():
-            learn(fold.train, folder, preset, first[fold.name])
+            first = halved.get(fold.name) or start(fold.name, fold.test)
+            learn(fold.train, folder, preset, first)
             export(folder / "last.pt", folder / "model.onnx")
         results += _measure(fold, folder, other_years, command, threads, say)
     return results
@@ -193,7 +196,3 @@ def _measure(
         paths.append(folder / f"{kind}.json")
         result.write(paths[-1])
     return paths
-
-
-def _places_of(begin: Checkpoint) -> set[str]:
-    return set(ModelCard.parse(begin.card, "the card of the run to begin from").training.places)

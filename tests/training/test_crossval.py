@@ -117,12 +117,11 @@ def test_a_crossvalidation_judges_exported_files_and_is_not_run_twice(
     monkeypatch.setattr("training.crossval.read_chips", lambda chips, without: scenes)
     county = Data(None, Split((replace(make_scene(name="m"), place="county", made=True),), (), ()))
     fit(TINY.model_copy(update={"made_share": 1.0}), county, tmp_path / "made", say=quiet)
-    begin = Checkpoint.load(tmp_path / "made" / "last.pt")
 
-    def run() -> list[Path]:
+    def run(folder: str = "cv", begin: str = "made/last.pt") -> list[Path]:
         return crossvalidate(
-            TINY, tmp_path, tmp_path / "cv", ground_folds=0, begin=begin, other_years=None,
-            command="test", threads=1, say=quiet,
+            TINY, tmp_path, tmp_path / folder, ground_folds=0, begin=tmp_path / begin,
+            other_years=None, command="test", threads=1, say=quiet,
         )  # fmt: skip
 
     paths = run()
@@ -134,6 +133,18 @@ def test_a_crossvalidation_judges_exported_files_and_is_not_run_twice(
     assert run() == paths
     assert [(p.parent / "model.onnx").stat().st_mtime_ns for p in paths] == before
 
+    run("on", begin="cv")
+    for fold in "ab":
+        end = Checkpoint.load(tmp_path / "on" / fold / "last.pt")
+        assert (end.step, end.before) == (TINY.steps, 2 * TINY.steps)
+    (tmp_path / "cv" / "a").rename(tmp_path / "cv" / "c")
+    (tmp_path / "cv" / "b").rename(tmp_path / "cv" / "a")
+    with pytest.raises(AssessmentError, match=r"a/last.pt has learnt from \['a'\]"):
+        run("swapped", begin="cv")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(AssessmentError, match="no run to go on from"):
+        run("none", begin="empty")
+
 
 def test_a_fold_does_not_begin_from_a_net_that_saw_its_place(
     make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -141,10 +152,10 @@ def test_a_fold_does_not_begin_from_a_net_that_saw_its_place(
     scenes = [make_scene(name=p, place=p) for p in ("a", "b")]
     monkeypatch.setattr("training.crossval.read_chips", lambda chips, without: scenes)
     fit(TINY, Data(Split(tuple(scenes), (), ()), None), tmp_path / "all", say=quiet)
-    with pytest.raises(AssessmentError, match=r"learnt from \['a', 'b'\]"):
+    with pytest.raises(AssessmentError, match=r"learnt from \['a'\]"):
         crossvalidate(
             TINY, tmp_path, tmp_path / "cv", ground_folds=0,
-            begin=Checkpoint.load(tmp_path / "all" / "last.pt"), other_years=None,
+            begin=tmp_path / "all" / "last.pt", other_years=None,
             command="test", say=quiet,
         )  # fmt: skip
 

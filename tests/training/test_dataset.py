@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
 
@@ -41,7 +43,9 @@ def test_a_step_draws_the_same_crops_whenever_it_is_asked(make_scene: MakeScene)
     preset = Preset(name="test", crop=64)
     first, again = Crops(scenes, preset, CARD), Crops(scenes, preset, CARD)
     first.batch(0)
-    for one, other in zip(first.batch(7), again.batch(7), strict=True):
+    drawn: tuple[NDArray[Any], ...] = first.batch(7)
+    redrawn: tuple[NDArray[Any], ...] = again.batch(7)
+    for one, other in zip(drawn, redrawn, strict=True):
         assert np.array_equal(one, other)
     assert not np.array_equal(first.batch(8)[0], first.batch(7)[0])
 
