@@ -1,4 +1,4 @@
-"""Demo City on disk: imagery of four cameras and its truth, in the folders of Demo County.
+"""Demo City on disk: two cities, two cameras each, and their truth, in Demo County's folders.
 
 DIR/2016/demo_city_2016.tif              uint8, 4 bands, EPSG:26911, 1 m
 DIR/truth/demo_city_2016_label.tif       uint8, classes 1..6, same grid
@@ -34,25 +34,28 @@ class Camera(NamedTuple):
     gamma: tuple[float, float, float, float]
     noise: float
     """Standard deviation in digital numbers."""
+    city: int
+    """Which of the cities it flies over."""
 
 
 CAMERAS = {
-    2016: Camera((32, 36, 42, 24), (0.76, 0.76, 0.72, 0.82), (0.95, 0.95, 0.95, 1.0), 2.0),
-    2018: Camera((6, 10, 16, 4), (0.96, 0.95, 0.92, 0.96), (1.12, 1.1, 1.08, 1.1), 2.4),
-    2020: Camera((14, 16, 18, 8), (0.80, 0.80, 0.80, 0.80), (1.0, 1.0, 1.0, 0.95), 1.6),
-    2022: Camera((22, 24, 26, 14), (1.02, 1.0, 0.96, 0.94), (0.92, 0.92, 0.92, 0.95), 2.2),
+    2016: Camera((32, 36, 42, 24), (0.76, 0.76, 0.72, 0.82), (0.95, 0.95, 0.95, 1.0), 2.0, 0),
+    2018: Camera((6, 10, 16, 4), (0.96, 0.95, 0.92, 0.96), (1.12, 1.1, 1.08, 1.1), 2.4, 0),
+    2020: Camera((14, 16, 18, 8), (0.80, 0.80, 0.80, 0.80), (1.0, 1.0, 1.0, 0.95), 1.6, 1),
+    2022: Camera((22, 24, 26, 14), (1.02, 1.0, 0.96, 0.94), (0.92, 0.92, 0.92, 0.95), 2.2, 1),
 }
-"""Hazy, crisp, dark, bright: what the same city looks like to different vendors."""
+"""Hazy, crisp, dark, bright: what a city looks like to different vendors."""
 
 
 def write_city(directory: Path, *, progress: Callable[[str], None] | None = None) -> list[Path]:
     """Writes the city below `directory`, whatever is there; the paths of its images."""
     say = progress or (lambda _line: None)
     say("Demo City: drawing it")
-    ground = city()
-    truth = class_table()[ground.material]
+    drawn = {number: city(number) for number in sorted({c.city for c in CAMERAS.values()})}
     images = []
     for year, camera in CAMERAS.items():
+        ground = drawn[camera.city]
+        truth = class_table()[ground.material]
         say(f"Demo City: {year}")
         bands = [
             _exposed(light, camera, year, band)

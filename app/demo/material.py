@@ -52,6 +52,9 @@ class Material(IntEnum):
     SHINGLE_ROOF = 34
     BLACK_ROOF = 35
     WARM_ASPHALT = 36
+    SAGE = 37
+    CONIFER = 38
+    UNDERGROWTH = 39
 
 
 class Look(NamedTuple):
@@ -108,6 +111,9 @@ LOOKS: dict[Material, Look] = {
     Material.SHINGLE_ROOF: Look(1, (130, 134, 133, 102), 0.04, (0.02, 0.02), 0.0, 0.10),
     Material.BLACK_ROOF: Look(1, (76, 80, 84, 54), 0.04, (0.02, 0.02), 0.0, 0.10),
     Material.WARM_ASPHALT: Look(2, (118, 117, 114, 110), 0.03, (0.05, 0.05), 0.0, 0.08),
+    Material.SAGE: Look(4, (106, 103, 86, 122), 0.10, (-0.05, 0.05), 0.0, 0.10),
+    Material.CONIFER: Look(5, (52, 70, 60, 124), 0.10, (-0.05, 0.06), 0.0, 0.08),
+    Material.UNDERGROWTH: Look(5, (44, 58, 50, 92), 0.10, (-0.05, 0.06), 0.0, 0.10),
     Material.TURF: Look(6, (74, 102, 74, 178), 0.04, (-0.06, 0.06), 0.02, 0.10),
 }
 
