@@ -37,7 +37,7 @@ class Look(NamedTuple):
     @classmethod
     def chosen(cls, rng: Rng) -> Look:
         """Half of the plots were built at once, in three roofs; some are dry, some in shade."""
-        roofs = ROOFS
+        roofs: tuple[Material, ...] = ROOFS
         if rng.random() < 0.5:
             roofs = tuple(ROOFS[int(i)] for i in rng.integers(len(ROOFS), size=3))
         pick = rng.random()
