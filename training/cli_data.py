@@ -73,7 +73,8 @@ def chips(
     place: Annotated[str, typer.Option(help="place of all chips; else the image's folder")] = "",
 ) -> None:
     """Cut labelled imagery into chips: one HDF5 file for each class, and a manifest."""
-    from training.chips import ChipSettings, cut
+    from training.chips import cut
+    from training.lattice import ChipSettings
     from training.progress import bar
 
     settings = ChipSettings(size=size, stride=stride, max_background=max_background, place=place)

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from training.chips import ChipSettings
 from training.config import Preset, load_preset
 from training.errors import PresetError
 from training.folds import SplitSettings
 from training.labels import LabelSettings
+from training.lattice import ChipSettings
 
 
 class FitSettings(BaseModel):

@@ -20,10 +20,11 @@ from app.errors import ConfigurationError, SourceUnavailable
 from app.imagery.directory import SUFFIXES
 from app.imagery.index import Problem
 from app.imagery.index_store import Entry, IndexStore
+from app.imagery.inspection import described, identity_of, inspect
 from app.imagery.listed import Listed
 from app.imagery.ranges import close_remote, open_remote
 from app.imagery.remote import Remote
-from app.imagery.scene import Reading, Refused, Scene, described, identity_of, inspect
+from app.imagery.scene import Reading, Refused, Scene
 
 REMOTE_SCHEMES = ("https", "http", "s3")
 

@@ -12,8 +12,9 @@ import rasterio
 from app.errors import ConfigurationError
 from app.imagery.index import Problem
 from app.imagery.index_store import IndexStore
+from app.imagery.inspection import identity_of, inspect
 from app.imagery.listed import Listed
-from app.imagery.scene import Reading, Refused, Scene, identity_of, inspect
+from app.imagery.scene import Reading, Refused, Scene
 
 SUFFIXES = (".tif", ".tiff")
 """Compared without regard to case."""

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from app.errors import SourceUnavailable
 from app.grid import WorkGrid
 from app.imagery.handle import Handle, open_local, open_ranges, translated
-from app.imagery.scene import Scene, identity_of
+from app.imagery.inspection import identity_of
+from app.imagery.scene import Scene
 from model.windows import Window
 
 OPEN_PER_THREAD = 8

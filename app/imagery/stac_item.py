@@ -17,8 +17,9 @@ from affine import Affine
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rasterio.errors import CRSError
 
+from app.imagery.inspection import acquired_of, inspect, scene_of
 from app.imagery.remote import Remote
-from app.imagery.scene import Facts, Reading, Refused, Scene, acquired_of, inspect, scene_of
+from app.imagery.scene import Facts, Reading, Refused, Scene
 
 NIR = frozenset({"nir", "nir08", "near infrared", "near-infrared", "nearinfrared"})
 DEFAULT_ASSET = "image"

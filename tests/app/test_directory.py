@@ -21,7 +21,8 @@ from app.grid import WorkGrid
 from app.imagery import gdal
 from app.imagery.directory import Directory
 from app.imagery.index import Index
-from app.imagery.scene import Reading, Refused, Scene, inspect
+from app.imagery.inspection import inspect
+from app.imagery.scene import Reading, Refused, Scene
 from app.imagery.when import LATEST, When
 from tests.app.conftest import Serve, tiles_around
 from tests.world.scenes import MadeScene, write_scene

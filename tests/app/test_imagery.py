@@ -17,8 +17,9 @@ import rasterio
 from app.errors import SourceUnavailable
 from app.grid import NORTH, WorkGrid
 from app.imagery import gdal, mosaic
+from app.imagery.inspection import acquired_of, identity_of, inspect
 from app.imagery.reader import OPEN_PER_THREAD, Pixels, Reader
-from app.imagery.scene import Reading, Scene, acquired_of, identity_of, inspect
+from app.imagery.scene import Reading, Scene
 from model.windows import Window
 from tests.world.ground import on_grid
 from tests.world.scenes import MadeScene, write_bad_file, write_scene

@@ -17,8 +17,9 @@ from rasterio.enums import ColorInterp, Resampling
 from app.grid import NORTH, WorkGrid
 from app.imagery import gdal, mosaic
 from app.imagery.index_store import IndexStore
+from app.imagery.inspection import inspect
 from app.imagery.reader import Reader
-from app.imagery.scene import Reading, Refused, Scene, inspect
+from app.imagery.scene import Reading, Refused, Scene
 from model.windows import Window
 from tests.app.conftest import Serve, classes_in, tiles_around
 from tests.world.ground import classes_on_grid, ground, on_grid

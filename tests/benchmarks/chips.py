@@ -22,7 +22,8 @@ COLS, ROWS = 6500, 7500
 CUT = """
 import json, resource, sys, time
 from pathlib import Path
-from training.chips import ChipSettings, cut
+from training.chips import cut
+from training.lattice import ChipSettings
 began = time.monotonic()
 folder = Path(sys.argv[1])
 found = cut(folder / "imagery", folder / "labels", ChipSettings(), folder / "chips",

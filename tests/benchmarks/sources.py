@@ -28,9 +28,10 @@ from app.imagery import gdal, mosaic
 from app.imagery.directory import Directory
 from app.imagery.index import Index
 from app.imagery.index_store import IndexStore
+from app.imagery.inspection import inspect
 from app.imagery.reader import Reader
 from app.imagery.remote import Remote
-from app.imagery.scene import Reading, Scene, inspect
+from app.imagery.scene import Reading, Scene
 from app.imagery.when import LATEST
 from app.landcover import Selection
 from app.picture import encode, picture

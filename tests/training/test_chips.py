@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from tests.training.drawn import town
 from tests.world.scenes import MadeScene, write_scene
-from training.chips import ChipSettings, cut, starts
+from training.chips import cut
 from training.errors import ChipError, LabelError
 from training.imagery import look
 from training.labels import label_path, write_label
+from training.lattice import ChipSettings, starts
 from training.manifest import check_files, read_manifest, read_scenes
 
 SMALL = ChipSettings(size=64, stride=16)

@@ -23,12 +23,13 @@ torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
 from model.session import Session  # noqa: E402
 from tests.training.drawn import draw, town, traced  # noqa: E402
 from training.checkpoint import Checkpoint  # noqa: E402
-from training.chips import ChipSettings, cut  # noqa: E402
+from training.chips import cut  # noqa: E402
 from training.errors import ChipError, DiskError, PresetError, StepError  # noqa: E402
 from training.files import sha256  # noqa: E402
 from training.folds import read_split  # noqa: E402
 from training.imagery import look  # noqa: E402
 from training.labels import LabelSettings, label, label_path, write_label  # noqa: E402
+from training.lattice import ChipSettings  # noqa: E402
 from training.manifest import read_manifest  # noqa: E402
 from training.own import held_out_scenes, read_own, write_test_labels  # noqa: E402  # noqa: E402
 from training.recipe import load_recipe  # noqa: E402
