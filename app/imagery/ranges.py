@@ -21,7 +21,8 @@ from rasterio.abc import MultiByteRangeResourceContainer
 from rasterio.errors import RasterioError
 
 from app.errors import SourceUnavailable
-from app.imagery.remote import HEADER_BYTES, Remote, Stat
+from app.imagery.exchange import Stat
+from app.imagery.remote import HEADER_BYTES, Remote
 
 _serial = itertools.count()
 _openers: dict[int, ExitStack] = {}

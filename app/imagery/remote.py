@@ -7,8 +7,6 @@ bound a read (one costs up to 3 × its timeout), sign each read, or say what it 
 
 from __future__ import annotations
 
-import logging
-import re
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -16,11 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
-import httpx2
-
 from app.errors import SourceTooSlow, SourceUnavailable
 from app.imagery.access import Access, Plain
 from app.imagery.circuit import Circuit
+from app.imagery.exchange import CHANGED, Again, Changed, Exchange, Stat, Unauthorised
 from app.imagery.segments import Range, Segments
 from app.imagery.traffic import Traffic
 
@@ -29,14 +26,6 @@ HEADER_BYTES = 32_768
 
 GAP_BYTES = 16_384
 """Ranges nearer than this are asked for as one: cheaper than another request."""
-
-_AGAIN = frozenset({429, 500, 502, 503, 504})
-_UNAUTHORISED = frozenset({401, 403, 409})
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-
-log = logging.getLogger("landcover.imagery")
-# It logs every address it asks, signature and all.
-logging.getLogger("httpx2").addFilter(lambda record: record.levelno >= logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,32 +43,6 @@ class Limits:
     rest_s: float = 10.0
     cache_bytes: int = 64_000_000
     pause_s: float = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Stat:
-    """A file as its server describes it; `etag` is empty when it gives none."""
-
-    length: int
-    etag: str
-
-    @property
-    def identity(self) -> str:
-        """What changes when the content does."""
-        return f"{self.length}-{self.etag}"
-
-
-class Changed(SourceUnavailable):
-    """The file is not the one it was."""
-
-
-class _Again(Exception):
-    """An answer that may be another next time."""
-
-    def __init__(self, reason: str, *, after: float = 0, slow: bool = False) -> None:
-        super().__init__(reason)
-        self.after = after
-        self.slow = slow
 
 
 class Remote:
@@ -128,7 +91,7 @@ class Remote:
     def changed(self, href: str, name: str) -> Changed:
         """The error that says so; the file is asked for anew by the next who wants it."""
         self._stats.pop(href, None)
-        return Changed(name, "the file changed while it was being served")
+        return Changed(name, CHANGED)
 
     def fetch(
         self, href: str, name: str, stat: Stat, ranges: Sequence[Range], deadline: float
@@ -176,23 +139,17 @@ class Remote:
         """Ends connections and threads."""
         if "_threads" in self.__dict__:
             self._threads.shutdown(wait=False, cancel_futures=True)
-        if "_client" in self.__dict__:
-            self._client.close()
+        if "_exchange" in self.__dict__:
+            self._exchange.close()
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.limits.connections, f"landcover-{self.source_id}")
 
     @cached_property
-    def _client(self) -> httpx2.Client:
-        count = self.limits.connections
-        pool = httpx2.Limits(max_connections=None, max_keepalive_connections=2 * count)
-        return httpx2.Client(
-            limits=pool,
-            headers={"user-agent": "landcover", "accept-encoding": "identity"},
-            # A redirect leads where the operator did not point.
-            follow_redirects=False,
-        )
+    def _exchange(self) -> Exchange:
+        limits = self.limits
+        return Exchange(self.access, self.traffic, limits.request_s, limits.connections)
 
     def _guarded(
         self, href: str, name: str, part: Range, etag: str, deadline: float
@@ -207,9 +164,10 @@ class Remote:
             result = self._patiently(href, name, part, etag, deadline)
             answered = True
         except Changed:
+            self._stats.pop(href, None)
             answered = True
             raise
-        except _Again as failure:
+        except Again as failure:
             self.traffic.add(failures=1)
             self.circuit.failed(str(failure))
             kind = SourceTooSlow if failure.slow else SourceUnavailable
@@ -235,13 +193,13 @@ class Remote:
         attempt = 0
         while True:
             try:
-                return self._once(href, name, part, etag, deadline, renew=renew)
-            except _Unauthorised as refusal:
+                return self._exchange.get(href, name, part, etag, deadline, renew=renew)
+            except Unauthorised as refusal:
                 if renewed:
                     raise SourceUnavailable(name, str(refusal), whole_source=True) from None
                 renew = renewed = True
                 pause = 0.0
-            except _Again as failure:
+            except Again as failure:
                 renew = False
                 pause = max(self.limits.pause_s * 2**attempt, failure.after)
                 attempt += 1
@@ -249,80 +207,6 @@ class Remote:
                     raise
             self.traffic.add(retries=1)
             time.sleep(pause)
-
-    def _once(
-        self, href: str, name: str, part: Range, etag: str, deadline: float, *, renew: bool
-    ) -> tuple[bytes, Stat]:
-        offset, size = part
-        headers = {"range": f"bytes={offset}-{offset + size - 1}"}
-        if etag.startswith('"'):
-            headers["if-match"] = etag
-        address = self.access.address(href, headers, renew=renew)
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise _Again("no answer within the time a read may take", slow=True)
-        patience = min(self.limits.request_s, left)
-        timeout = httpx2.Timeout(patience, connect=min(3.0, patience))
-        self.traffic.add(requests=1)
-        body = bytearray()
-        try:
-            with self._client.stream(
-                "GET", address.url, headers=dict(address.headers), timeout=timeout
-            ) as answer:
-                if answer.status_code == 412 and etag:
-                    raise self.changed(href, name)
-                _check_status(answer, name)
-                stat, expected = _described(answer, part, name)
-                if etag and stat.etag != etag:
-                    raise self.changed(href, name)
-                for piece in answer.iter_raw():
-                    body += piece
-                    self.traffic.add(nbytes=len(piece))
-                    if time.monotonic() > deadline:
-                        raise _Again("no answer within the time a read may take", slow=True)
-                    if len(body) > expected:
-                        raise _Again("the answer is longer than it says")
-        except httpx2.TimeoutException:
-            raise _Again("the server does not answer in time", slow=True) from None
-        except httpx2.HTTPError as error:
-            # Its text may hold the address, and that a signature.
-            raise _Again(f"the connection failed ({type(error).__name__})") from None
-        if len(body) < expected:
-            raise _Again("the answer ends early")
-        return bytes(body), stat
-
-
-class _Unauthorised(Exception):
-    """401, 403 or 409: a signature or credentials are missing, or have run out."""
-
-
-def _check_status(answer: httpx2.Response, name: str) -> None:
-    status = answer.status_code
-    if status in _AGAIN:
-        raise _Again(f"the server answers {status}", after=_retry_after(answer))
-    if status in _UNAUTHORISED:
-        raise _Unauthorised(f"the server answers {status}: it needs other credentials")
-    if status in (404, 410):
-        raise SourceUnavailable(name, "the file has vanished")
-    if status not in (200, 206):
-        raise SourceUnavailable(name, f"the server answers {status}")
-
-
-def _described(answer: httpx2.Response, part: Range, name: str) -> tuple[Stat, int]:
-    """What an answer says of the file, and how many bytes it must have."""
-    etag = answer.headers.get("etag", "") or answer.headers.get("last-modified", "")
-    if answer.status_code == 200:
-        length = int(answer.headers.get("content-length", -1))
-        if part[0] or not 0 <= length <= part[1]:
-            raise SourceUnavailable(name, "the server does not answer byte ranges")
-        return Stat(length, etag), length
-    match = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
-    if match is None:
-        raise _Again("the answer does not say which bytes it holds")
-    first, last, length = map(int, match.groups())
-    if first != part[0] or last != min(sum(part), length) - 1:
-        raise _Again("the answer holds other bytes than were asked for")
-    return Stat(length, etag), last - first + 1
 
 
 def _joined(parts: Iterable[Range]) -> list[Range]:
@@ -342,11 +226,6 @@ def _cut(found: dict[int, bytes], wanted: Range) -> bytes | None:
         if start <= wanted[0] and sum(wanted) <= start + len(data):
             return data[wanted[0] - start : sum(wanted) - start]
     return None
-
-
-def _retry_after(answer: httpx2.Response) -> float:
-    text = answer.headers.get("retry-after", "")
-    return float(text) if text.isdigit() else 0.0
 
 
 def _file(href: str, etag: str) -> str:

@@ -20,10 +20,11 @@ from app.imagery import gdal
 from app.imagery.access import Access, Address
 from app.imagery.circuit import Circuit
 from app.imagery.cogs import Cogs
+from app.imagery.exchange import Changed
 from app.imagery.index_store import IndexStore
 from app.imagery.inspection import inspect
 from app.imagery.reader import Pixels, Reader
-from app.imagery.remote import HEADER_BYTES, Changed, Limits, Remote
+from app.imagery.remote import HEADER_BYTES, Limits, Remote
 from app.imagery.scene import Reading, Scene
 from app.imagery.segments import Segments
 from app.imagery.when import LATEST
