@@ -18,23 +18,18 @@ import shapely
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from pyproj import CRS
-from rasterio.enums import Resampling
 from rasterio.features import rasterize
-from rasterio.vrt import WarpedVRT
-from rasterio.windows import Window
 
 from model.legend import LEGEND
-from training.crosswalk import Crosswalk, load_crosswalk
+from training.crosswalk import load_crosswalk
 from training.errors import LabelError
 from training.files import whole, write_json
 from training.imagery import LABEL, Picture, crs_name, describe, extent, find
+from training.label_raster import from_raster, is_raster
 from training.label_report import REPORT, Report
 from training.progress import Say, echo
 from training.scenes import CLASSES, Label
 from training.vectors import Features, overlaps, read_features
-
-ROWS = 512
-"""Rows of a label raster read at a time."""
 
 
 class LabelSettings(BaseModel):
@@ -71,8 +66,8 @@ def label(imagery: Path, settings: LabelSettings, out: Path, say: Say = echo) ->
     crosswalk = load_crosswalk(settings.crosswalk)
     source = settings.source
     report = Report(source.name, crosswalk.name)
-    if _is_raster(source):
-        painted = _from_raster(source, crosswalk, pictures, report)
+    if is_raster(source):
+        painted = from_raster(source, crosswalk, pictures, report)
     else:
         features = read_features(
             source,
@@ -178,67 +173,6 @@ def paint(polygons: NDArray[Any], values: NDArray[np.uint8], picture: Picture) -
         pixels[holds] = value
     pixels[claimed] = 0
     return pixels, int(claimed.sum())
-
-
-def _from_raster(
-    path: Path, crosswalk: Crosswalk, pictures: Sequence[Picture], report: Report
-) -> Iterator[tuple[Picture, Label]]:
-    with rasterio.open(path) as source:
-        met = False
-        for picture in pictures:
-            if source.crs is None or picture.crs is None:
-                if source.crs is not None or picture.crs is not None:
-                    continue
-                if source.shape != picture.shape:
-                    continue
-                pixels = _translated(source, crosswalk, picture, report)
-            else:
-                with WarpedVRT(
-                    source,
-                    crs=picture.crs.to_wkt(),
-                    transform=picture.transform,
-                    height=picture.shape[0],
-                    width=picture.shape[1],
-                    resampling=Resampling.nearest,
-                    add_alpha=source.nodata is None,
-                ) as placed:
-                    pixels = _translated(placed, crosswalk, picture, report)
-            met |= bool(pixels.any()) or bool(report.unknown_pixels)
-            yield picture, pixels
-        if not met:
-            crs = CRS.from_user_input(source.crs) if source.crs else None
-            raise LabelError(
-                f"{path} ({crs_name(crs)} {extent(tuple(source.bounds))}) gives no label to the "
-                f"imagery ({describe(pictures)})"
-            )
-
-
-def _translated(
-    source: rasterio.DatasetReader, crosswalk: Crosswalk, picture: Picture, report: Report
-) -> Label:
-    pixels = np.zeros(picture.shape, np.uint8)
-    for top in range(0, picture.shape[0], ROWS):
-        window = Window(0, top, picture.shape[1], min(ROWS, picture.shape[0] - top))
-        codes = source.read(1, window=window)
-        known = source.read_masks(1, window=window) > 0
-        if not known.any():
-            continue
-        for code in np.unique(codes[known]):
-            here = known & (np.isnan(codes) if code != code else codes == code)  # noqa: PLR0124
-            value = crosswalk.value(code)
-            if value is None:
-                text = str(code)
-                seen = report.unknown_pixels.get(text, 0)
-                report.unknown_pixels[text] = seen + int(here.sum())
-            elif value:
-                pixels[top : top + ROWS][here] = value
-    return pixels
-
-
-def _is_raster(path: Path) -> bool:
-    if not path.is_file():
-        raise LabelError(f"{path} is missing")
-    return path.suffix.lower() in {".tif", ".tiff", ".img", ".vrt"}
 
 
 def _guess(bounds: tuple[float, float, float, float], crs: CRS, pictures: Sequence[Picture]) -> str:

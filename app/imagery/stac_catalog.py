@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from app.errors import SourceUnavailable, TooLarge
@@ -23,8 +22,11 @@ from app.imagery.stac_cells import (
     bounds_of,
     cells_of,
     count_of,
+    on_the_globe,
     runs_of,
+    touch,
 )
+from app.imagery.stac_collection import bounds_in, years_in
 from app.imagery.stac_item import scene_of_item
 from app.imagery.stac_search import StacApi
 from app.imagery.when import When
@@ -160,12 +162,12 @@ class StacCatalog:
     def years(self) -> tuple[int, ...]:
         """The years of the collection's extent, and of the scenes in memory."""
         known = {scene.year for found in self._cells.all() for scene in found.scenes if scene.year}
-        return tuple(sorted(known | _years_in(self._collection or {}, self._wall_clock())))
+        return tuple(sorted(known | years_in(self._collection or {}, self._wall_clock())))
 
     @property
     def lonlat_bounds(self) -> Bounds:
         """What the operator says, else the collection, else the world."""
-        return self._given_bounds or _bounds_in(self._collection or {}) or WORLD
+        return self._given_bounds or bounds_in(self._collection or {}) or WORLD
 
     def refresh(self) -> None:
         """Searches again what has expired and was asked for since; drops the rest of it.
@@ -195,7 +197,7 @@ class StacCatalog:
         west, south, east, north = self.lonlat_bounds
         left, bottom, right, top = bounds
         if reach:
-            left, bottom, right, top = _on_the_globe(
+            left, bottom, right, top = on_the_globe(
                 (left - reach, bottom - reach, right + reach, top + reach)
             )
             bounds = (left, bottom, right, top)
@@ -211,7 +213,7 @@ class StacCatalog:
         scenes: dict[str, Scene] = {}
         problems: dict[str, Problem] = {}
         try:
-            for item in self._api.items(_on_the_globe(area)):
+            for item in self._api.items(on_the_globe(area)):
                 name = str(item.get("id") if isinstance(item, dict) else item)[:100]
                 try:
                     scene = scene_of_item(
@@ -231,7 +233,7 @@ class StacCatalog:
         boxes = {scene.id: scene.footprint().bounds for scene in scenes.values()}
         for cell in run:
             here = bounds_of([cell])
-            found = tuple(scenes[name] for name in sorted(scenes) if _touch(boxes[name], here))
+            found = tuple(scenes[name] for name in sorted(scenes) if touch(boxes[name], here))
             before = self._cells.put(cell, Found(found, listed, self._wall_clock()))
             if before is not None and before.scenes != found:
                 self.generation += 1
@@ -249,32 +251,3 @@ class StacCatalog:
 def _distinct(scenes: Iterable[Scene]) -> tuple[Scene, ...]:
     by_id = {scene.id: scene for scene in scenes}
     return tuple(by_id[name] for name in sorted(by_id))
-
-
-def _touch(one: Bounds, other: Bounds) -> bool:
-    return one[0] <= other[2] and one[2] >= other[0] and one[1] <= other[3] and one[3] >= other[1]
-
-
-def _on_the_globe(bounds: Bounds) -> Bounds:
-    west, south, east, north = bounds
-    return max(west, -180.0), max(south, -90.0), min(east, 180.0), min(north, 90.0)
-
-
-def _bounds_in(collection: dict[str, Any]) -> Bounds | None:
-    """The first box of a collection's spatial extent, which holds all others."""
-    try:
-        box = collection["extent"]["spatial"]["bbox"][0]
-        west, south, east, north = box if len(box) == 4 else (box[0], box[1], box[3], box[4])
-        return float(west), float(south), float(east), float(north)
-    except (KeyError, IndexError, TypeError, ValueError):
-        return None
-
-
-def _years_in(collection: dict[str, Any], now: float) -> set[int]:
-    """The years of a collection's temporal extent; an open end is this year."""
-    try:
-        start, end = collection["extent"]["temporal"]["interval"][0]
-        last = int(end[:4]) if end else datetime.fromtimestamp(now, UTC).year
-        return set(range(int(start[:4]), last + 1))
-    except (KeyError, IndexError, TypeError, ValueError):
-        return set()

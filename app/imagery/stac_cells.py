@@ -145,3 +145,14 @@ def runs_of(cells: list[Cell], longest: int = 16) -> list[list[Cell]]:
 
 def _index(value: float, span: int) -> int:
     return min(max(math.floor(value * PER_DEGREE), 0), span * PER_DEGREE - 1)
+
+
+def touch(one: Bounds, other: Bounds) -> bool:
+    """Whether two boxes (west, south, east, north) have a point in common."""
+    return one[0] <= other[2] and one[2] >= other[0] and one[1] <= other[3] and one[3] >= other[1]
+
+
+def on_the_globe(bounds: Bounds) -> Bounds:
+    """The box without what lies beyond 180 degrees or a pole."""
+    west, south, east, north = bounds
+    return max(west, -180.0), max(south, -90.0), min(east, 180.0), min(north, 90.0)
