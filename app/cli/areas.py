@@ -24,7 +24,7 @@ from app.jobs.cluster import Cluster
 from app.jobs.folder import Folder
 from app.jobs.job import Process
 from app.jobs.local import Local
-from app.jobs.runner import spec_of
+from app.jobs.resolve import spec_of
 
 _CACHE_FILES = re.compile(r"[0-9a-f]{2}|index-.*\.json|\.locks")
 _JOBS_FILES = re.compile(r"[0-9a-f-]{36}|jobs\.sqlite.*")

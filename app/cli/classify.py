@@ -18,7 +18,7 @@ from app.errors import ConfigurationError, LandcoverError
 from app.imagery.when import LATEST
 from app.jobs.folder import Folder
 from app.jobs.local import read_spec, shard_of, write_spec
-from app.jobs.runner import spec_of
+from app.jobs.resolve import spec_of
 from app.landcover import Selection
 from app.services import Services
 

@@ -16,9 +16,10 @@ from typing import Any, Self
 
 from app.errors import InvalidRequest
 from app.jobs import products
+from app.jobs.drive import drive, threads_of
 from app.jobs.folder import Folder
 from app.jobs.job import Spec
-from app.jobs.runner import drive, tasks_of, threads_of, work_of
+from app.jobs.resolve import tasks_of, work_of
 from app.jobs.task import Workshop
 from app.services import Services
 

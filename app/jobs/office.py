@@ -14,7 +14,8 @@ from app.jobs.cluster import Cluster
 from app.jobs.folder import Folder
 from app.jobs.job import Job, Process, Spec
 from app.jobs.plan import km2_of
-from app.jobs.runner import Runner, spec_of, work_of
+from app.jobs.resolve import spec_of, work_of
+from app.jobs.runner import Runner
 from app.jobs.store import Store
 from app.jobs.task import Workshop
 from app.services import Services

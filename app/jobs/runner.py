@@ -1,7 +1,6 @@
 """Drives jobs: takes one from the journal, has its blocks computed, writes what it delivers.
 
-Any `concurrent.futures.Executor` will do. The journal owns the truth: what an executor forgets is
-submitted again, what is journalled is not.
+The journal owns the truth: what an executor forgets is submitted again, what is journalled is not.
 """
 
 from __future__ import annotations
@@ -10,126 +9,20 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 
-from shapely.geometry import shape
-
-from app.errors import LandcoverError, SourceUnavailable
+from app.errors import LandcoverError
 from app.jobs import products
+from app.jobs.drive import drive, threads_of
 from app.jobs.folder import Folder
-from app.jobs.job import IllegalTransition, Job, Process, Spec, Stopped, outputs_of
-from app.jobs.plan import Work, geometry_of
+from app.jobs.job import IllegalTransition, Job, Stopped
+from app.jobs.resolve import tasks_of, work_of
 from app.jobs.store import LEASE_S, Store
-from app.jobs.task import Record, Task, Workshop, bind, run
-from app.landcover import Selection
-from app.services import Services
-
-ATTEMPTS = 3
-"""Tries of a block whose imagery cannot be read."""
+from app.jobs.task import Record, Workshop
 
 log = logging.getLogger("landcover.jobs")
-
-
-def threads_of(workshop: Workshop) -> ThreadPoolExecutor:
-    """The default executor: threads that only wait for blocks the service computes in its pools,
-    two for each inference thread so that reading hides behind inference."""
-    workers = 2 * workshop.services.landcover.infers.workers
-    return ThreadPoolExecutor(workers, "landcover-job", initializer=bind, initargs=(workshop,))
-
-
-def spec_of(
-    services: Services,
-    process: Process,
-    area: object,
-    source: str | None,
-    model: str | None,
-    years: Sequence[str],
-    outputs: Sequence[str] = (),
-) -> Spec:
-    """What is asked, every name resolved; InvalidRequest or UnknownName."""
-    first, *_ = [services.select(source, year, model) for year in years]
-    wanted = outputs_of(process, outputs)
-    name = first.session.card.name
-    return Spec(process, geometry_of(area), first.source.id, name, tuple(years), wanted)
-
-
-def selections_of(workshop: Workshop, spec: Spec) -> list[Selection]:
-    """What the job's source, years and model stand for now; UnknownName when they have gone."""
-    return [workshop.services.select(spec.source, year, spec.model) for year in spec.years]
-
-
-def work_of(workshop: Workshop, spec: Spec, stopped: Callable[[], bool] = lambda: False) -> Work:
-    """The job's blocks: the same after every restart. Not to be called on the workshop's loop.
-
-    SourceUnavailable when a catalogue on a network cannot be asked.
-    """
-    selections = selections_of(workshop, spec)
-    bounds = shape(spec.area).bounds
-    for selection in selections:
-        workshop.call(workshop.services.landcover.prepare(selection, bounds), stopped)
-    return Work.of(spec.area, selections)
-
-
-def tasks_of(workshop: Workshop, spec: Spec, work: Work, folder: Folder) -> list[Task]:
-    """A task for every block of a job."""
-    # A password is not written out: whoever computes may have a Redis in its own environment.
-    settings = workshop.services.settings.model_dump_json(exclude={"redis_url"})
-    where, keep = str(folder.root.resolve()), spec.process != "seed"
-    return [
-        Task(
-            number,
-            where,
-            keep,
-            settings,
-            spec.source,
-            spec.years[index],
-            spec.model,
-            (block.grid.crs, block.grid.resolution),
-            block.col,
-            block.row,
-        )
-        for number, (index, block) in enumerate(work.blocks)
-    ]
-
-
-def drive(
-    executor: Executor,
-    tasks: Iterable[Task],
-    in_flight: int,
-    done: Callable[[Record], None],
-    stopped: Callable[[], bool] = lambda: False,
-) -> None:
-    """Runs the tasks, at most `in_flight` submitted at once; `done` is called for each, in this
-    thread. A block whose imagery cannot be read is tried `ATTEMPTS` times; then its error is
-    raised. Stopped when `stopped`."""
-    waiting = iter(tasks)
-    pending: dict[Future[Record], tuple[Task, int]] = {}
-
-    def submit(task: Task, attempt: int) -> None:
-        pending[executor.submit(run, task)] = (task, attempt)
-
-    try:
-        while True:
-            while len(pending) < in_flight and (task := next(waiting, None)) is not None:
-                submit(task, 1)
-            if not pending:
-                return
-            finished, _ = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
-            if stopped():
-                raise Stopped("the work was stopped")
-            for future in finished:
-                task, attempt = pending.pop(future)
-                try:
-                    done(future.result())
-                except SourceUnavailable:
-                    if attempt >= ATTEMPTS:
-                        raise
-                    submit(task, attempt + 1)
-    finally:
-        # Those that run leave off by themselves; their folder must not go before they have.
-        wait([future for future in pending if not future.cancel()], timeout=60)
 
 
 class Runner:

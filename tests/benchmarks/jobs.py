@@ -23,7 +23,7 @@ from app.jobs.cluster import Cluster
 from app.jobs.folder import Folder
 from app.jobs.job import Spec
 from app.jobs.local import Local
-from app.jobs.runner import spec_of
+from app.jobs.resolve import spec_of
 from app.services import Services
 from app.settings import SHIPPED_MODEL, Settings
 from model.cores import available_cores
