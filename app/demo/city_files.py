@@ -36,13 +36,15 @@ class Camera(NamedTuple):
     """Standard deviation in digital numbers."""
     city: int
     """Which of the cities it flies over."""
+    shadow: float
+    """How deep shadows are, of `paint`."""
 
 
 CAMERAS = {
-    2016: Camera((32, 36, 42, 24), (0.76, 0.76, 0.72, 0.82), (0.95, 0.95, 0.95, 1.0), 2.0, 0),
-    2018: Camera((6, 10, 16, 4), (0.96, 0.95, 0.92, 0.96), (1.12, 1.1, 1.08, 1.1), 2.4, 0),
-    2020: Camera((14, 16, 18, 8), (0.80, 0.80, 0.80, 0.80), (1.0, 1.0, 1.0, 0.95), 1.6, 1),
-    2022: Camera((22, 24, 26, 14), (1.02, 1.0, 0.96, 0.94), (0.92, 0.92, 0.92, 0.95), 2.2, 1),
+    2016: Camera((32, 36, 42, 24), (0.76, 0.76, 0.72, 0.82), (0.95, 0.95, 0.95, 1.0), 2.0, 0, 1.0),
+    2018: Camera((6, 10, 16, 4), (0.96, 0.95, 0.92, 0.96), (1.12, 1.1, 1.08, 1.1), 2.4, 0, 1.4),
+    2020: Camera((14, 16, 18, 8), (0.80, 0.80, 0.80, 0.80), (1.0, 1.0, 1.0, 0.95), 1.6, 1, 1.5),
+    2022: Camera((22, 24, 26, 14), (1.02, 1.0, 0.96, 0.94), (0.92, 0.92, 0.92, 0.95), 2.2, 1, 1.2),
 }
 """Hazy, crisp, dark, bright: what a city looks like to different vendors."""
 
@@ -59,7 +61,7 @@ def write_city(directory: Path, *, progress: Callable[[str], None] | None = None
         say(f"Demo City: {year}")
         bands = [
             _exposed(light, camera, year, band)
-            for band, light in enumerate(paint(ground, land(), year))
+            for band, light in enumerate(paint(ground, land(), year, camera.shadow))
         ]
         images.append(directory / str(year) / f"demo_city_{year}.tif")
         _write(images[-1], np.stack(bands))

@@ -55,6 +55,7 @@ class Material(IntEnum):
     SAGE = 37
     CONIFER = 38
     UNDERGROWTH = 39
+    SEALED_ASPHALT = 40
 
 
 class Look(NamedTuple):
@@ -111,6 +112,7 @@ LOOKS: dict[Material, Look] = {
     Material.SHINGLE_ROOF: Look(1, (130, 134, 133, 102), 0.04, (0.02, 0.02), 0.0, 0.10),
     Material.BLACK_ROOF: Look(1, (76, 80, 84, 54), 0.04, (0.02, 0.02), 0.0, 0.10),
     Material.WARM_ASPHALT: Look(2, (118, 117, 114, 110), 0.03, (0.05, 0.05), 0.0, 0.08),
+    Material.SEALED_ASPHALT: Look(2, (100, 104, 107, 72), 0.03, (0.05, 0.05), 0.0, 0.08),
     Material.SAGE: Look(4, (106, 103, 86, 122), 0.10, (-0.05, 0.05), 0.0, 0.10),
     Material.CONIFER: Look(5, (52, 70, 60, 124), 0.10, (-0.05, 0.06), 0.0, 0.08),
     Material.UNDERGROWTH: Look(5, (44, 58, 50, 92), 0.10, (-0.05, 0.06), 0.0, 0.10),

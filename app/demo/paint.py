@@ -19,8 +19,11 @@ TALLEST = 16
 """Metres."""
 
 
-def paint(ground: Ground, parcels: Parcels, year: int) -> Iterator[Field]:
-    """Red, green, blue, near infrared, each float32 (rows, cols) on a scale of 0 to 255."""
+def paint(ground: Ground, parcels: Parcels, year: int, depth: float = 1.0) -> Iterator[Field]:
+    """Red, green, blue, near infrared, each float32 (rows, cols) on a scale of 0 to 255.
+
+    `depth`: how deep shadows are, 1 in Demo County, 1.6 nearly black.
+    """
     shape = (ROWS, COLS)
     shade = shadow(ground.height)
     lit = ground.tone * sunlight(ground.height)
@@ -37,7 +40,7 @@ def paint(ground: Ground, parcels: Parcels, year: int) -> Iterator[Field]:
         light *= lit
         light *= 1 + _table("infrared" if infrared else "visible").take(ground.material) * patch
         # Skylight is blue: it fills shadows most in blue and hardly in near infrared.
-        light *= 1 - shade * np.float32((0.56, 0.52, 0.44, 0.58)[band])
+        light *= 1 - shade * np.float32(depth * (0.56, 0.52, 0.44, 0.58)[band])
         yield soften(light)
 
 

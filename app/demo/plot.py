@@ -77,6 +77,9 @@ def park_cars(plot: Plot, where: tuple[float, float, float, float], rng: Rng, fu
 
 def paved(rng: Rng) -> tuple[Material, float]:
     """The asphalt of a plot, and how bright it is."""
-    kinds = (Material.ASPHALT, Material.ASPHALT, Material.OLD_ASPHALT, Material.WARM_ASPHALT)
+    kinds = (
+        Material.ASPHALT, Material.ASPHALT, Material.OLD_ASPHALT, Material.WARM_ASPHALT,
+        Material.SEALED_ASPHALT,
+    )  # fmt: skip
     kind = kinds[int(rng.integers(len(kinds)))]
     return kind, float(rng.uniform(0.75, 1.2))
