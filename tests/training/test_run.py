@@ -162,7 +162,7 @@ KILLER = """
 import os, signal, sys
 from pathlib import Path
 import h5py
-from training import run, chips, fit
+from training import chip_files, fit, run
 from training.recipe import load_recipe
 
 step, left = sys.argv[3], int(sys.argv[4])
@@ -177,7 +177,7 @@ def counted(function):
     return call
 
 if step == "chips":
-    chips.Chip = counted(chips.Chip)
+    chip_files.Chip = counted(chip_files.Chip)
 else:
     fit.Learner.step = counted(fit.Learner.step)
 run.perform(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]))
