@@ -28,7 +28,10 @@ def export(
         "runs/default"
     ),
     checkpoint: Annotated[str, typer.Option(help="best or last")] = "best",
-    out: Annotated[Path, typer.Option(help="the model file to write")] = WEIGHTS,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="the model file to write; with --weights, names the 8-bit one"),
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="begin from this model file instead of a run")
     ] = None,
@@ -49,22 +52,22 @@ def export(
     from model.session import Session
     from training.int8 import SUFFIX, quantise
 
+    model = weights or out or WEIGHTS
     if weights is None:
         from training.export import export as write
 
-        card = write(run / f"{checkpoint}.pt", out, _scenes(chips))
-        typer.echo(f"{out}: {card.training.steps} steps, sha256 {card.sha256}")
-    else:
-        out = weights
+        card = write(run / f"{checkpoint}.pt", model, _scenes(chips))
+        typer.echo(f"{model}: {card.training.steps} steps, sha256 {card.sha256}")
     if int8:
-        split = _split(preset or Session.load(out).card.training.preset, chips)
-        small = out.with_name(out.stem + SUFFIX)
-        card, found = quantise(out, split.train, split.validation, small, typer.echo)
+        split = _split(preset or Session.load(model).card.training.preset, chips)
+        full = out or model
+        small = full.with_name(full.stem + SUFFIX)
+        card, found = quantise(model, split.train, split.validation, small, typer.echo)
         typer.echo(f"{small}: {100 * found.agreement:.2f} % as in 32 bits, sha256 {card.sha256}")
     if esri is not None:
         from training.esri import write_esri
 
-        files = write_esri(out, esri)
+        files = write_esri(model, esri)
         typer.echo(f"{files.emd}, {files.function.name}, {files.model.name}")
 
 
