@@ -8,7 +8,7 @@ learnt once for them (`shared`): each of these folds then goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from training.fit import fit
 from training.progress import Say, echo
 from training.scenes import Scene, read_chips
 from training.splits import Split, group_by_ground
-from training.starts import start_of
+from training.starts import begin_path, check_begin
 from training.years import years_of
 
 
@@ -131,12 +131,17 @@ def crossvalidate(
         if ground_folds
         else by_place(scenes)
     )
+    groups = {f"half{n}": g for n, g in enumerate(halves(folds) if shared else [], 1)}
+    if begin is not None:
+        roots = groups or {fold.name: (fold,) for fold in folds}
+        check_begin(begin, {name: [s for f in g for s in f.test] for name, g in roots.items()})
+
     made = read_made(preset, county, city)
     if made is not None:
         made = Split(made.train, (), ())
 
-    def start(name: str, judged: Iterable[Scene]) -> Checkpoint | None:
-        return start_of(begin, name, judged) if begin is not None else None
+    def start(name: str) -> Checkpoint | None:
+        return Checkpoint.load(begin_path(begin, name)) if begin is not None else None
 
     def learn(
         train: tuple[Scene, ...], folder: Path, chosen: Preset, first: Checkpoint | None
@@ -147,21 +152,19 @@ def crossvalidate(
         fit(chosen, Data(split, made), folder, begin=first, say=say)
 
     halved = dict[str, Checkpoint]()
-    for number, group in enumerate(halves(folds) if shared else [], 1):
-        folder = run / f"half{number}"
+    for name, group in groups.items():
+        folder = run / name
         train = common(group)
         say(f"for {', '.join(f.name for f in group)}: {len(train)} scenes to learn from")
         if any(not (run / f.name / "model.onnx").is_file() for f in group):
-            judged = [s for f in group for s in f.test]
-            learn(train, folder, shared or preset, start(folder.name, judged))
+            learn(train, folder, shared or preset, start(name))
             halved |= dict.fromkeys((f.name for f in group), Checkpoint.load(folder / "last.pt"))
     results = []
     for fold in folds:
         folder = run / fold.name
         say(f"fold {fold.name}: {len(fold.train)} scenes to learn from, {len(fold.test)} to judge")
         if not (folder / "model.onnx").is_file():
-            first = halved.get(fold.name) or start(fold.name, fold.test)
-            learn(fold.train, folder, preset, first)
+            learn(fold.train, folder, preset, halved.get(fold.name) or start(fold.name))
             export(folder / "last.pt", folder / "model.onnx")
         results += _measure(fold, folder, other_years, command, threads, say)
     return results

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from model.card import ModelCard
@@ -12,22 +12,30 @@ from training.errors import AssessmentError
 from training.scenes import Scene
 
 
-def start_of(begin: Path, fold: str, judged: Iterable[Scene]) -> Checkpoint:
-    """The checkpoint that the fold goes on from; it learnt from none of the scenes `judged`.
+def check_begin(begin: Path, judged: Mapping[str, Sequence[Scene]]) -> None:
+    """AssessmentError when a run to begin from has learnt from what would be judged by it.
 
-    `begin` is a checkpoint of Demo County, or the folder of a former cross-validation, whose fold
-    of the same name is gone on with. AssessmentError when it has seen what it would be judged by.
+    `begin` is a checkpoint of Demo County, or the folder of a former cross-validation, whose folds
+    of the same names are gone on with. `judged`: by fold, the scenes it may not have seen.
     """
     if begin.is_dir():
-        seen = _scenes_of(begin / fold) & {s.name for s in judged}
-        path = begin / fold / "last.pt"
+        for fold, scenes in judged.items():
+            names = {s.name for s in scenes}
+            _refuse(begin_path(begin, fold), _scenes_of(begin / fold) & names)
     else:
-        path = begin
-        card = ModelCard.parse(Checkpoint.load(path).card, "the card of the run to begin from")
-        seen = set(card.training.places) & {s.place for s in judged}
+        card = ModelCard.parse(Checkpoint.load(begin).card, "the card of the run to begin from")
+        places = {s.place for scenes in judged.values() for s in scenes}
+        _refuse(begin, places.intersection(card.training.places))
+
+
+def _refuse(path: Path, seen: Set[str]) -> None:
     if seen:
         raise AssessmentError(f"{path} has learnt from {sorted(seen)}, which it would be judged by")
-    return Checkpoint.load(path)
+
+
+def begin_path(begin: Path, fold: str) -> Path:
+    """The checkpoint that a fold begins from."""
+    return begin / fold / "last.pt" if begin.is_dir() else begin
 
 
 def _scenes_of(run: Path) -> set[str]:

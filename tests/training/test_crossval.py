@@ -152,7 +152,7 @@ def test_a_fold_does_not_begin_from_a_net_that_saw_its_place(
     scenes = [make_scene(name=p, place=p) for p in ("a", "b")]
     monkeypatch.setattr("training.crossval.read_chips", lambda chips, without: scenes)
     fit(TINY, Data(Split(tuple(scenes), (), ()), None), tmp_path / "all", say=quiet)
-    with pytest.raises(AssessmentError, match=r"learnt from \['a'\]"):
+    with pytest.raises(AssessmentError, match=r"learnt from \['a', 'b'\]"):
         crossvalidate(
             TINY, tmp_path, tmp_path / "cv", ground_folds=0,
             begin=tmp_path / "all" / "last.pt", other_years=None,

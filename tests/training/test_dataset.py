@@ -115,7 +115,9 @@ def test_a_collage_is_ground_at_a_coarse_resolution(make_scene: MakeScene) -> No
     assert 3 < borders / fine_borders < 6  # four times the ground in a pixel
 
 
-def test_batches_drawn_ahead_are_those_drawn_on_demand(make_scene: MakeScene) -> None:
+def test_batches_are_those_drawn_on_demand(
+    make_scene: MakeScene,
+) -> None:
     crops = Crops([make_scene()], PLAIN, CARD)
     ahead = list(batches(crops, 3, 6))
     assert len(ahead) == 3
