@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from shapely.geometry import LineString, Polygon, box
+from shapely.geometry import LineString, Point, Polygon
 
 from app.demo.material import Material
-from app.demo.plot import Plot, Rng
+from app.demo.plot import Plot, Rng, pick
 
 
 def park(plot: Plot, rng: Rng) -> None:
     """Turf, groves, a pond, paths."""
     wide, high = plot.wide / 2, plot.high / 2
-    plot.lay((-wide, -high, wide, high), Material.TURF if rng.random() < 0.7 else Material.LAWN)
+    plot.cover(Material.TURF if rng.random() < 0.7 else Material.LAWN)
     plot.lay((-wide * 0.8, high * 0.1, -wide * 0.2, high * 0.8), Material.DRY_GRASS)
     pond = Polygon(
         [plot.at(wide * 0.45 + 40 * math.cos(t), 30 * math.sin(t)) for t in np.arange(0, 6.28, 0.2)]
@@ -27,15 +27,15 @@ def park(plot: Plot, rng: Rng) -> None:
     plot.ground.fill([path.buffer(1.6)], Material.CONCRETE, 0.95)
     for _ in range(int(plot.wide * plot.high / 260)):
         u, v = rng.uniform(-wide, wide), rng.uniform(-high, high)
-        if not pond.contains(box(*plot.at(u, v), *plot.at(u, v)).centroid):
+        if not pond.contains(Point(plot.at(u, v))):
             plot.tree(u, v, rng.uniform(2, 7), rng)
 
 
 def vacant(plot: Plot, rng: Rng) -> None:
     """Dry ground with tracks, or a building site."""
     wide, high = plot.wide / 2, plot.high / 2
-    base = (Material.DRY_GRASS, Material.DIRT, Material.GRAVEL, Material.SOIL)[int(rng.integers(4))]
-    plot.lay((-wide, -high, wide, high), base, rng.uniform(0.8, 1.1))
+    base = pick(rng, (Material.DRY_GRASS, Material.DIRT, Material.GRAVEL, Material.SOIL))
+    plot.cover(base, rng.uniform(0.8, 1.1))
     for _ in range(3):
         ends = [plot.at(rng.uniform(-wide, wide), s * high) for s in (-1, 1)]
         plot.ground.fill([LineString(ends).buffer(1.8)], Material.DIRT, rng.uniform(0.95, 1.15))
@@ -46,8 +46,8 @@ def vacant(plot: Plot, rng: Rng) -> None:
 def desert(plot: Plot, rng: Rng) -> None:
     """Sand or gravel strewn with shrubs too small to count, some that are not, tracks, washes."""
     wide, high = plot.wide / 2, plot.high / 2
-    base = (Material.SAND, Material.DIRT, Material.GRAVEL)[int(rng.integers(3))]
-    plot.lay((-wide, -high, wide, high), base, rng.uniform(0.75, 1.05))
+    base = pick(rng, (Material.SAND, Material.DIRT, Material.GRAVEL))
+    plot.cover(base, rng.uniform(0.75, 1.05))
     for _ in range(int(rng.integers(1, 4))):
         ends = [plot.at(rng.uniform(-wide, wide), s * high) for s in (-1, 1)]
         wash = rng.choice([Material.SAND, Material.DIRT])
@@ -63,8 +63,8 @@ def desert(plot: Plot, rng: Rng) -> None:
 def grove(plot: Plot, rng: Rng) -> None:
     """Tall trees close together, what grows below them in deep shade, clearings."""
     wide, high = plot.wide / 2, plot.high / 2
-    below = (Material.LAWN, Material.DRY_GRASS, Material.PASTURE)[int(rng.integers(3))]
-    plot.lay((-wide, -high, wide, high), below)
+    below = pick(rng, (Material.LAWN, Material.DRY_GRASS, Material.PASTURE))
+    plot.cover(below)
     stands = [
         (plot.at(rng.uniform(-wide, wide), rng.uniform(-high, high)), rng.uniform(25, 80))
         for _ in range(int(rng.integers(5, 12)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from app.demo.material import Material
-from app.demo.plot import Plot, Rng, park_cars, paved
+from app.demo.plot import Plot, Rng, park_cars, paved, pick
 
 ROOFS = (
     Material.GREY_ROOF, Material.BROWN_ROOF, Material.TILE_ROOF, Material.TILE_ROOF,
@@ -40,13 +40,13 @@ class Look(NamedTuple):
         roofs: tuple[Material, ...] = ROOFS
         if rng.random() < 0.5:
             roofs = tuple(ROOFS[int(i)] for i in rng.integers(len(ROOFS), size=3))
-        pick = rng.random()
-        if pick < 0.2:
+        chance = rng.random()
+        if chance < 0.2:
             return cls(roofs, DRY_YARDS, (0, 3), (1.0, 3.0))
-        first = YARDS[int(rng.integers(3))]
-        if pick < 0.4:
+        first = pick(rng, YARDS[:3])
+        if chance < 0.4:
             return cls(roofs, (first, *YARDS), (4, 10), (3.0, 7.0))
-        if pick < 0.6:
+        if chance < 0.6:
             return cls(roofs, (first, *YARDS), (2, 7), (2.2, 6.0))
         return cls(roofs, (first, *YARDS), (0, 4), (1.2, 4.2))
 
@@ -54,7 +54,7 @@ class Look(NamedTuple):
 def homes(plot: Plot, rng: Rng) -> None:
     """Streets of small houses on lots that are hardly wider than they are."""
     look = Look.chosen(rng)
-    plot.lay((-plot.wide / 2, -plot.high / 2, plot.wide / 2, plot.high / 2), look.yards[0])
+    plot.cover(look.yards[0])
     deep = rng.uniform(27, 40)
     lot = rng.uniform(12.5, 19)
     road = Material.OLD_ASPHALT if rng.random() < 0.5 else Material.ASPHALT
@@ -83,7 +83,7 @@ def _lot(
 ) -> None:
     lot, deep = size
     front, back = v + side * 7.2, v + side * deep
-    yard, rear = (look.yards[int(rng.integers(len(look.yards)))] for _ in range(2))
+    yard, rear = (pick(rng, look.yards) for _ in range(2))
     edge = lot / 2 - 0.3
     middle = v + side * (7.2 + deep * 0.36)
     plot.lay(
@@ -102,7 +102,7 @@ def _lot(
         surface,
         rng.uniform(0.85, 1.1),
     )
-    roof = look.roofs[int(rng.integers(len(look.roofs)))]
+    roof = pick(rng, look.roofs)
     tone, skew = rng.uniform(0.72, 1.22), rng.normal(0, 0.02)
     wide, long = edge - rng.uniform(0.4, 1.6), rng.uniform(5.0, 8.5)
     place = v + side * (13.5 + long)
@@ -113,7 +113,7 @@ def _lot(
                    (wide * 0.5, long * 0.7), roof, tone, 3.0, pitch, skew)  # fmt: skip
     last = v + side * (deep - 3.2)
     if rng.random() < 0.5:
-        hut = ROOFS[int(rng.integers(len(ROOFS)))]
+        hut = pick(rng, ROOFS)
         plot.house(u + rng.choice([-1, 1]) * (edge - 3.2), last, (2.9, 2.7), hut,
                    rng.uniform(0.75, 1.2), 2.4, 0.2)  # fmt: skip
     if rng.random() < 0.22:
@@ -127,10 +127,10 @@ def _lot(
 
 def flats(plot: Plot, rng: Rng) -> None:
     """Long flat or hipped blocks around courts, carports, a pool."""
-    base = YARDS[int(rng.integers(3))]
-    plot.lay((-plot.wide / 2, -plot.high / 2, plot.wide / 2, plot.high / 2), base)
+    base = pick(rng, YARDS[:3])
+    plot.cover(base)
     kind, tone = paved(rng)
-    roof, pitch = ROOFS[int(rng.integers(len(ROOFS)))], rng.choice([0.0, 0.25])
+    roof, pitch = pick(rng, ROOFS), rng.choice([0.0, 0.25])
     step = rng.uniform(42, 60)
     u = -plot.wide / 2 + step / 2
     while u < plot.wide / 2 - 12:
@@ -154,8 +154,8 @@ def trailers(plot: Plot, rng: Rng) -> None:
     """Rows of narrow roofs side by side, a strip of drive, awning or gravel between two."""
     wide, high = plot.wide / 2, plot.high / 2
     kind, tone = paved(rng)
-    base = DRY_YARDS[int(rng.integers(len(DRY_YARDS)))] if rng.random() < 0.5 else Material.LAWN
-    plot.lay((-wide, -high, wide, high), base)
+    base = pick(rng, DRY_YARDS) if rng.random() < 0.5 else Material.LAWN
+    plot.cover(base)
     slant, gap = rng.uniform(-0.4, 0.4), rng.uniform(8.5, 12)
     v = -high + 12
     while v < high - 12:
@@ -164,7 +164,7 @@ def trailers(plot: Plot, rng: Rng) -> None:
             long = rng.uniform(6.0, 9.0)
             plot.house(u + gap * 0.45, v, (1.6, long * 0.8), Material.CONCRETE,
                        rng.uniform(0.85, 1.05), 0, 0, slant)  # fmt: skip
-            roof = TRAILERS[int(rng.integers(len(TRAILERS)))]
+            roof = pick(rng, TRAILERS)
             plot.house(u, v, (rng.uniform(2.2, 3.8), long), roof, rng.uniform(0.75, 1.1),
                        3.0, 0.1, slant)  # fmt: skip
             if rng.random() < 0.3:

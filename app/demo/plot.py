@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from shapely.geometry import Polygon
@@ -38,6 +39,11 @@ class Plot:
         """Covers a rectangle (west, north, east, south in u and v)."""
         self.ground.fill([self.rect(*where)], material, tone, height)
 
+    def cover(self, material: Material, tone: float = 1.0) -> None:
+        """Covers the whole plot."""
+        wide, high = self.wide / 2, self.high / 2
+        self.lay((-wide, -high, wide, high), material, tone)
+
     def house(
         self,
         u: float,
@@ -55,6 +61,11 @@ class Plot:
     def tree(self, u: float, v: float, radius: float, rng: Rng) -> None:
         """A crown on the plot."""
         self.ground.crown(self.at(u, v), radius, rng.normal(1, 0.13))
+
+
+def pick(rng: Rng, kinds: Sequence[Material]) -> Material:
+    """One of several, each as likely as the next; who stands there twice is twice as likely."""
+    return kinds[int(rng.integers(len(kinds)))]
 
 
 def park_cars(plot: Plot, where: tuple[float, float, float, float], rng: Rng, full: float) -> None:
@@ -81,5 +92,4 @@ def paved(rng: Rng) -> tuple[Material, float]:
         Material.ASPHALT, Material.ASPHALT, Material.OLD_ASPHALT, Material.WARM_ASPHALT,
         Material.SEALED_ASPHALT,
     )  # fmt: skip
-    kind = kinds[int(rng.integers(len(kinds)))]
-    return kind, float(rng.uniform(0.75, 1.2))
+    return pick(rng, kinds), float(rng.uniform(0.75, 1.2))

@@ -11,6 +11,7 @@ from shapely.geometry import LineString, Point, Polygon, box
 from app.demo.ground import Ground
 from app.demo.material import HOUSE_ROOFS, Material
 from app.demo.noise import generator
+from app.demo.plot import pick
 
 
 class Neighbourhood(NamedTuple):
@@ -105,7 +106,7 @@ def _lot(
     drive = rng.choice([-5.0, 5.0])
     surface = Material.CONCRETE if rng.random() < 0.7 else Material.OLD_ASPHALT
     ground.block(at(drive, back / 2 + 1), (2.2, back / 2 - 2), angle, surface)
-    roof = HOUSE_ROOFS[int(rng.integers(len(HOUSE_ROOFS)))]
+    roof = pick(rng, HOUSE_ROOFS)
     tone, turn = rng.uniform(0.82, 1.18), angle + rng.normal(0, 0.06)
     half = (rng.uniform(6.8, 8.8), rng.uniform(4.8, 6.2))
     ground.block(at(0, back), half, turn, roof, tone, 3.0, 0.5)
@@ -141,7 +142,7 @@ def build_works(ground: Ground, plot: tuple[float, float, float, float], number:
     left, top, right, bottom = hall.bounds
     cut = left + (right - left) * rng.uniform(0.45, 0.7)
     for part in (box(left, top, cut, bottom), box(cut, top + high * 0.08, right, bottom)):
-        roof = roofs[int(rng.integers(len(roofs)))]
+        roof = pick(rng, roofs)
         tone = rng.uniform(0.85, 1.05)
         ground.fill([part], roof, tone, 8.0)
         x0, y0, x1, y1 = part.bounds
@@ -159,7 +160,7 @@ def build_farm(ground: Ground, place: tuple[float, float], number: int) -> None:
     turn = rng.uniform(-0.3, 0.3)
     ground.block((x, y), (38, 30), turn, Material.LAWN)
     ground.block((x + 8, y + 6), (16, 10), turn, Material.DIRT)
-    roof = HOUSE_ROOFS[int(rng.integers(len(HOUSE_ROOFS)))]
+    roof = pick(rng, HOUSE_ROOFS)
     ground.block((x - 16, y - 8), (8.5, 5.5), turn, roof, rng.uniform(0.85, 1.15), 3.0, 0.5)
     for barn in range(int(rng.integers(1, 4))):
         spot = (x + 20, y - 16 + 19 * barn)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from app.demo.material import Material
-from app.demo.plot import Plot, Rng, park_cars, paved
+from app.demo.plot import Plot, Rng, park_cars, paved, pick
 
 FLAT_ROOFS = (
     Material.WHITE_ROOF, Material.GREY_ROOF, Material.TAN_ROOF, Material.METAL_ROOF,
@@ -21,12 +21,12 @@ def shops(plot: Plot, rng: Rng) -> None:
     """A large flat roof or a row of small ones behind a car park."""
     kind, tone = paved(rng)
     wide, high = plot.wide / 2, plot.high / 2
-    plot.lay((-wide, -high, wide, high), kind, tone)
+    plot.cover(kind, tone)
     park_cars(plot, (-wide + 12, -high * 0.9, wide - 12, high * 0.1), rng, rng.uniform(0.1, 0.6))
     u = -wide + 8
     while u < wide - 20:
         long = min(rng.uniform(18, 90), wide - 6 - u)
-        roof = FLAT_ROOFS[int(rng.integers(len(FLAT_ROOFS)))]
+        roof = pick(rng, FLAT_ROOFS)
         own, deep = rng.uniform(0.8, 1.1), rng.uniform(0.3, 0.8)
         plot.lay((u, high * (0.95 - deep), u + long, high * 0.95), roof, own, rng.uniform(4.5, 9))
         for _ in range(int(long * high * deep / 220)):
@@ -41,7 +41,7 @@ def works(plot: Plot, rng: Rng) -> None:
     """Halls wall to wall, yards of asphalt, concrete or gravel between them."""
     wide, high = plot.wide / 2, plot.high / 2
     kind, tone = paved(rng)
-    plot.lay((-wide, -high, wide, high), kind, tone)
+    plot.cover(kind, tone)
     v = -high + 6
     while v < high - 25:
         deep = rng.uniform(28, 70)
@@ -49,12 +49,12 @@ def works(plot: Plot, rng: Rng) -> None:
         while u < wide - 25:
             long = rng.uniform(28, 80)
             where = (u, v, min(u + long, wide - 4), min(v + deep, high - 4))
-            if (pick := rng.random()) < 0.7:
-                roof = FLAT_ROOFS[int(rng.integers(len(FLAT_ROOFS)))]
+            if (chance := rng.random()) < 0.7:
+                roof = pick(rng, FLAT_ROOFS)
                 plot.lay(where, roof, rng.uniform(0.75, 1.1), rng.uniform(5, 10))
-            elif pick < 0.8:
+            elif chance < 0.8:
                 plot.lay(where, Material.GRAVEL, rng.uniform(0.85, 1.1))
-            elif pick < 0.9:
+            elif chance < 0.9:
                 plot.lay(where, Material.CONCRETE, rng.uniform(0.85, 1.05))
             else:
                 park_cars(plot, where, rng, 0.6)
@@ -66,7 +66,7 @@ def depot(plot: Plot, rng: Rng) -> None:
     """A wide yard of asphalt, mended in large patches, nearly empty; a hall, trucks, a verge."""
     wide, high = plot.wide / 2, plot.high / 2
     kind, tone = paved(rng)
-    plot.lay((-wide, -high, wide, high), kind, tone)
+    plot.cover(kind, tone)
     for _ in range(int(rng.integers(2, 7))):
         u, v = rng.uniform(-wide, wide * 0.6), rng.uniform(-high, high * 0.6)
         patch, shade = paved(rng)
@@ -80,10 +80,10 @@ def depot(plot: Plot, rng: Rng) -> None:
         plot.house(*truck, (1.3, rng.uniform(3, 8)), Material.CAR, rng.choice([0.5, 1.0, 1.6]))
     for _ in range(int(rng.integers(1, 4))):
         u, v = rng.uniform(-wide, wide * 0.5), rng.uniform(-high, high * 0.5)
-        roof = FLAT_ROOFS[int(rng.integers(len(FLAT_ROOFS)))]
+        roof = pick(rng, FLAT_ROOFS)
         hall = (u, v, u + rng.uniform(20, 60), v + rng.uniform(12, 40))
         plot.lay(hall, roof, rng.uniform(0.8, 1.1), rng.uniform(5, 9))
-    verge = (Material.DRY_GRASS, Material.LAWN, Material.DIRT)[int(rng.integers(3))]
+    verge = pick(rng, (Material.DRY_GRASS, Material.LAWN, Material.DIRT))
     plot.lay((-wide, high - rng.uniform(3, 14), wide, high), verge)
 
 
@@ -91,8 +91,8 @@ def storage(plot: Plot, rng: Rng) -> None:
     """Long sheds side by side, all alike, about as dark as the drives between them."""
     wide, high = plot.wide / 2, plot.high / 2
     kind, tone = paved(rng)
-    plot.lay((-wide, -high, wide, high), kind, tone)
-    roof, own = SHEDS[int(rng.integers(len(SHEDS)))], rng.uniform(0.75, 1.1)
+    plot.cover(kind, tone)
+    roof, own = pick(rng, SHEDS), rng.uniform(0.75, 1.1)
     deep, lane = rng.uniform(7, 14), rng.uniform(6, 10)
     v = -high + lane
     while v < high - deep:
@@ -108,10 +108,10 @@ def school(plot: Plot, rng: Rng) -> None:
     """Long buildings, a playground of asphalt, a field of turf, courts."""
     wide, high = plot.wide / 2, plot.high / 2
     field = Material.TURF if rng.random() < 0.6 else Material.DRY_GRASS
-    plot.lay((-wide, -high, wide, high), field, rng.uniform(0.9, 1.1))
+    plot.cover(field, rng.uniform(0.9, 1.1))
     kind, tone = paved(rng)
     plot.lay((-wide * 0.95, -high * 0.9, wide * 0.3, high * 0.15), kind, tone)
-    roof = FLAT_ROOFS[int(rng.integers(len(FLAT_ROOFS)))]
+    roof = pick(rng, FLAT_ROOFS)
     for v in np.arange(-high * 0.85, -high * 0.1, rng.uniform(17, 24)):
         plot.lay((-wide * 0.9, v, -wide * 0.1, v + 9), roof, rng.uniform(0.9, 1.05), 4.0)
     for u in np.arange(0.0, wide * 0.25, 18):
