@@ -35,11 +35,11 @@ class Stat:
         return f"{self.length}-{self.etag}"
 
 
-CHANGED = "the file changed while it was being served"
-
-
 class Changed(SourceUnavailable):
     """The file is not the one it was."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, "the file changed while it was being served")
 
 
 class Again(Exception):
@@ -99,11 +99,11 @@ class Exchange:
                 "GET", address.url, headers=dict(address.headers), timeout=timeout
             ) as answer:
                 if answer.status_code == 412 and etag:
-                    raise Changed(name, CHANGED)
+                    raise Changed(name)
                 _check_status(answer, name)
                 stat, expected = _described(answer, part, name)
                 if etag and stat.etag != etag:
-                    raise Changed(name, CHANGED)
+                    raise Changed(name)
                 for piece in answer.iter_raw():
                     body += piece
                     self._traffic.add(nbytes=len(piece))

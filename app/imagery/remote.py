@@ -17,7 +17,7 @@ from functools import cached_property
 from app.errors import SourceTooSlow, SourceUnavailable
 from app.imagery.access import Access, Plain
 from app.imagery.circuit import Circuit
-from app.imagery.exchange import CHANGED, Again, Changed, Exchange, Stat, Unauthorised
+from app.imagery.exchange import Again, Changed, Exchange, Stat, Unauthorised
 from app.imagery.segments import Range, Segments
 from app.imagery.traffic import Traffic
 
@@ -91,7 +91,7 @@ class Remote:
     def changed(self, href: str, name: str) -> Changed:
         """The error that says so; the file is asked for anew by the next who wants it."""
         self._stats.pop(href, None)
-        return Changed(name, CHANGED)
+        return Changed(name)
 
     def fetch(
         self, href: str, name: str, stat: Stat, ranges: Sequence[Range], deadline: float

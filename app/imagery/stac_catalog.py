@@ -119,17 +119,11 @@ class StacCatalog:
 
     def search(self, crs: str, bounds: Bounds, when: When) -> list[Scene]:
         """See Catalog."""
-        left, bottom, right, top = bounds
         degrees = bounds_between(crs, DEGREES, bounds)
         return [
             scene
             for scene in self._known(degrees)
-            if scene.crs == crs
-            and when.admits(scene.acquired)
-            and scene.bounds[0] <= right
-            and scene.bounds[2] >= left
-            and scene.bounds[1] <= top
-            and scene.bounds[3] >= bottom
+            if scene.crs == crs and when.admits(scene.acquired) and touch(scene.bounds, bounds)
         ]
 
     def within(self, bounds: Bounds, when: When) -> list[Scene]:

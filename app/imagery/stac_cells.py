@@ -148,7 +148,7 @@ def _index(value: float, span: int) -> int:
 
 
 def touch(one: Bounds, other: Bounds) -> bool:
-    """Whether two boxes (west, south, east, north) have a point in common."""
+    """Whether two boxes (left, bottom, right, top) have a point in common."""
     return one[0] <= other[2] and one[2] >= other[0] and one[1] <= other[3] and one[3] >= other[1]
 
 
