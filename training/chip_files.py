@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,11 @@ from training.files import check_room
 from training.imagery import Picture
 from training.lattice import ChipSettings, strips
 from training.manifest import Chip
+from training.progress import Advance
 from training.scenes import BANDS, CLASSES
 
 RESERVE = 2**18
 """Bytes kept free while HDF5 files are open: what they still hold is written when they close."""
-
-Advance = Callable[[float], None]
-"""Told the share of the work done, 0..1."""
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ import rasterio
 from numpy.typing import NDArray
 
 from model.legend import LEGEND
-from training.chip_files import Advance, Found, file_name, store
+from training.chip_files import Found, file_name, store
 from training.errors import ChipError
 from training.files import sha256, whole
 from training.imagery import Picture, find
 from training.labels import label_path
 from training.lattice import ChipSettings, check_label, starts, strips
 from training.manifest import MANIFEST, Chip, ChipScene, ClassFile, Manifest
-from training.progress import Say, echo
+from training.progress import Advance, Say, echo
 from training.scenes import CLASSES
 
 GDAL_CACHE = 64 * 2**20

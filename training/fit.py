@@ -11,7 +11,6 @@ import copy
 import hashlib
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from training.data import Data, digest, draft_card
 from training.dataset import Crops, batches
 from training.errors import CheckpointError
 from training.losses import class_weights, masked_cross_entropy
-from training.progress import Say, echo
+from training.progress import Advance, Say, echo
 from training.report.curves import curves
 from training.report.samples import samples
 from training.scenes import Scene
@@ -93,7 +92,7 @@ def fit(
     *,
     begin: Checkpoint | None = None,
     say: Say = echo,
-    to: Callable[[float], None] | None = None,
+    to: Advance | None = None,
     stop_after: int = 0,
 ) -> Path:
     """Trains into the folder `run` and returns the path of the best checkpoint.

@@ -11,6 +11,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 Say = Callable[[str], None]
 
+Advance = Callable[[float], None]
+"""Told the share of the work done, 0..1."""
+
 
 def echo(line: str) -> None:
     """Prints at once, also into a file: a run is watched while it goes on."""
