@@ -24,6 +24,9 @@ WEIGHTS = Path("model/weights/landcover.onnx")
 Weights = Annotated[Path, typer.Option(help="the model file")]
 Chips = Annotated[Path, typer.Option(help="list of labelled chips (chips.csv)")]
 Places = Annotated[list[str] | None, typer.Option("--place", help="only this place; repeatable")]
+Scenes = Annotated[
+    Path | None, typer.Option(help="file with a scene's name in every line, in place of places")
+]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads")]
 
 
@@ -42,9 +45,7 @@ def evaluate(
         Path | None, typer.Option(help="folder of Demo County: its held-out core, too")
     ] = None,
     place: Places = None,
-    scenes: Annotated[
-        Path | None, typer.Option(help="file with a scene's name in every line, in place of places")
-    ] = None,
+    scenes: Scenes = None,
     image: Annotated[
         list[Path] | None, typer.Option(help="your own imagery; repeatable, with --label")
     ] = None,
@@ -105,6 +106,7 @@ def years(
     chips: Chips = CHIPS,
     folder: Annotated[Path, typer.Option(help="images of other years of the chips")] = MULTI_YEAR,
     place: Places = None,
+    scenes: Scenes = None,
     out: Annotated[Path, typer.Option(help="the JSON to write")] = Path("runs/years.json"),
     threads: Threads = 2,
 ) -> None:
@@ -115,13 +117,14 @@ def years(
 
     result = years_of(
         Subject.load(weights, threads),
-        _chips(chips, place),
+        _chips(chips, place, scenes),
         folder,
         command=_command(),
         say=typer.echo,
     )
     result.write(out)
-    typer.echo("\n".join(["", *own_year(result), "", *between_years(result), "", str(out)]))
+    held = between_years(result.where_labels_hold)
+    typer.echo("\n".join(["", *own_year(result), "", *held, "", str(out)]))
 
 
 def lowres(
@@ -194,11 +197,7 @@ def _selections(
     if places:
         found = [of_places(chips, places)]
     elif scenes:
-        try:
-            names = scenes.read_text(encoding="utf-8").split()
-        except OSError as error:
-            raise AssessmentError(f"{scenes}: {error.strerror}") from error
-        found = [of_names(chips, names)]
+        found = [of_names(chips, _names(scenes))]
     elif images or labels:
         found = [of_pairs(images or [], labels or [])]
     else:
@@ -207,11 +206,25 @@ def _selections(
     return [replace(s, role=chosen) for s in found] if chosen else found
 
 
-def _chips(index: Path, places: list[str] | None) -> tuple[Scene, ...]:
+def _chips(index: Path, places: list[str] | None, names: Path | None = None) -> tuple[Scene, ...]:
+    from training.errors import AssessmentError
     from training.scenes import read_chips
-    from training.selection import of_places
+    from training.selection import of_names, of_places
 
+    if places and names:
+        raise AssessmentError("--place and --scenes exclude each other")
+    if names:
+        return of_names(index, _names(names)).scenes
     return of_places(index, places).scenes if places else tuple(read_chips(index))
+
+
+def _names(path: Path) -> list[str]:
+    from training.errors import AssessmentError
+
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except OSError as error:
+        raise AssessmentError(f"{path}: {error.strerror}") from error
 
 
 def _read(path: Path) -> Measured:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from model.card import ModelCard, Training
 from model.legend import LEGEND
 from training.config import Preset
+from training.other_years import through_years
 from training.scenes import BANDS, CLASSES, Label, Scene, read_chips, read_county
 from training.splits import Split, split_county, split_places
-from training.years import images_of
 
 DESCRIPTION = (
     "U-Net of 1,941,351 parameters, trained on photo-interpreted NAIP chips and on "
@@ -90,7 +90,8 @@ def read_made(preset: Preset, county: Path | None, city: Path | None = None) -> 
 def with_other_years(split: Split, folder: Path, preset: Preset) -> Split:
     """The split with its training ground in every other year of which `folder` has an image.
 
-    The label is that of the labelled year, without the pixels near a border of two classes.
+    The label is that of the labelled year where it still holds, without the pixels near a border
+    of two classes.
     """
     others = [
         replace(
@@ -99,8 +100,8 @@ def with_other_years(split: Split, folder: Path, preset: Preset) -> Split:
             transferred=True,
             name=f"{image.name}:transferred",
         )
-        for scene in split.train
-        for year, image in sorted(images_of(scene, folder).items())
+        for scene, images in through_years(split.train, folder)
+        for year, image in images.items()
         if year != scene.year
     ]
     return replace(split, train=(*split.train, *others))

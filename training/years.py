@@ -1,20 +1,19 @@
 """Does a model say the same of a place in every year? Its images of other years against the label
 of one, and against each other.
 
-A label of one year mostly holds in the others; what was built or felled in between counts as wrong,
-so agreement and accuracy are lower bounds.
+A label of one year mostly holds in the others. Everything is counted twice: over all labelled
+pixels, and over those whose label holds in every year as far as the imagery shows (other_years.py).
+What was built or felled in between counts as wrong in both, so these are lower bounds.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,11 +21,9 @@ from training.assessment import Measured, Table, joined, once, rows_of, sum_of
 from training.errors import AssessmentError
 from training.evaluate import Subject, classify
 from training.metrics import Counts, contingency
+from training.other_years import NAME, through_years
 from training.progress import Say, echo
-from training.scenes import BANDS, CLASSES, Label, Scene
-
-NAME = re.compile(r"(?P<place>.+)_(?P<year>\d{4})_(?P<number>\d+)")
-"""File names of one piece of ground differ in the year only: `claremont_2016_0`."""
+from training.scenes import CLASSES, Label, Scene
 
 
 class YearTable(BaseModel):
@@ -65,6 +62,15 @@ class Years(Measured):
 
     kind: Literal["years"] = "years"
     grounds: Annotated[tuple[Ground, ...], Field(min_length=1)]
+    holding: Annotated[
+        tuple[Ground, ...],
+        Field(description="the same grounds, on the pixels whose label holds in every year"),
+    ] = ()
+
+    @property
+    def where_labels_hold(self) -> Years:
+        """The same, on the pixels whose label holds in every year of their ground."""
+        return self.model_copy(update={"grounds": self.holding})
 
     def in_all_of(self, years: Sequence[str]) -> tuple[Ground, ...]:
         """The grounds with imagery of every one of `years`: the same pixels in each."""
@@ -98,72 +104,51 @@ def years_of(
     say: Say = echo,
 ) -> Years:
     """Classifies, for each labelled scene whose ground has imagery of other years in `folder`,
-    every year of it, and compares on the labelled pixels.
+    every year of it, and compares on the labelled pixels, and on those whose label holds.
 
     Raises AssessmentError when no scene has another year, or when an image of the same name does
     not lie on the same pixels.
     """
-    grounds = []
-    for scene in scenes:
-        images = images_of(scene, folder)
+    grounds, holding = [], []
+    for scene, images in through_years(scenes, folder):
         if len(images) < 2:
             continue
         known = scene.label > 0
+        holds = known.copy()
         classes: dict[str, Label] = {}
-        for year, image in sorted(images.items()):
+        for year, image in images.items():
             classes[year] = classify(subject.session, image).classes
             known &= classes[year] <= CLASSES
+            holds &= image.label == scene.label
         ground = _ground(scene, classes, known)
         grounds.append(ground)
+        holding.append(_ground(scene, classes, known & holds))
         shares = ", ".join(f"{y.year} {_share(y.contingency):.3f}" for y in ground.years)
-        say(f"{scene.place} {scene.name}: {shares} of {int(known.sum()):,} pixels")
+        say(
+            f"{scene.place} {scene.name}: {shares} of {int(known.sum()):,} pixels, "
+            f"{int((known & holds).sum()):,} of them hold"
+        )
     if not grounds:
         raise AssessmentError(f"no labelled scene has imagery of another year in {folder}")
     seen = sorted({g.place for g in grounds} & set(subject.facts.places))
     return Years(
-        commands=(command,), models=(subject.facts,), grounds=tuple(grounds), trained_on=tuple(seen)
+        commands=(command,),
+        models=(subject.facts,),
+        trained_on=tuple(seen),
+        grounds=tuple(grounds),
+        holding=tuple(holding),
     )
-
-
-def images_of(scene: Scene, folder: Path) -> dict[str, Scene]:
-    """The scene and its other years in `folder`, by year; each with the scene's label.
-
-    A scene whose name holds no year has none. Raises AssessmentError for an image that does not
-    lie on the scene's pixels.
-    """
-    found = {scene.year: scene}
-    name = NAME.fullmatch(scene.name)
-    if name is None:
-        return found
-    for path in sorted(folder.glob(f"{name['place']}_[0-9][0-9][0-9][0-9]_{name['number']}.tif")):
-        other = NAME.fullmatch(path.stem)
-        if other is None or other["year"] == scene.year:
-            continue
-        with rasterio.open(path) as source:
-            if source.shape != scene.label.shape or not source.transform.almost_equals(
-                scene.transform, 0.01 * scene.resolution
-            ):
-                raise AssessmentError(f"{path} does not lie on the pixels of {scene.name}")
-            image = source.read(list(range(1, BANDS + 1)))
-        found[other["year"]] = Scene(
-            name=path.stem,
-            place=scene.place,
-            year=other["year"],
-            image=image,
-            label=scene.label,
-            resolution=scene.resolution,
-            epsg=scene.epsg,
-            transform=scene.transform,
-            path=path,
-        )
-    return found
 
 
 def pooled_years(folds: Sequence[Years]) -> Years:
     """The folds of a cross-validation as one. AssessmentError when a ground comes twice."""
     common = joined(folds)
     return folds[0].model_copy(
-        update=common | {"grounds": once(g for f in folds for g in f.grounds)}
+        update=common
+        | {
+            "grounds": once(g for f in folds for g in f.grounds),
+            "holding": once(g for f in folds for g in f.holding),
+        }
     )
 
 

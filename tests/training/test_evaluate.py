@@ -329,11 +329,32 @@ def test_years_of_one_ground_are_compared_on_the_same_labelled_pixels(
     assert np.trace(same) == same.sum() == pixels
     assert (same == np.diag(tables["2016"].sum(axis=0))).all()
     assert found.in_all_of(["2016", "2022"]) == ()
+    assert year_tables(found.where_labels_hold.grounds)["2018"].sum() == pixels  # nothing turned
     path = tmp_path / "years.json"
     found.write(path)
     assert Years.read(path) == found
     with pytest.raises(AssessmentError, match="twice"):
         pooled_years([found, found])
+
+
+def test_labels_that_do_not_hold_in_another_year_are_counted_apart(
+    subject: Subject, make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled = make_scene("town_2016_3", year="2016")
+    other = make_scene("town_2018_3", year="2018", seed=3)
+    turned = replace(other, label=np.where(labelled.label == 4, 6, labelled.label).astype(np.uint8))
+    monkeypatch.setattr(
+        "training.years.through_years",
+        lambda scenes, folder: [(labelled, {"2016": labelled, "2018": turned})],
+    )
+    found = years_of(subject, [labelled], tmp_path, command="do it", say=quiet)
+    every, held = (
+        year_tables(y.grounds)["2018"].sum(axis=1) for y in (found, found.where_labels_hold)
+    )
+    assert every[3] > 0
+    assert held[3] == 0
+    assert (np.delete(held, 3) == np.delete(every, 3)).all()
+    assert [g.label_year for g in found.holding] == ["2016"]
 
 
 def test_years_that_do_not_lie_on_each_other_or_do_not_exist_are_refused(

@@ -36,18 +36,26 @@ def rows(table: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> tuple[tuple[
     return tuple(tuple(map(int, row)) for row in table)
 
 
-def years(accuracies: dict[str, int]) -> Years:
-    """One ground of 100 labelled pixels, right in so many of each year."""
-    tables = {y: rows(right_and_wrong(n, 100 - n)) for y, n in accuracies.items()}
-    pairs = [PairTable(first="2016", second="2018", contingency=rows(right_and_wrong(70, 30)))]
-    ground = Ground(
-        name="x_1",
-        place="x",
-        label_year="2016",
-        years=tuple(YearTable(year=y, contingency=t) for y, t in tables.items()),
-        pairs=tuple(pairs),
+def years(accuracies: dict[str, int], held: dict[str, int] | None = None) -> Years:
+    """One ground of 100 labelled pixels, right in so many of each year; `held`: of 50 that hold."""
+
+    def ground(right: dict[str, int], pixels: int) -> Ground:
+        tables = {y: rows(right_and_wrong(n, pixels - n)) for y, n in right.items()}
+        pair = rows(right_and_wrong(pixels * 7 // 10, pixels * 3 // 10))
+        return Ground(
+            name="x_1",
+            place="x",
+            label_year="2016",
+            years=tuple(YearTable(year=y, contingency=t) for y, t in tables.items()),
+            pairs=(PairTable(first="2016", second="2018", contingency=pair),),
+        )
+
+    return Years(
+        commands=("measure years",),
+        models=(facts(),),
+        grounds=(ground(accuracies, 100),),
+        holding=(ground(held, 50) if held else ground(accuracies, 100),),
     )
-    return Years(commands=("measure years",), models=(facts(),), grounds=(ground,))
 
 
 def lowres(agree: int) -> LowRes:
@@ -59,6 +67,25 @@ def lowres(agree: int) -> LowRes:
         models=(facts(),),
         scenes=(CoarseScene(name="a", place="x", accuracy=whole, coarse=(coarse,)),),
     )
+
+
+@pytest.mark.parametrize(
+    ("every", "held", "met"),
+    [((90, 80, 85), (45, 44, 44), True), ((90, 89, 88), (45, 40, 44), False)],
+)
+def test_years_are_judged_where_their_labels_hold(
+    every: tuple[int, ...], held: tuple[int, ...], met: bool
+) -> None:
+    of = dict(zip(("2016", "2018", "2020"), every, strict=True))
+    holding = dict(zip(of, held, strict=True))
+    page = collect(CARD, "g", [years(of, holding)])
+    (goal,) = page.goals()
+    assert goal.met is met
+    apart = 100 * (max(held) - min(held)) / 50
+    assert goal.found.startswith(f"{apart:.1f} points (on all labelled pixels ")
+    text = page.markdown()
+    assert f"| all | 1 | 50 | {' | '.join(f'{2 * n}.0 %' for n in held)} |" in text
+    assert f"| all | 1 | 100 | {' | '.join(f'{n}.0 %' for n in every)} |" in text
 
 
 def test_the_page_states_the_figures_pixels_and_commands_of_every_result() -> None:

@@ -137,20 +137,26 @@ class Page:
     def _years(self, years: Years) -> list[str]:
         lines = [
             "Each ground has one label, drawn for one of its years; what was built or felled in "
-            "another counts as wrong.",
+            "another counts as wrong. A label holds in another year unless the imagery says "
+            "otherwise, whatever the model says: bare ground that turned green, planted ground "
+            "that dried out (`training/other_years.py`).",
             "",
             *self._measured_by(years),
         ]
         if years.in_all_of(THREE_YEARS):
             lines += [
                 "",
-                "The same labelled pixels in every year:",
+                "The same labelled pixels in every year, where the label holds in all of them:",
                 "",
-                *by_year(years, THREE_YEARS),
+                *by_year(years.where_labels_hold, THREE_YEARS),
                 "",
                 "Agreement between years on them:",
                 "",
-                *between_years(years, THREE_YEARS),
+                *between_years(years.where_labels_hold, THREE_YEARS),
+                "",
+                "All labelled pixels, also where the label does not hold:",
+                "",
+                *by_year(years, THREE_YEARS),
             ]
         return [*lines, "", "By the year that the label was drawn for:", "", *own_year(years)]
 
