@@ -22,8 +22,9 @@ demo: $(VENV)/.serve  ## the map of Demo County, at a printed address (PORT=8123
 serve: $(VENV)/.serve  ## the map of your own NAIP files: make serve IMAGERY=/path/to/folder
 	$(BIN)/landcover serve --imagery "$(IMAGERY)" --port $(PORT)
 
-test: $(VENV)/.test  ## all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.test  ## all tests: two at a time, then those that want the machine to themselves
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -m alone
 
 compose-test: $(VENV)/.test  ## the containers for real, with podman as root (minutes)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.containers

@@ -19,6 +19,8 @@ from app.jobs.local import shard_of
 from tests.app.running import area_of, server
 from tests.world.world import World
 
+pytestmark = pytest.mark.alone
+
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(cli, [str(argument) for argument in arguments])

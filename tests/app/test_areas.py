@@ -33,6 +33,8 @@ from tests.world.graphs import card_of, write_model
 from tests.world.ground import class_at
 from tests.world.world import World
 
+pytestmark = pytest.mark.alone
+
 TABLE = [[90, 5, 0, 5, 0, 0], [10, 80, 5, 5, 0, 0], [0, 2, 95, 3, 0, 0],
          [1, 1, 1, 90, 3, 4], [0, 0, 2, 2, 92, 4], [2, 2, 0, 6, 10, 80]]  # fmt: skip
 

@@ -20,6 +20,8 @@ from app.classified import Classified
 from app.pool import Pool
 from model.windows import BLOCK
 
+pytestmark = pytest.mark.alone
+
 MB = 1_000_000
 KEY, OTHER = "ab" * 20, "cd" * 20
 

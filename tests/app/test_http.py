@@ -24,6 +24,8 @@ from tests.world import world as made
 from tests.world.scenes import write_scene
 from tests.world.world import World
 
+pytestmark = pytest.mark.alone
+
 
 def services_of(client: TestClient) -> Services:
     services: Services = client.app.state.services  # type: ignore[attr-defined]

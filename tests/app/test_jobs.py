@@ -30,6 +30,8 @@ from tests.app.conftest import Serve, classes_in, raster_at_tile, tiles_around
 from tests.app.running import area_of, server, until
 from tests.world.world import World
 
+pytestmark = pytest.mark.alone
+
 ASYNC = {"prefer": "respond-async"}
 SPEC = Spec(
     "classify-area", {"type": "Polygon", "coordinates": []}, "s", "m", ("latest",), ("cog",)

@@ -10,12 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from app.cache.disk import DiskStore
 from app.cache.locks import DirectoryLocks, computed_once_here
 from app.cache.tier import DiskTier
 from app.classified import Classified
 from app.pool import Pool
+
+pytestmark = pytest.mark.alone
 
 HOLDER = """
 import sys

@@ -19,6 +19,8 @@ from app.settings import Settings, misspelt
 from tests.app.conftest import Serve, tiles_around
 from tests.world.world import World
 
+pytestmark = pytest.mark.alone
+
 Figures = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 

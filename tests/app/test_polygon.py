@@ -153,7 +153,10 @@ def test_whatever_is_sent_is_an_area_or_is_refused(document: Any) -> None:  # no
         assert area.geometry.is_valid
         assert area.geometry.area > 0
         assert area.square_metres >= 0
-        assert area.outline.equals(area.geometry) or area.geometry.area < 1e-12
+        # The outline has more points along the same edges: the same ground but for rounding.
+        assert area.outline.symmetric_difference(area.geometry).area <= 1e-9 * max(
+            1.0, area.geometry.area
+        )
 
 
 @settings(max_examples=100)

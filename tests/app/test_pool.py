@@ -13,6 +13,8 @@ from app.errors import Busy
 from app.pool import Gate, Pool
 from app.urgency import Urgency, current_urgency, patient
 
+pytestmark = pytest.mark.alone
+
 
 @asynccontextmanager
 async def pool_of(workers: int) -> AsyncIterator[Pool]:

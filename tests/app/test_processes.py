@@ -11,12 +11,15 @@ from pathlib import Path
 
 import httpx2 as httpx
 import psutil
+import pytest
 
 from tests.app.conftest import tiles_around
 from tests.app.processes import Running, figure, serving
 from tests.app.redis_server import redis_server
 from tests.app.running import area_of
 from tests.world.world import World
+
+pytestmark = pytest.mark.alone
 
 
 def tile_paths(place: World, zoom: int = 17, reach: int = 0) -> list[str]:

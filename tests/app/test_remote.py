@@ -32,6 +32,8 @@ from model.windows import Window
 from tests.world.range_server import Mode, RangeServer, range_server
 from tests.world.scenes import MadeScene, write_scene
 
+pytestmark = pytest.mark.alone
+
 Far = Callable[..., Remote]
 GRID = WorkGrid("EPSG:26916")
 NAME = "m_3208601_nw_16_1_20170903.tif"

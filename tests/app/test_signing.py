@@ -20,6 +20,8 @@ from app.imagery.json_api import JsonApi, Patience
 from app.imagery.signing import Signed
 from tests.world.doubles import Doubles, doubles
 
+pytestmark = pytest.mark.alone
+
 QUICK = Patience(attempts=3, attempt_s=5, total_s=3, first_pause_s=0.01)
 
 

@@ -27,6 +27,8 @@ from tests.world.range_server import Mode, RangeServer, range_server
 from tests.world.scenes import MadeScene, lonlat, write_scene
 from tests.world.world import World
 
+pytestmark = pytest.mark.alone
+
 Open = Callable[..., AbstractContextManager[TestClient]]
 
 

@@ -19,6 +19,8 @@ from tests.world.doubles import Doubles, doubles
 from tests.world.stac import Projection, item_of
 from tests.world.world import World
 
+pytestmark = pytest.mark.alone
+
 CONFIG = """
 [[source]]
 id = "pc"

@@ -24,6 +24,8 @@ from app.pool import Pool
 from model.windows import BLOCK
 from tests.app.redis_server import RedisServer, redis_server
 
+pytestmark = pytest.mark.alone
+
 MB = 1_000_000
 KEY, OTHER = "ab" * 20, "cd" * 20
 LEASE_S = 1.0

@@ -27,7 +27,7 @@ from PIL import Image
 from model.legend import LEGEND
 from tests.world.world import World
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.alone]
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = (

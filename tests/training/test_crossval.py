@@ -28,7 +28,7 @@ pytestmark = pytest.mark.torch
 MakeScene = Callable[..., Scene]
 
 TINY = Preset(
-    name="tiny", crop=32, batch=2, steps=2, warmup=1, evaluate_every=1, made_share=0.0,
+    name="tiny", crop=32, batch=2, steps=2, warmup=1, evaluate_every=9, made_share=0.0,
     held_out=(), left_out=(), validation_share=0.0,
 )  # fmt: skip
 
