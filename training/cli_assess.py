@@ -70,9 +70,8 @@ def evaluate(
     """Measure the model file on whole scenes: JSON, Markdown and a page with pictures."""
     from training.evaluate import Subject, write_accuracy
     from training.evaluate import evaluate as measure
+    from training.report.evaluation import write
     from training.report.html import Album
-    from training.report.html import page as html
-    from training.report.section import one
 
     subject = Subject.load(weights, threads)
     found = []
@@ -89,9 +88,7 @@ def evaluate(
             say=typer.echo,
             look=album.add,
         )
-        result.write(out / f"{title}.json")
-        (out / f"{title}.md").write_text(one(result), encoding="utf-8")
-        (out / f"{title}.html").write_text(html(result, album, pictures), encoding="utf-8")
+        write(result, album, out, title, pictures)
         card = result.assessment()
         typer.echo(f"{title}: {card.overall_accuracy:.4f} of {card.pixels:,} pixels")
         typer.echo(f"{out / title}.json, .md, .html")
@@ -107,6 +104,9 @@ def years(
     folder: Annotated[Path, typer.Option(help="images of other years of the chips")] = MULTI_YEAR,
     place: Places = None,
     scenes: Scenes = None,
+    description: Annotated[
+        str, typer.Option(help="what the grounds are, in words, for the page")
+    ] = "",
     out: Annotated[Path, typer.Option(help="the JSON to write")] = Path("runs/years.json"),
     threads: Threads = 2,
 ) -> None:
@@ -120,6 +120,7 @@ def years(
         _chips(chips, place, scenes),
         folder,
         command=_command(),
+        description=description,
         say=typer.echo,
     )
     result.write(out)

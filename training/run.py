@@ -28,9 +28,8 @@ from training.mosaic import mosaic
 from training.own import held_out_scenes, read_own
 from training.progress import Bar
 from training.recipe import Recipe
+from training.report.evaluation import write as write_evaluation
 from training.report.html import Album
-from training.report.html import page as html
-from training.report.section import one
 from training.steps import Step, commit, digests, do, read_record
 
 MODEL = "landcover.onnx"
@@ -172,10 +171,7 @@ def _evaluate(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
                 say=shown.say,
                 look=album.add,
             )
-            result.write(draft / "test.json")
-            (draft / "test.md").write_text(one(result), encoding="utf-8")
-            page = html(result, album, recipe.evaluate.pictures)
-            (draft / "test.html").write_text(page, encoding="utf-8")
+            write_evaluation(result, album, draft, "test", recipe.evaluate.pictures)
         found = result.assessment()
         write_accuracy(weights, [found])
         shown.say(f"test: {found.overall_accuracy:.4f} of {found.pixels:,} pixels")

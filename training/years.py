@@ -61,6 +61,7 @@ class Years(Measured):
     """A model over the years, ground by ground."""
 
     kind: Literal["years"] = "years"
+    description: str = Field(default="", description="what the grounds are, in words")
     grounds: Annotated[tuple[Ground, ...], Field(min_length=1)]
     holding: Annotated[
         tuple[Ground, ...],
@@ -101,6 +102,7 @@ def years_of(
     folder: Path,
     *,
     command: str,
+    description: str = "",
     say: Say = echo,
 ) -> Years:
     """Classifies, for each labelled scene whose ground has imagery of other years in `folder`,
@@ -135,6 +137,7 @@ def years_of(
         commands=(command,),
         models=(subject.facts,),
         trained_on=tuple(seen),
+        description=description,
         grounds=tuple(grounds),
         holding=tuple(holding),
     )
@@ -146,6 +149,7 @@ def pooled_years(folds: Sequence[Years]) -> Years:
     return folds[0].model_copy(
         update=common
         | {
+            "description": " ".join(dict.fromkeys(f.description for f in folds if f.description)),
             "grounds": once(g for f in folds for g in f.grounds),
             "holding": once(g for f in folds for g in f.holding),
         }

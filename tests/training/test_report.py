@@ -78,12 +78,14 @@ def test_years_are_judged_where_their_labels_hold(
 ) -> None:
     of = dict(zip(("2016", "2018", "2020"), every, strict=True))
     holding = dict(zip(of, held, strict=True))
-    page = collect(CARD, "g", [years(of, holding)])
+    found = years(of, holding).model_copy(update={"description": "Ground of nobody's training."})
+    page = collect(CARD, "g", [found])
     (goal,) = page.goals()
     assert goal.met is met
     apart = 100 * (max(held) - min(held)) / 50
     assert goal.found.startswith(f"{apart:.1f} points (on all labelled pixels ")
     text = page.markdown()
+    assert "Ground of nobody's training." in text
     assert f"| all | 1 | 50 | {' | '.join(f'{2 * n}.0 %' for n in held)} |" in text
     assert f"| all | 1 | 100 | {' | '.join(f'{n}.0 %' for n in every)} |" in text
 

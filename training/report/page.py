@@ -140,6 +140,7 @@ class Page:
             "another counts as wrong. A label holds in another year unless the imagery says "
             "otherwise, whatever the model says: bare ground that turned green, planted ground "
             "that dried out (`training/other_years.py`).",
+            *(["", years.description] if years.description else []),
             "",
             *self._measured_by(years),
         ]
