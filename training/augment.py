@@ -13,10 +13,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from training.config import Preset, Range
-from training.scenes import Image, Label, Scene
-
-PLANTED = 6
-"""Value of planted or dark cropland in the legend."""
+from training.scenes import PLANTED, Image, Label, Scene
 
 PIVOT = 150.0
 """Grey level of near infrared about which its contrast is changed: between roofs and lawns."""

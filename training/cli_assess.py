@@ -190,9 +190,7 @@ def _selections(
     from training.report.page import TITLES
     from training.selection import held_out, of_names, of_pairs, of_places
 
-    named = {"--place": places, "--scenes": scenes, "--image": images}
-    if len(ways := [way for way, value in named.items() if value]) > 1:
-        raise AssessmentError(f"{ways[0]} and {ways[1]} exclude each other")
+    _one_of({"--place": places, "--scenes": scenes, "--image": images})
     if role and role not in TITLES:
         raise AssessmentError(f"role {role!r} is not one of {', '.join(TITLES)}")
     if places:
@@ -208,15 +206,21 @@ def _selections(
 
 
 def _chips(index: Path, places: list[str] | None, names: Path | None = None) -> tuple[Scene, ...]:
-    from training.errors import AssessmentError
     from training.scenes import read_chips
     from training.selection import of_names, of_places
 
-    if places and names:
-        raise AssessmentError("--place and --scenes exclude each other")
+    _one_of({"--place": places, "--scenes": names})
     if names:
         return of_names(index, _names(names)).scenes
     return of_places(index, places).scenes if places else tuple(read_chips(index))
+
+
+def _one_of(ways: dict[str, object]) -> None:
+    """Refuses two ways of choosing scenes at once."""
+    from training.errors import AssessmentError
+
+    if len(given := [way for way, value in ways.items() if value]) > 1:
+        raise AssessmentError(f"{given[0]} and {given[1]} exclude each other")
 
 
 def _names(path: Path) -> list[str]:

@@ -17,13 +17,10 @@ import rasterio
 from numpy.typing import NDArray
 
 from training.errors import AssessmentError
-from training.scenes import BANDS, Image, Label, Scene
+from training.scenes import BANDS, BARE, BUILDINGS, FOREST, PLANTED, ROADS, Image, Label, Scene
 
 NAME = re.compile(r"(?P<place>.+)_(?P<year>\d{4})_(?P<number>\d+)")
 """File names of one piece of ground differ in the year only: `claremont_2016_0`."""
-
-BUILT, TREES, BARE, PLANTED = (1, 2), (5,), 4, 6
-"""Values of the legend."""
 
 MIN_PIXELS = 500
 """Labelled pixels of roofs and roads, and of trees, that a place needs for a scale."""
@@ -54,7 +51,7 @@ class Greenness:
         index = [_index(s.image) for s in scenes]
         built, trees = (
             np.concatenate([i[np.isin(s.label, group)] for i, s in zip(index, scenes, strict=True)])
-            for group in (BUILT, TREES)
+            for group in ((BUILDINGS, ROADS), (FOREST,))
         )
         if min(built.size, trees.size) < MIN_PIXELS:
             return None
@@ -92,12 +89,15 @@ def through_years(
             for year in years
         }
         for scene, images in found:
-            drawn = scales[scene.year]
-            for year, image in images.items():
-                now = scales[year]
-                if year != scene.year and drawn is not None and now is not None:
-                    label = turned(scene.label, drawn.on(scene.image), now.on(image.image))
-                    images[year] = replace(image, label=label)
+            green = {
+                year: scale.on(image.image)
+                for year, image in images.items()
+                if (scale := scales[year]) is not None
+            }
+            if (drawn := green.pop(scene.year, None)) is not None:
+                for year, now in green.items():
+                    label = turned(scene.label, drawn, now)
+                    images[year] = replace(images[year], label=label)
             yield scene, dict(sorted(images.items()))
 
 

@@ -24,6 +24,7 @@ from training.errors import LabelError
 
 BANDS = 4
 CLASSES = len(LEGEND.classes)
+BUILDINGS, ROADS, WATER, BARE, FOREST, PLANTED = LEGEND.values
 
 Image = NDArray[np.uint8]
 Label = NDArray[np.uint8]

@@ -65,8 +65,11 @@ class Years(Measured):
     grounds: Annotated[tuple[Ground, ...], Field(min_length=1)]
     holding: Annotated[
         tuple[Ground, ...],
-        Field(description="the same grounds, on the pixels whose label holds in every year"),
-    ] = ()
+        Field(
+            min_length=1,
+            description="the same grounds, on the pixels whose label holds in every year",
+        ),
+    ]
 
     @property
     def where_labels_hold(self) -> Years:
@@ -116,7 +119,7 @@ def years_of(
         if len(images) < 2:
             continue
         known = scene.label > 0
-        holds = known.copy()
+        holds = np.ones_like(known)
         classes: dict[str, Label] = {}
         for year, image in images.items():
             classes[year] = classify(subject.session, image).classes
@@ -124,11 +127,12 @@ def years_of(
             holds &= image.label == scene.label
         ground = _ground(scene, classes, known)
         grounds.append(ground)
-        holding.append(_ground(scene, classes, known & holds))
+        holds &= known
+        holding.append(_ground(scene, classes, holds))
         shares = ", ".join(f"{y.year} {_share(y.contingency):.3f}" for y in ground.years)
         say(
             f"{scene.place} {scene.name}: {shares} of {int(known.sum()):,} pixels, "
-            f"{int((known & holds).sum()):,} of them hold"
+            f"{int(holds.sum()):,} of them hold"
         )
     if not grounds:
         raise AssessmentError(f"no labelled scene has imagery of another year in {folder}")

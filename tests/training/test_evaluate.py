@@ -16,7 +16,7 @@ from rasterio.warp import transform_bounds
 torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
 
 from model.card import ModelCard, Training  # noqa: E402
-from training import artefact  # noqa: E402
+from training import artefact, cli_assess  # noqa: E402
 from training.assessment import Evaluation  # noqa: E402
 from training.config import Preset  # noqa: E402
 from training.errors import AssessmentError, LabelError  # noqa: E402
@@ -333,6 +333,9 @@ def test_years_of_one_ground_are_compared_on_the_same_labelled_pixels(
     path = tmp_path / "years.json"
     found.write(path)
     assert Years.read(path) == found
+    path.write_text(found.model_dump_json(exclude={"holding"}))  # as an earlier version wrote it
+    with pytest.raises(AssessmentError, match="holding: Field required"):
+        Years.read(path)
     with pytest.raises(AssessmentError, match="twice"):
         pooled_years([found, found])
 
@@ -355,6 +358,12 @@ def test_labels_that_do_not_hold_in_another_year_are_counted_apart(
     assert held[3] == 0
     assert (np.delete(held, 3) == np.delete(every, 3)).all()
     assert [g.label_year for g in found.holding] == ["2016"]
+
+
+@pytest.mark.parametrize("command", [cli_assess.evaluate, cli_assess.years])
+def test_two_ways_of_choosing_scenes_exclude_each_other(command: Callable[..., None]) -> None:
+    with pytest.raises(AssessmentError, match="--place and --scenes exclude each other"):
+        command(place=["town"], scenes=Path("names.txt"))
 
 
 def test_years_that_do_not_lie_on_each_other_or_do_not_exist_are_refused(

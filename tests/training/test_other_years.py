@@ -12,18 +12,16 @@ import rasterio
 
 from training.errors import AssessmentError
 from training.other_years import (
-    BARE,
     CHANGE,
     DRY,
     GREEN,
     MIN_PIXELS,
-    PLANTED,
     Greenness,
     _mean,
     through_years,
     turned,
 )
-from training.scenes import Image, Label, Scene
+from training.scenes import BARE, PLANTED, Image, Label, Scene
 
 MakeScene = Callable[..., Scene]
 
