@@ -2,7 +2,7 @@
 
 Names travel in a raster attribute table and as category names in `<file>.aux.xml`, GDAL's own
 sidecar (GDAL ≥ 3.12 could keep the table inside the TIFF; the sidecar is read by all versions),
-colours in the TIFF's colour table as well.
+colors in the TIFF's color table as well.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from model.legend import NODATA, Legend, Rgb
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One value: its short name, its name for people and its colour."""
+    """One value: its short name, its name for people and its color."""
 
     value: int
     name: str
@@ -41,9 +41,9 @@ _FIELDS = (
 )
 
 
-def table_of(legend: Legend, colours: Mapping[int, Rgb] | None = None) -> Table:
-    """The classes of a legend in its own colours, or in others."""
-    shown = colours or legend.colours()
+def table_of(legend: Legend, colors: Mapping[int, Rgb] | None = None) -> Table:
+    """The classes of a legend in its own colors, or in others."""
+    shown = colors or legend.colors()
     return tuple(
         Entry(c.value, c.name, c.title, shown[c.value], c.description) for c in legend.classes
     )

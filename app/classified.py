@@ -83,7 +83,7 @@ def mode_of(classes: Classes, level: int) -> Classes:
     """The most frequent class of every 2ᵏ × 2ᵏ pixels of (rows, cols), nodata counted as one.
 
     Ties rotate among the tied classes with the position of the result, each as often as the others:
-    a fixed order would favour one class everywhere (measured: up to 12 % of its area at level 6).
+    a fixed order would favor one class everywhere (measured: up to 12 % of its area at level 6).
     """
     cell = 1 << level
     rows, cols = classes.shape[0] // cell, classes.shape[1] // cell

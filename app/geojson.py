@@ -156,7 +156,7 @@ def _hint_of(longitude: float, latitude: float) -> str:
     if -90 <= latitude <= 90 and -360 <= longitude <= 360:
         return SPLIT
     if abs(longitude) > 1000 or abs(latitude) > 1000:
-        return f"these look like metres or feet; {_REPROJECT}"
+        return f"these look like meters or feet; {_REPROJECT}"
     return ""
 
 

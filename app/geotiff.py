@@ -1,4 +1,4 @@
-"""Class rasters as GeoTIFF: uint8, nodata 255, colour table, class names, provenance."""
+"""Class rasters as GeoTIFF: uint8, nodata 255, color table, class names, provenance."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from model.card import ModelCard
 from model.legend import NODATA, Rgb
 from model.windows import BLOCK, Window
 
-Colours = Sequence[tuple[int, Rgb]]
+Colors = Sequence[tuple[int, Rgb]]
 """(value, (red, green, blue)) of every class that is drawn."""
 
 MEDIA_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
@@ -61,7 +61,7 @@ class Pixels(Protocol):
 
 def tile_tif(
     array: npt.NDArray[np.uint8],
-    colours: Colours,
+    colors: Colors,
     bounds: Bounds,
     crs: str,
     card: ModelCard,
@@ -75,7 +75,7 @@ def tile_tif(
         size = {"width": cols, "height": rows, "tiled": True, "blockxsize": 256, "blockysize": 256}
         with memory.open(**CREATION, **size, crs=crs, transform=affine) as dataset:
             dataset.write(array, 1)
-            dataset.write_colormap(1, {value: (*rgb, 255) for value, rgb in colours})
+            dataset.write_colormap(1, {value: (*rgb, 255) for value, rgb in colors})
             dataset.set_band_description(1, "land cover class")
             dataset.update_tags(**provenance(card, scenes), LANDCOVER_CLASSES=_json(card))
         content: bytes = memory.read()
@@ -176,7 +176,7 @@ def provenance(card: ModelCard, scenes: Sequence[SceneRef]) -> dict[str, str]:
     tags = {
         "LANDCOVER_MODEL": f"{card.name} {card.version}",
         "LANDCOVER_MODEL_SHA256": card.sha256 or "",
-        "LANDCOVER_LICENCE": card.licence,
+        "LANDCOVER_LICENSE": card.license,
         "LANDCOVER_ATTRIBUTION": card.attribution,
         "TIFFTAG_SOFTWARE": f"landcover {__version__}",
     }

@@ -18,7 +18,7 @@ from pyproj import CRS, Transformer
 from model.windows import BLOCK, Window
 
 NORTH = 10_000_000.0
-"""y of the upper edge of row 0, metres."""
+"""y of the upper edge of row 0, meters."""
 
 Bounds = tuple[float, float, float, float]
 """(left, bottom, right, top) in the units of a CRS."""
@@ -28,7 +28,7 @@ Cells = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, order=True)
 class WorkGrid:
-    """A projected CRS in metres and a ground resolution in metres per pixel."""
+    """A projected CRS in meters and a ground resolution in meters per pixel."""
 
     crs: str
     resolution: float = 1.0

@@ -37,7 +37,7 @@ PROCESSING = "1"
 """Version of everything between pixels and classes that is not in the model file."""
 
 _REACH_M = 1000.0
-"""Metres beyond a piece of ground in which the scenes of its blocks and their halo may lie."""
+"""Meters beyond a piece of ground in which the scenes of its blocks and their halo may lie."""
 
 Result = TypeVar("Result")
 
@@ -69,7 +69,7 @@ class LandCover:
         """Makes sure the scenes of that ground (degrees), blocks and halo around it, are known.
 
         To be awaited before `scenes` and `key` are asked for it; `block` does so by itself.
-        SourceUnavailable when a catalogue on a network cannot be asked.
+        SourceUnavailable when a catalog on a network cannot be asked.
         """
         west, south, east, north = bounds
         up = _REACH_M / 111_000

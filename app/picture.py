@@ -1,4 +1,4 @@
-"""The imagery itself in a tile: true colour, colour infrared or a vegetation index."""
+"""The imagery itself in a tile: true color, color infrared or a vegetation index."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ def _paint(
     samples = _bilinear(extend(pixels.image, pixels.valid), cols, rows)
     nearest = np.rint(rows).astype(np.intp), np.rint(cols).astype(np.intp)
     fill = pixels.valid[nearest] & (out[..., 3] == 0)
-    colours = _styled(samples, style)
-    out[fill] = np.dstack([colours, np.full(fill.shape, 255, dtype=np.uint8)])[fill]
+    colors = _styled(samples, style)
+    out[fill] = np.dstack([colors, np.full(fill.shape, 255, dtype=np.uint8)])[fill]
 
 
 def _bilinear(

@@ -41,9 +41,9 @@ class AreaOfInterest:
     properties: Mapping[str, Any] | None = None
 
     @cached_property
-    def square_metres(self) -> float:
+    def square_meters(self) -> float:
         """Area on the ellipsoid (Karney 2013, WGS 84)."""
-        return square_metres(self.outline)
+        return square_meters(self.outline)
 
     @cached_property
     def outline(self) -> Polygon | MultiPolygon:
@@ -62,7 +62,7 @@ class AreaOfInterest:
         return cls(checked(shapely.box(*bounds), "bbox"))
 
 
-def square_metres(geometry: Polygon | MultiPolygon) -> float:
+def square_meters(geometry: Polygon | MultiPolygon) -> float:
     """Area of polygons in degrees on the ellipsoid, m²; edges are geodesics."""
     if geometry.is_empty:
         return 0.0

@@ -23,17 +23,17 @@ MEDIA_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """How values are drawn: a colour per value; a value without one is transparent."""
+    """How values are drawn: a color per value; a value without one is transparent."""
 
-    colours: tuple[tuple[int, Rgb], ...]
+    colors: tuple[tuple[int, Rgb], ...]
 
     @classmethod
     def of_classes(
-        cls, legend: Legend, colours: Mapping[int, Rgb], shown: Collection[int] | None
+        cls, legend: Legend, colors: Mapping[int, Rgb], shown: Collection[int] | None
     ) -> Palette:
-        """The colours of the classes in `shown` (None: all)."""
+        """The colors of the classes in `shown` (None: all)."""
         values = legend.values if shown is None else sorted(shown)
-        return cls(tuple((value, colours[value]) for value in values))
+        return cls(tuple((value, colors[value]) for value in values))
 
     @classmethod
     def of_confidence(cls) -> Palette:
@@ -44,10 +44,10 @@ class Palette:
         return cls(tuple((value, (r, g, b)) for value, (r, g, b) in enumerate(rgb)))
 
     def rgba(self) -> npt.NDArray[np.uint8]:
-        """(256, 4): colour and opacity of every value."""
+        """(256, 4): color and opacity of every value."""
         table = np.zeros((256, 4), dtype=np.uint8)
-        for value, colour in self.colours:
-            table[value] = (*colour, 255)
+        for value, color in self.colors:
+            table[value] = (*color, 255)
         return table
 
 
@@ -72,7 +72,7 @@ def render(array: npt.NDArray[np.uint8], palette: Palette, suffix: str) -> bytes
 def shown_values(array: npt.NDArray[np.uint8], palette: Palette) -> npt.NDArray[np.uint8]:
     """`array` with every value that the palette leaves out as nodata."""
     table = np.full(256, NODATA, dtype=np.uint8)
-    for value, _ in palette.colours:
+    for value, _ in palette.colors:
         table[value] = value
     return table[array]
 

@@ -28,7 +28,7 @@ SIZES = (256, 512, 1024)
 _EVERY = 16
 _SAFETY = 4
 
-Metres = npt.NDArray[np.float64]
+Meters = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -63,25 +63,25 @@ class Tile:
 
     @property
     def ground_resolution(self) -> float:
-        """Metres on the ground per pixel at the tile's centre."""
+        """Meters on the ground per pixel at the tile's center."""
         left, bottom, right, top = self.bounds
         latitude = math.atan(math.sinh((bottom + top) / 2 / 6378137.0))
         return (right - left) / self.size * math.cos(latitude)
 
-    def centres(self) -> tuple[Metres, Metres]:
-        """x (size,) and y (size,) of the pixel centres in EPSG:3857, y descending."""
+    def centers(self) -> tuple[Meters, Meters]:
+        """x (size,) and y (size,) of the pixel centers in EPSG:3857, y descending."""
         left, bottom, right, top = self.bounds
         steps = (np.arange(self.size) + 0.5) / self.size
         return left + steps * (right - left), top - steps * (top - bottom)
 
     def project(self, crs: str) -> Projected:
-        """Where the pixel centres lie in `crs`, row 0 in the north; interpolated, read-only."""
+        """Where the pixel centers lie in `crs`, row 0 in the north; interpolated, read-only."""
         return _project(self, crs)
 
     def cells(self, grid: WorkGrid) -> tuple[Cells, Cells]:
-        """(cols, rows), each int64 (size, size): the grid pixel that holds each pixel's centre.
+        """(cols, rows), each int64 (size, size): the grid pixel that holds each pixel's center.
 
-        Exact: where interpolation might choose the neighbour, the centre is projected itself.
+        Exact: where interpolation might choose the neighbor, the center is projected itself.
         """
         placed = _project(self, grid.crs)
         cols, rows = grid.cells(placed.x, placed.y)
@@ -90,7 +90,7 @@ class Tile:
         doubtful |= _near_an_edge((NORTH - placed.y) / grid.resolution, near)
         row, col = np.nonzero(doubtful)
         if row.size:
-            x, y = self.centres()
+            x, y = self.centers()
             east, north = transformer(CRS, grid.crs).transform(x[col], y[row])
             exact = grid.cells(np.asarray(east), np.asarray(north))
             cols[row, col], rows[row, col] = exact
@@ -101,8 +101,8 @@ class Tile:
 class Projected:
     """`x`, `y`: float64 (size, size) in a CRS; `error`: how far they may be off, same unit."""
 
-    x: Metres
-    y: Metres
+    x: Meters
+    y: Meters
     error: float
 
 
@@ -129,15 +129,15 @@ def _project(tile: Tile, crs: str) -> Projected:
     return Projected(placed[0], placed[1], _SAFETY * error + 1e-6)
 
 
-def _between_columns(knots: Metres) -> Metres:
+def _between_columns(knots: Meters) -> Meters:
     return np.asarray((knots[:, 1:] + knots[:, :-1]) / 2)
 
 
-def _between_rows(knots: Metres) -> Metres:
+def _between_rows(knots: Meters) -> Meters:
     return np.asarray((knots[1:] + knots[:-1]) / 2)
 
 
-def _spread(knots: Metres, size: int) -> Metres:
+def _spread(knots: Meters, size: int) -> Meters:
     """(size, size) from the knots; by hand, as a matrix product would wake BLAS's threads."""
     position = (np.arange(size) + 0.5) / _EVERY
     knot = position.astype(np.intp)
@@ -146,12 +146,12 @@ def _spread(knots: Metres, size: int) -> Metres:
     return np.asarray(along[knot] * (1 - after[:, None]) + along[knot + 1] * after[:, None])
 
 
-def _near_an_edge(pixels: Metres, tolerance: float) -> npt.NDArray[np.bool_]:
+def _near_an_edge(pixels: Meters, tolerance: float) -> npt.NDArray[np.bool_]:
     near: npt.NDArray[np.bool_] = np.abs(pixels - np.rint(pixels)) <= tolerance
     return near
 
 
 def native_zoom(resolution: float, latitude: float) -> int:
-    """The zoom whose 256 px tiles come nearest to `resolution` metres at `latitude` degrees."""
+    """The zoom whose 256 px tiles come nearest to `resolution` meters at `latitude` degrees."""
     at_zero = 2 * math.pi * 6378137.0 / 256 * math.cos(math.radians(latitude))
     return max(0, min(MAX_ZOOM, round(math.log2(at_zero / resolution))))

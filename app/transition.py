@@ -14,7 +14,7 @@ from model.legend import NODATA, Legend, Rgb
 BASE = 10
 TRANSITION = "land cover change: from · 10 + to"
 MISREGISTRATION = (
-    "Images of two years may lie some metres apart and are lit differently: edges of roofs, roads "
+    "Images of two years may lie some meters apart and are lit differently: edges of roofs, roads "
     "and crowns show as change that did not happen. Trust areas of change that are wide compared "
     "with 5 m, and look at the imagery of both years."
 )
@@ -31,15 +31,15 @@ def codes(before: Classes, after: Classes) -> Classes:
     return values
 
 
-def transition_table(legend: Legend, colours: Mapping[int, Rgb] | None = None) -> Table:
-    """Every transition in the colour of the class it led to; what stayed, pale. `colours` of the
+def transition_table(legend: Legend, colors: Mapping[int, Rgb] | None = None) -> Table:
+    """Every transition in the color of the class it led to; what stayed, pale. `colors` of the
     classes: the legend's own by default.
 
     InvalidRequest when the legend has too many classes for one byte.
     """
     if max(legend.values) >= BASE:
         raise InvalidRequest("model", len(legend.values), "a model of at most 9 classes for change")
-    shown = colours or legend.colours()
+    shown = colors or legend.colors()
     entries = []
     for before in legend.classes:
         for after in legend.classes:
@@ -63,6 +63,6 @@ def stayed(value: int) -> bool:
 
 
 def _pale(rgb: Rgb) -> Rgb:
-    """Three quarters of the way to a light grey."""
+    """Three quarters of the way to a light gray."""
     red, green, blue = (round((part + 3 * 238) / 4) for part in rgb)
     return red, green, blue

@@ -1,6 +1,6 @@
 """A tile's classes: blocks placed into the tile's pixels, never computed for the tile.
 
-At native zoom and above by nearest neighbour; below it from the level of the mode pyramid whose
+At native zoom and above by nearest neighbor; below it from the level of the mode pyramid whose
 pixels come nearest to the tile's.
 """
 
@@ -158,7 +158,7 @@ def _columns_of_rank(
     tile: Tile, grids: list[WorkGrid], grid: WorkGrid, rank: int
 ) -> npt.NDArray[np.bool_]:
     """bool (size,): the tile's columns for which `grid`, of sorted `grids`, is choice `rank`."""
-    x, _ = tile.centres()
+    x, _ = tile.centers()
     longitude, _ = transformer(CRS, "OGC:CRS84").transform(x, np.zeros_like(x))
     distance = np.stack([np.abs(longitude - central_meridian(each.crs)) for each in grids])
     order = np.argsort(distance, axis=0, kind="stable")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model.errors import CardError
 from model.legend import LEGEND, Legend
@@ -41,12 +41,12 @@ class Assessment(BaseModel):
 
     @property
     def pixels(self) -> int:
-        """Labelled pixels behind the figures."""
+        """Labeled pixels behind the figures."""
         return sum(map(sum, self.contingency))
 
     @property
     def overall_accuracy(self) -> float:
-        """Share of labelled pixels predicted right, 0..1 (0 when there are none)."""
+        """Share of labeled pixels predicted right, 0..1 (0 when there are none)."""
         right = sum(row[i] for i, row in enumerate(self.contingency))
         return right / self.pixels if self.pixels else 0.0
 
@@ -60,7 +60,7 @@ class Training(BaseModel):
     seed: int = 0
     steps: int = Field(default=0, ge=0)
     places: tuple[str, ...] = Field(default=(), description="folders or counties trained on")
-    pixels: dict[str, int] = Field(default={}, description="labelled pixels per class name")
+    pixels: dict[str, int] = Field(default={}, description="labeled pixels per class name")
     band_mean: tuple[float, ...] = Field(default=(), description="training radiometry, 0..255")
     band_std: tuple[float, ...] = Field(default=(), description="training radiometry, 0..255")
 
@@ -68,7 +68,9 @@ class Training(BaseModel):
 class ModelCard(BaseModel):
     """What a model expects, what it returns, and how far it can be trusted."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
+    )
 
     name: str = Field(min_length=1)
     version: str = Field(min_length=1)
@@ -76,12 +78,12 @@ class ModelCard(BaseModel):
     bands: tuple[str, ...] = ("red", "green", "blue", "nir")
     mean: tuple[float, ...] = Field(description="per band, on the 0..1 scale")
     std: tuple[float, ...] = Field(description="per band, on the 0..1 scale, > 0")
-    ground_resolution: float = Field(default=1.0, gt=0, description="metres per pixel")
+    ground_resolution: float = Field(default=1.0, gt=0, description="meters per pixel")
     halo: int = Field(default=32, ge=0, description="context pixels on every side of a block")
     legend: Legend = LEGEND
     training: Training = Training()
     accuracy: tuple[Assessment, ...] = ()
-    licence: str = ""
+    license: str = Field(default="", validation_alias=AliasChoices("license", "licence"))
     attribution: str = ""
     sha256: str | None = Field(default=None, description="digest of the .onnx file")
 

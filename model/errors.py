@@ -2,7 +2,7 @@
 
 ModelError
 ├── CardError        the card is unreadable or contradicts itself
-├── ArtefactError    the .onnx file is missing, altered, unsafe or disagrees with its card
+├── ArtifactError    the .onnx file is missing, altered, unsafe or disagrees with its card
 ├── ImageError       an image handed in has the wrong shape or dtype
 └── Cancelled        the run was stopped on request
 """
@@ -16,7 +16,7 @@ class CardError(ModelError):
     """The card is unreadable or contradicts itself."""
 
 
-class ArtefactError(ModelError):
+class ArtifactError(ModelError):
     """The .onnx file is missing, altered, unsafe or disagrees with its card."""
 
 

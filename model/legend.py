@@ -1,7 +1,7 @@
-"""What the values of a class raster mean, and in which colours they are drawn.
+"""What the values of a class raster mean, and in which colors they are drawn.
 
 Field names follow STAC `classification:classes` (value, name, title, color_hint, nodata).
-0 is background: unlabelled in training, never a prediction. 255 is nodata.
+0 is background: unlabeled in training, never a prediction. 255 is nodata.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BACKGROUND = 0
 NODATA = 255
 
 Rgb = tuple[int, int, int]
-HexColour = Annotated[str, StringConstraints(pattern=r"^[0-9A-F]{6}$")]
+HexColor = Annotated[str, StringConstraints(pattern=r"^[0-9A-F]{6}$")]
 ClassName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$")]
 
 
@@ -29,11 +29,11 @@ class LandCoverClass(BaseModel):
     name: ClassName = Field(description="short machine-readable name")
     title: str = Field(min_length=1, description="name for people")
     description: str = ""
-    color_hint: HexColour = Field(description="RRGGBB, upper case")
+    color_hint: HexColor = Field(description="RRGGBB, upper case")
 
     @property
     def rgb(self) -> Rgb:
-        """The class colour, (red, green, blue) in 0..255."""
+        """The class color, (red, green, blue) in 0..255."""
         return rgb_of(self.color_hint)
 
 
@@ -65,10 +65,10 @@ class Legend(BaseModel):
             raise KeyError(value)
         return self.classes[value - 1]
 
-    def colours(self, colormap_name: str = "landcover") -> dict[int, Rgb]:
+    def colors(self, colormap_name: str = "landcover") -> dict[int, Rgb]:
         """{value: (red, green, blue)}; KeyError when the colormap is unknown.
 
-        `landcover` is the legend's own colours; another colormap falls back to them for a
+        `landcover` is the legend's own colors; another colormap falls back to them for a
         value it does not know.
         """
         chosen = {} if colormap_name == "landcover" else COLORMAPS[colormap_name]
@@ -80,15 +80,15 @@ class Legend(BaseModel):
         return [*listed, {"value": NODATA, "name": "nodata", "title": "No data", "nodata": True}]
 
 
-def rgb_of(colour: str) -> Rgb:
+def rgb_of(color: str) -> Rgb:
     """`RRGGBB` or `#RRGGBB` as (red, green, blue); ValueError otherwise."""
-    if not re.fullmatch(r"#?[0-9A-Fa-f]{6}", colour):
-        raise ValueError(f"{colour!r} is not a colour of the form #RRGGBB")
-    digits = colour.removeprefix("#")
+    if not re.fullmatch(r"#?[0-9A-Fa-f]{6}", color):
+        raise ValueError(f"{color!r} is not a color of the form #RRGGBB")
+    digits = color.removeprefix("#")
     return int(digits[0:2], 16), int(digits[2:4], 16), int(digits[4:6], 16)
 
 
-# The colour-blind-safe colormap: hues after Okabe & Ito (2008), "Color Universal Design".
+# The color-blind-safe colormap: hues after Okabe & Ito (2008), "Color Universal Design".
 COLORMAPS: dict[str, dict[int, Rgb]] = {
     "landcover": {},
     "colorblind": {

@@ -1,4 +1,4 @@
-"""uint8 imagery → what the network was trained on. The only place normalisation is written."""
+"""uint8 imagery → what the network was trained on. The only place normalization is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Imagery → classes: normalise, run the network on aligned windows, take the best class.
+"""Imagery → classes: normalize, run the network on aligned windows, take the best class.
 
 No I/O. A block is inferred with its halo of context, which is then thrown away.
 """

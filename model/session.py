@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from model.card import METADATA_PREFIX, ModelCard
-from model.errors import ArtefactError, Cancelled, CardError, ImageError
+from model.errors import ArtifactError, Cancelled, CardError, ImageError
 from model.windows import MULTIPLE
 
 CARD_KEY = f"{METADATA_PREFIX}card"
@@ -42,7 +42,7 @@ class Session:
     """A loaded model. Safe to call from several threads at once."""
 
     def __init__(self, content: bytes, card: ModelCard | None = None, threads: int = 1) -> None:
-        """Checks `content` (an ONNX file) against `card`; ArtefactError when they disagree.
+        """Checks `content` (an ONNX file) against `card`; ArtifactError when they disagree.
 
         Without `card` the one inside the file is used. `threads`: ONNX Runtime's intra-op threads.
         """
@@ -50,7 +50,7 @@ class Session:
         self.card = card or self.embedded_card()
         self.sha256 = hashlib.sha256(content).hexdigest()
         if self.card.sha256 not in (None, self.sha256):
-            raise ArtefactError(
+            raise ArtifactError(
                 f"sha256 of the model file is {self.sha256}, its card says {self.card.sha256}"
             )
         self._check_graph()
@@ -62,18 +62,18 @@ class Session:
         """Reads `path` and its card; `threads` is ONNX Runtime's intra-op thread count.
 
         The card inside the file is the truth; a `<stem>.card.json` beside it must repeat it and
-        pins the digest. ArtefactError or CardError name the file and the reason.
+        pins the digest. ArtifactError or CardError name the file and the reason.
         """
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise ArtefactError(f"{path}: {error.strerror}") from error
+            raise ArtifactError(f"{path}: {error.strerror}") from error
         beside = _card_beside(path)
         try:
             session = cls(content, beside, threads)
             session.check_card()
-        except ArtefactError as error:
-            raise ArtefactError(f"{path}: {error}") from error
+        except ArtifactError as error:
+            raise ArtifactError(f"{path}: {error}") from error
         except CardError as error:
             raise CardError(f"{path}: {error}") from error
         return session
@@ -85,14 +85,14 @@ class Session:
         return self.card.model_copy(update={"sha256": self.sha256})
 
     def embedded_card(self) -> ModelCard:
-        """The card inside the file; ArtefactError when there is none, CardError when it is bad."""
+        """The card inside the file; ArtifactError when there is none, CardError when it is bad."""
         metadata = self._run.get_modelmeta().custom_metadata_map
         if CARD_KEY not in metadata:
-            raise ArtefactError(f"it carries no card (metadata key {CARD_KEY})")
+            raise ArtifactError(f"it carries no card (metadata key {CARD_KEY})")
         return ModelCard.parse(metadata[CARD_KEY], CARD_KEY)
 
     def check_card(self) -> None:
-        """ArtefactError when the card in use says anything else than the one inside the file."""
+        """ArtifactError when the card in use says anything else than the one inside the file."""
         embedded = self.embedded_card()
         differing = [
             field
@@ -100,12 +100,12 @@ class Session:
             if field != "sha256" and getattr(self.card, field) != getattr(embedded, field)
         ]
         if differing:
-            raise ArtefactError(f"its card disagrees with the one inside it: {differing}")
+            raise ArtifactError(f"its card disagrees with the one inside it: {differing}")
 
     def predict(
         self, batch: npt.NDArray[np.float32], cancellation: Cancellation | None = None
     ) -> Probabilities:
-        """float32 (n, bands, S, S), normalised → float32 (n, channels, S, S), summing to 1.
+        """float32 (n, bands, S, S), normalized → float32 (n, channels, S, S), summing to 1.
 
         S must be a multiple of 16. Channel 0 is background and always 0. Cancelled when
         `cancellation` was used before or while the network ran.
@@ -134,7 +134,7 @@ class Session:
     def _check_graph(self) -> None:
         inputs, outputs = self._run.get_inputs(), self._run.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
-            raise ArtefactError(
+            raise ArtifactError(
                 f"the graph has {len(inputs)} inputs and {len(outputs)} outputs, one each expected"
             )
         expected = (
@@ -143,16 +143,16 @@ class Session:
         )
         for what, value, channels in expected:
             if value.type != "tensor(float)" or len(value.shape) != 4:
-                raise ArtefactError(
+                raise ArtifactError(
                     f"{what} is {value.type} {value.shape}, float32 [N, {channels}, S, S] expected"
                 )
             if value.shape[1] != channels:
-                raise ArtefactError(
+                raise ArtifactError(
                     f"{what} has {value.shape[1]} channels, its card asks for {channels}"
                 )
             fixed = [size for size in (value.shape[0], *value.shape[2:]) if isinstance(size, int)]
             if what == "input" and fixed:
-                raise ArtefactError(f"{what} has fixed sizes {value.shape}; N and S must be free")
+                raise ArtifactError(f"{what} has fixed sizes {value.shape}; N and S must be free")
 
     def _check_output(self) -> None:
         """Runs a small random window: sizes kept, background 0, probabilities sum to 1."""
@@ -161,14 +161,14 @@ class Session:
         probe = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
         probabilities = self.predict(probe)
         if probabilities.shape != (1, self.card.channels, size, size):
-            raise ArtefactError(
+            raise ArtifactError(
                 f"a {size} px window gives {probabilities.shape}, "
                 f"(1, {self.card.channels}, {size}, {size}) expected"
             )
         if probabilities[:, 0].any():
-            raise ArtefactError("the graph predicts background (channel 0); it must be 0")
+            raise ArtifactError("the graph predicts background (channel 0); it must be 0")
         if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
-            raise ArtefactError("the graph's output does not sum to 1: a softmax is expected")
+            raise ArtifactError("the graph's output does not sum to 1: a softmax is expected")
 
 
 def _session_options(threads: int) -> ort.SessionOptions:
@@ -197,11 +197,11 @@ def _load(content: bytes, threads: int) -> ort.InferenceSession:
             return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exception types are not exported
             if "external" in str(error).lower() or empty in str(error):
-                raise ArtefactError(
+                raise ArtifactError(
                     "its weights lie in other files (external data); export one single file"
                 ) from error
             first_line = str(error).splitlines()[0]
-            raise ArtefactError(f"ONNX Runtime cannot load it: {first_line}") from error
+            raise ArtifactError(f"ONNX Runtime cannot load it: {first_line}") from error
 
 
 def _card_beside(path: Path) -> ModelCard | None:

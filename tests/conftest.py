@@ -111,10 +111,10 @@ def pixelwise_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def neighbourhood_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The .onnx of `neighbourhood`, its card beside it."""
+def neighborhood_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The .onnx of `neighborhood`, its card beside it."""
     folder = tmp_path_factory.mktemp("models")
-    return graphs.write_model(folder / "neighbourhood.onnx", "neighbourhood")
+    return graphs.write_model(folder / "neighborhood.onnx", "neighborhood")
 
 
 @pytest.fixture(scope="session")
@@ -130,9 +130,9 @@ def pixelwise(pixelwise_model: Path) -> Session:
 
 
 @pytest.fixture(scope="session")
-def neighbourhood(neighbourhood_model: Path) -> Session:
-    """A session on `neighbourhood`."""
-    return Session.load(neighbourhood_model)
+def neighborhood(neighborhood_model: Path) -> Session:
+    """A session on `neighborhood`."""
+    return Session.load(neighborhood_model)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""`python -m training {fit,export,evaluate,…}`: from labelled imagery to a model file.
+"""`python -m training {fit,export,evaluate,…}`: from labeled imagery to a model file.
 
 Each command does one thing and can be run again; files pass between them.
 """
@@ -17,7 +17,7 @@ from training import cli_assess, cli_crossval, cli_data, cli_export
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
-Chips = Annotated[Path, typer.Option(help="folder of chips, or a list of labelled chips (.csv)")]
+Chips = Annotated[Path, typer.Option(help="folder of chips, or a list of labeled chips (.csv)")]
 County = Annotated[
     Path | None, typer.Option(help="folder of Demo County; without it only chips are used")
 ]

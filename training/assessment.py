@@ -49,7 +49,7 @@ class ModelFacts(BaseModel):
 class SceneResult(BaseModel):
     """One scene: pixels by reference and prediction, and by confidence.
 
-    `confidence[c]`: labelled pixels predicted with c per cent; `right[c]`: those that were right.
+    `confidence[c]`: labeled pixels predicted with c per cent; `right[c]`: those that were right.
     Scenes of the same `ground` show one place at several dates: they are no separate evidence.
     """
 
@@ -113,7 +113,7 @@ class Measured(BaseModel):
 
 
 class Evaluation(Measured):
-    """A model (or the models of several folds) on labelled scenes."""
+    """A model (or the models of several folds) on labeled scenes."""
 
     kind: Literal["evaluation"] = "evaluation"
     name: str
@@ -156,7 +156,7 @@ def table_of(scenes: Iterable[SceneResult]) -> Counts:
 def mean_of_places(evaluation: Evaluation) -> float:
     """Mean of the places' overall accuracies: every place weighs the same, whatever its pixels.
 
-    nan when no place has a labelled pixel.
+    nan when no place has a labeled pixel.
     """
     each = [scores(table_of(scenes)).overall for scenes in evaluation.places.values()]
     known = [share for share in each if not np.isnan(share)]

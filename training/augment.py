@@ -1,7 +1,7 @@
 """What may change about a crop without changing its classes.
 
 Geometry moves image and label together and never invents a label: labels are read by nearest
-neighbour. Radiometry works on the uint8 imagery, before normalisation, as the sensor, the sun and
+neighbor. Radiometry works on the uint8 imagery, before normalization, as the sensor, the sun and
 the vendor's balancing do.
 """
 
@@ -16,7 +16,7 @@ from training.config import Preset, Range
 from training.scenes import PLANTED, Image, Label, Scene
 
 PIVOT = 150.0
-"""Grey level of near infrared about which its contrast is changed: between roofs and lawns."""
+"""Gray level of near infrared about which its contrast is changed: between roofs and lawns."""
 
 
 def resize(image: Image, label: Label, size: int) -> tuple[Image, Label]:
@@ -73,7 +73,7 @@ def radiometry(image: Image, preset: Preset, rng: np.random.Generator) -> Image:
 def dormant(image: Image, label: Label, rng: np.random.Generator) -> tuple[Image, Label]:
     """The same ground when leaves turn or have fallen: uint8 (4, rows, cols) and its label.
 
-    The greener a pixel (normalised difference of near infrared and red), the more its near infrared
+    The greener a pixel (normalized difference of near infrared and red), the more its near infrared
     falls and its visible bands rise, from crown to crown more or less: autumn forest of Appalachian
     NAIP has about 110 in every band, the same ground in summer 70, 100, 110 and 180. Forest stays
     forest; low vegetation that has turned is bare or not by the interpreter's taste, so its label
@@ -120,7 +120,7 @@ def _soften(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def resize_scene(scene: Scene, ground_resolution: float) -> tuple[Image, Label]:
-    """A whole scene at another resolution in metres: image antialiased, label nearest.
+    """A whole scene at another resolution in meters: image antialiased, label nearest.
 
     Returns uint8 (4, rows, cols) and uint8 (rows, cols), the size rounded to whole pixels.
     """

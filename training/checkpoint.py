@@ -24,7 +24,7 @@ long as the learning rate has not begun to fall (fit.py sees to that)."""
 class Checkpoint:
     """State after `step` steps, and `before` steps of the run it began from.
 
-    `net`, `ema` and `optimiser` are torch state dictionaries.
+    `net`, `ema` and `optimizer` are torch state dictionaries.
     """
 
     preset: dict[str, Any]
@@ -32,7 +32,7 @@ class Checkpoint:
     step: int
     net: dict[str, Any]
     ema: dict[str, Any]
-    optimiser: dict[str, Any]
+    optimizer: dict[str, Any]
     best_score: float = -1.0
     waited: int = 0
     card: str = ""
@@ -59,7 +59,7 @@ class Checkpoint:
         """Raises CheckpointError when the run to be resumed is another one: naming the value."""
         if self.data != data:
             raise CheckpointError(
-                f"the checkpoint learnt from other data ({self.data[:12]}, not {data[:12]})"
+                f"the checkpoint learned from other data ({self.data[:12]}, not {data[:12]})"
             )
         now = preset.model_dump(mode="json")
         # A value that is newer than the run was what its default does.

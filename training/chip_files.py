@@ -93,5 +93,5 @@ def _new_file(path: Path, chips: int, size: int) -> h5py.File:
             track_times=False,
         )
     file["image"].attrs["axes"] = "chip, band (red, green, blue, near infrared), row, column"
-    file["label"].attrs["axes"] = "chip, row, column; 0 unlabelled"
+    file["label"].attrs["axes"] = "chip, row, column; 0 unlabeled"
     return file

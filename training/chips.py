@@ -1,4 +1,4 @@
-"""Chips: windows of labelled imagery on a lattice, in one HDF5 file for each land cover class.
+"""Chips: windows of labeled imagery on a lattice, in one HDF5 file for each land cover class.
 
 A chip is stored once, in the file of the rarest class it holds, and counted for every class it
 holds. Nothing but a strip of an image is in memory at a time.
@@ -52,11 +52,11 @@ def cut(
         found: list[Found] = []
         seen = dropped = 0
         for number, picture in enumerate(pictures):
-            kept, labelled = _survey(number, picture, labels, settings)
+            kept, labeled = _survey(number, picture, labels, settings)
             found += kept
-            seen, dropped = seen + labelled, dropped + labelled - len(kept)
+            seen, dropped = seen + labeled, dropped + labeled - len(kept)
             advance(0.3 * (number + 1) / len(pictures))
-            say(f"{picture.name}: {len(kept):,} chips of {labelled:,} with labels")
+            say(f"{picture.name}: {len(kept):,} chips of {labeled:,} with labels")
         if not found:
             raise ChipError(
                 f"no chip is left: {seen:,} hold labels, all more than "
@@ -78,17 +78,17 @@ def _survey(
     size, least = settings.size, (1 - settings.max_background) * settings.size**2
     rows = starts(picture.shape[0], size, settings.stride)
     cols = starts(picture.shape[1], size, settings.stride)
-    kept, labelled = [], 0
+    kept, labeled = [], 0
     for top, _, label in strips(picture, labels, settings, rows):
         if not label.any():
             continue
         for left in cols:
             counts = np.bincount(label[:, left : left + size].ravel(), minlength=CLASSES + 1)[1:]
             total = int(counts.sum())
-            labelled += total > 0
+            labeled += total > 0
             if total and total >= least:
                 kept.append(Found(number, top, left, tuple(int(n) for n in counts)))
-    return kept, labelled
+    return kept, labeled
 
 
 def _rarest_first(found: Sequence[Found]) -> list[int]:

@@ -22,7 +22,7 @@ MULTI_YEAR = Path("../shared/data/naip/multi_year")
 WEIGHTS = Path("model/weights/landcover.onnx")
 
 Weights = Annotated[Path, typer.Option(help="the model file")]
-Chips = Annotated[Path, typer.Option(help="list of labelled chips (chips.csv)")]
+Chips = Annotated[Path, typer.Option(help="list of labeled chips (chips.csv)")]
 Places = Annotated[list[str] | None, typer.Option("--place", help="only this place; repeatable")]
 Scenes = Annotated[
     Path | None, typer.Option(help="file with a scene's name in every line, in place of places")
@@ -50,7 +50,7 @@ def evaluate(
         list[Path] | None, typer.Option(help="your own imagery; repeatable, with --label")
     ] = None,
     label: Annotated[
-        list[Path] | None, typer.Option(help="its label raster, 1..6, 0 unlabelled; repeatable")
+        list[Path] | None, typer.Option(help="its label raster, 1..6, 0 unlabeled; repeatable")
     ] = None,
     role: Annotated[
         str, typer.Option(help="what it is evidence of: unseen, region, county, own")

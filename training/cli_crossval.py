@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 def crossval(
     *,
     preset: Annotated[str, typer.Option(help="a name in training/presets, or a .toml")] = "default",
-    chips: Annotated[Path, typer.Option(help="list of labelled chips (chips.csv)")] = CHIPS,
+    chips: Annotated[Path, typer.Option(help="list of labeled chips (chips.csv)")] = CHIPS,
     run: Annotated[Path, typer.Option(help="folder of the folds")] = Path("runs/crossval"),
     ground_folds: Annotated[
         int, typer.Option(min=0, help="folds over the ground of every place; 0: leave a place out")
@@ -48,7 +48,7 @@ def crossval(
     steps: Annotated[int | None, typer.Option(min=1, help="length of each run")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads")] = 2,
 ) -> None:
-    """Judge a recipe on places (or ground) it never learnt from; `accuracy` pools the results."""
+    """Judge a recipe on places (or ground) it never learned from; `accuracy` pools the results."""
     import torch
 
     from training.config import load_preset

@@ -34,7 +34,7 @@ def labels(
         str | None, typer.Option(help="field that names the image a feature was drawn on")
     ] = None,
     radius: Annotated[
-        float | None, typer.Option(help="metres around a point that have its class")
+        float | None, typer.Option(help="meters around a point that have its class")
     ] = None,
 ) -> None:
     """Put polygons, points or another label raster onto the pixels of the imagery."""
@@ -69,10 +69,10 @@ def chips(
     out: Annotated[Path, typer.Option(help="folder for the chips; replaced")] = Path("chips"),
     size: Annotated[int, typer.Option(help="side of a chip, pixels")] = 256,
     stride: Annotated[int, typer.Option(help="pixels from chip to chip")] = 64,
-    max_background: Annotated[float, typer.Option(help="largest share of unlabelled pixels")] = 0.5,
+    max_background: Annotated[float, typer.Option(help="largest share of unlabeled pixels")] = 0.5,
     place: Annotated[str, typer.Option(help="place of all chips; else the image's folder")] = "",
 ) -> None:
-    """Cut labelled imagery into chips: one HDF5 file for each class, and a manifest."""
+    """Cut labeled imagery into chips: one HDF5 file for each class, and a manifest."""
     from training.chips import cut
     from training.lattice import ChipSettings
     from training.progress import bar
@@ -91,7 +91,7 @@ def split(
     held_out: Annotated[
         list[str] | None, typer.Option(help="place that is the test; repeatable")
     ] = None,
-    margin: Annotated[float, typer.Option(help="metres between sides")] = 64.0,
+    margin: Annotated[float, typer.Option(help="meters between sides")] = 64.0,
     folds: Annotated[int, typer.Option(help="folds; 0: leave one place out, each in turn")] = 0,
     seed: Annotated[int, typer.Option(help="of what is drawn")] = 20261123,
     labels: Annotated[

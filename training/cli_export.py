@@ -36,7 +36,7 @@ def export(
         Path | None, typer.Option(help="begin from this model file instead of a run")
     ] = None,
     chips: Annotated[
-        Path, typer.Option(help="labelled chips: parity and 8 bits are checked on their imagery")
+        Path, typer.Option(help="labeled chips: parity and 8 bits are checked on their imagery")
     ] = CHIPS,
     preset: Annotated[
         str, typer.Option(help="whose split says what may be used for 8 bits; default: the model's")
@@ -50,7 +50,7 @@ def export(
 ) -> None:
     """Write the model file and its card once both answer alike; also in 8 bits, for ArcGIS."""
     from model.session import Session
-    from training.int8 import SUFFIX, quantise
+    from training.int8 import SUFFIX, quantize
 
     model = weights or out or WEIGHTS
     if weights is None:
@@ -62,7 +62,7 @@ def export(
         split = _split(preset or Session.load(model).card.training.preset, chips)
         full = out or model
         small = full.with_name(full.stem + SUFFIX)
-        card, found = quantise(model, split.train, split.validation, small, typer.echo)
+        card, found = quantize(model, split.train, split.validation, small, typer.echo)
         typer.echo(f"{small}: {100 * found.agreement:.2f} % as in 32 bits, sha256 {card.sha256}")
     if esri is not None:
         from training.esri import write_esri

@@ -1,4 +1,4 @@
-"""Coarse scenes that a net teaches itself: imagery averaged over k x k pixels, labelled with the
+"""Coarse scenes that a net teaches itself: imagery averaged over k x k pixels, labeled with the
 mode of the classes that it finds at its own resolution.
 
 An interpreter's label is sparse and fine; at 4 m most pixels are mixed. What the estimate below
@@ -37,9 +37,9 @@ def classes_of(net: UNet, image: Image, card: ModelCard) -> Label:
 def coarse_scenes(
     net: UNet, scenes: Iterable[Scene], card: ModelCard
 ) -> dict[int, tuple[Scene, ...]]:
-    """factor → every scene that many times coarser than the card's resolution, wholly labelled.
+    """factor → every scene that many times coarser than the card's resolution, wholly labeled.
 
-    Demo County is labelled by its own truth, everything else by the net. Scenes coarser than the
+    Demo County is labeled by its own truth, everything else by the net. Scenes coarser than the
     card's resolution, or smaller than the largest factor, are left out.
     """
     found: dict[int, list[Scene]] = {factor: [] for factor in FACTORS}

@@ -29,7 +29,7 @@ RANGES = (*POSITIVE_RANGES, "offset", "noise")
 
 
 class Preset(BaseModel):
-    """One training run. Lengths are metres on the ground where the name ends in `_m`."""
+    """One training run. Lengths are meters on the ground where the name ends in `_m`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -77,7 +77,7 @@ class Preset(BaseModel):
     """Decay of the running mean of the weights, which is what is judged and shipped. 0: off."""
 
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the products while training; weights, loss and optimiser are float32 in any case.
+    """Of the products while training; weights, loss and optimizer are float32 in any case.
     bfloat16 takes 0.64 of the time where the processor has it, and longer where it has not."""
 
     label_smoothing: Share = 0.05
@@ -100,11 +100,11 @@ class Preset(BaseModel):
     same ground is drawn: the same places under other suns."""
 
     transferred_erosion: Annotated[int, Field(ge=0)] = 2
-    """Pixels around the border of two classes that are unlabelled in another year: NAIP's years
-    lie up to several metres off each other."""
+    """Pixels around the border of two classes that are unlabeled in another year: NAIP's years
+    lie up to several meters off each other."""
 
     doubt: Share = 0.05
-    """A transferred label that the net gives less than this probability is not learnt from: the
+    """A transferred label that the net gives less than this probability is not learned from: the
     ground may have changed (small-loss selection, Han et al. 2018)."""
 
     doubt_after: Annotated[int, Field(ge=0)] = 250
@@ -115,18 +115,18 @@ class Preset(BaseModel):
     net can classify overviews."""
 
     own_coarse: bool = False
-    """Coarse crops are labelled with the mode of what the run it begins from says at the served
+    """Coarse crops are labeled with the mode of what the run it begins from says at the served
     resolution (coarse.py), at 2, 4 and 8 times that; else with the labels, at `coarse`."""
 
     coarse: Range = (1.6, 6.0)
-    """Ground metres per pixel of those, drawn evenly in the logarithm."""
+    """Ground meters per pixel of those, drawn evenly in the logarithm."""
 
     clean: Share = 0.0
     """Share of the crops whose radiometry is left as it is: what is served is not distorted."""
 
     dormant_share: Share = 0.0
     """Share of the crops whose vegetation is turned brown: NAIP is flown leaf-on, but not in
-    every state and year, and no labelled place but one shows forest without leaves."""
+    every state and year, and no labeled place but one shows forest without leaves."""
 
     band_gamma: Range = (1.0, 1.0)
     """Exponent on each band by itself."""
@@ -136,7 +136,7 @@ class Preset(BaseModel):
     to 0.93 as much of it as of red from place to place, while lawns have 164 to 189 everywhere."""
 
     zoom: Range = (0.7, 1.5)
-    """Ground metres per pixel of a crop, drawn evenly in its logarithm: cars, roofs and crowns
+    """Ground meters per pixel of a crop, drawn evenly in its logarithm: cars, roofs and crowns
     differ in size between places, and NAIP's own resolution between years."""
 
     exact_zoom: Share = 0.4
@@ -147,16 +147,16 @@ class Preset(BaseModel):
 
     band_gain: Range = (0.82, 1.22)
     """Factor on each band by itself: forest's mean near infrared is 135 to over 200 in one
-    season, and the bands of two years of one place shift by 40 grey levels against each other."""
+    season, and the bands of two years of one place shift by 40 gray levels against each other."""
 
     offset: Range = (-18.0, 18.0)
-    """Grey levels added to each band."""
+    """Gray levels added to each band."""
 
     gamma: Range = (0.75, 1.35)
     """Exponent on all bands: contrast of the vendors' radiometric balancing."""
 
     noise: Range = (0.0, 6.0)
-    """Standard deviation, in grey levels, of noise on each pixel."""
+    """Standard deviation, in gray levels, of noise on each pixel."""
 
     blur: Share = 0.25
     """Share of the crops softened by a 3 x 3 kernel: resampled originals are soft."""
@@ -177,7 +177,7 @@ class Preset(BaseModel):
     """Quarter of Demo County whose core is kept from training, in every year and every scene."""
 
     made_core_m: Annotated[float, Field(ge=0)] = 300.0
-    """A quarter quad reaches this far into its neighbours; its core lies inside that."""
+    """A quarter quad reaches this far into its neighbors; its core lies inside that."""
 
     made_validation: str = "nw"
     """Quarter of Demo County in which a strip is kept for validation."""

@@ -3,7 +3,7 @@ known places by one that saw its surroundings only.
 
 A fold is fit → export → evaluate, on the exported file, in a folder of its own; a finished fold is
 not run again, a cut-off one goes on where it was. What half of the folds may all learn from can be
-learnt once for them (`shared`): each of these folds then goes on from there.
+learned once for them (`shared`): each of these folds then goes on from there.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def by_place(scenes: Sequence[Scene]) -> list[Fold]:
 def by_ground(scenes: Sequence[Scene], folds: int, margin: float, seed: int) -> list[Fold]:
     """`folds` folds over the separate pieces of ground of every place.
 
-    Pieces within `margin` metres of each other, whatever their years, stay together; a place with
-    fewer pieces than folds is learnt from in all of them and judged in none.
+    Pieces within `margin` meters of each other, whatever their years, stay together; a place with
+    fewer pieces than folds is learned from in all of them and judged in none.
     """
     tests: list[list[Scene]] = [[] for _ in range(folds)]
     for place in sorted({s.place for s in scenes}):
@@ -84,7 +84,7 @@ def by_ground(scenes: Sequence[Scene], folds: int, margin: float, seed: int) -> 
 
 
 def halves(folds: Sequence[Fold]) -> list[tuple[Fold, ...]]:
-    """The folds as two groups of about as many labelled pixels, largest first in the order
+    """The folds as two groups of about as many labeled pixels, largest first in the order
     1 2 2 1; fewer than four folds have nothing to share and are no group.
     """
     if len(folds) < 4:

@@ -23,7 +23,7 @@ ClassValue = Annotated[int, Field(ge=0, le=len(LEGEND.classes))]
 
 
 class Crosswalk(BaseModel):
-    """`values`: code → class 1..6, or 0 for a code that stays unlabelled. A code is a number, a
+    """`values`: code → class 1..6, or 0 for a code that stays unlabeled. A code is a number, a
     range of whole numbers ("1-60"), or a text, compared without regard to case and outer spaces.
     """
 
@@ -36,7 +36,7 @@ class Crosswalk(BaseModel):
     values: Annotated[dict[str, ClassValue], Field(min_length=1)]
 
     def value(self, code: object) -> int | None:
-        """The class of a code, 0 where it stays unlabelled, None where the crosswalk has no such
+        """The class of a code, 0 where it stays unlabeled, None where the crosswalk has no such
         code. An empty code (None, NaN, "") has none.
         """
         return self._codes.get(_text(code))

@@ -40,11 +40,11 @@ class Data:
 
     @property
     def train(self) -> tuple[Scene, ...]:
-        """Every scene that may be learnt from."""
+        """Every scene that may be learned from."""
         return tuple(s for split in (self.real, self.made) if split for s in split.train)
 
     def counts(self) -> NDArray[np.int64]:
-        """Labelled pixels of the classes 1..6 to learn from: int64 (6,)."""
+        """Labeled pixels of the classes 1..6 to learn from: int64 (6,)."""
         return sum((s.counts() for s in self.train), np.zeros(CLASSES, np.int64))
 
     @property
@@ -65,7 +65,7 @@ def read_data(
     City.
 
     A preset all of whose crops are made reads no chips, one without made crops no county. What is
-    learnt from is also read in every other year of which `other_years` has an image.
+    learned from is also read in every other year of which `other_years` has an image.
     """
     real = None
     if preset.made_share < 1 or county is None:
@@ -90,7 +90,7 @@ def read_made(preset: Preset, county: Path | None, city: Path | None = None) -> 
 def with_other_years(split: Split, folder: Path, preset: Preset) -> Split:
     """The split with its training ground in every other year of which `folder` has an image.
 
-    The label is that of the labelled year where it still holds, without the pixels near a border
+    The label is that of the labeled year where it still holds, without the pixels near a border
     of two classes.
     """
     others = [
@@ -120,7 +120,7 @@ def eroded(label: Label, by: int) -> Label:
 
 
 def draft_card(preset: Preset, data: Data) -> ModelCard:
-    """The passport before training: normalisation from the training imagery, no accuracy yet."""
+    """The passport before training: normalization from the training imagery, no accuracy yet."""
     mean, std = _radiometry(data)
     return ModelCard(
         name="landcover-unet",
@@ -138,7 +138,7 @@ def draft_card(preset: Preset, data: Data) -> ModelCard:
             band_mean=tuple(round(float(m), 2) for m in mean),
             band_std=tuple(round(float(s), 2) for s in std),
         ),
-        licence="MIT",
+        license="MIT",
         attribution=data.attribution,
     )
 

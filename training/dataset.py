@@ -26,17 +26,17 @@ TRIES = 8
 """Draws of a crop before one with few labels is accepted."""
 
 PIECE_M = 154.0
-"""Side in metres of a piece of a collage: that of a chip of 256 pixels of 0.6 m."""
+"""Side in meters of a piece of a collage: that of a chip of 256 pixels of 0.6 m."""
 
-MIN_LABELLED = 0.05
-"""Share of a crop that must be labelled for it to be taken at once."""
+MIN_LABELED = 0.05
+"""Share of a crop that must be labeled for it to be taken at once."""
 
 
 @dataclass(frozen=True)
 class _Places:
-    """Where the labelled pixels of one group of scenes are.
+    """Where the labeled pixels of one group of scenes are.
 
-    weight: float64 (places, scenes, CLASSES), labelled ground in m2 of each class, of which
+    weight: float64 (places, scenes, CLASSES), labeled ground in m2 of each class, of which
     transferred labels count a share.
     """
 
@@ -76,20 +76,20 @@ class Crops:
         coarse: Mapping[int, Sequence[Scene]] | None = None,
     ) -> None:
         """`coarse`: scenes that many times coarser than the preset's resolution, from which the
-        coarse crops are drawn. Raises LabelError when no scene has a labelled pixel."""
-        labelled = [s for s in scenes if s.label.any()]
-        if not labelled:
-            raise LabelError(f"none of the {len(scenes)} training scenes has a labelled pixel")
+        coarse crops are drawn. Raises LabelError when no scene has a labeled pixel."""
+        labeled = [s for s in scenes if s.label.any()]
+        if not labeled:
+            raise LabelError(f"none of the {len(scenes)} training scenes has a labeled pixel")
         self._preset, self._card = preset, card
-        self._fine = _Groups.of(labelled, preset)
+        self._fine = _Groups.of(labeled, preset)
         self._coarse = {
             factor: _Groups.of([s for s in group if s.label.any()], preset)
             for factor, group in (coarse or {}).items()
         }
 
     def batch(self, step: int) -> Batch:
-        """Batch number `step`: float32 (batch, 4, crop, crop) standardised by the card, int64
-        (batch, crop, crop) with 0 where unlabelled, bool (batch, crop, crop) True where the label
+        """Batch number `step`: float32 (batch, 4, crop, crop) standardized by the card, int64
+        (batch, crop, crop) with 0 where unlabeled, bool (batch, crop, crop) True where the label
         was drawn on an image of another year.
         """
         rng = np.random.default_rng([self._preset.seed, step])
@@ -127,12 +127,12 @@ class Crops:
         return image[:, :size, :size], label[:size, :size], doubtful[:size, :size]
 
     def _sample(self, rng: np.random.Generator, groups: _Groups, size: int, zoom: float) -> Crop:
-        """One piece of ground, `size` pixels of `zoom` metres."""
+        """One piece of ground, `size` pixels of `zoom` meters."""
         preset = self._preset
         group = groups.drawn(rng.random() < preset.made_share)
         for _ in range(TRIES):
             image, label, transferred = _draw(group, rng, round(size * zoom, 3), preset)
-            if (label > 0).mean() >= MIN_LABELLED:
+            if (label > 0).mean() >= MIN_LABELED:
                 break
         image, label = resize(image, label, size)
         image, label = turn(image, label, rng)
@@ -160,7 +160,7 @@ def _index(scenes: Sequence[Scene], preset: Preset) -> _Places:
 
 
 def _draw(
-    group: _Places, rng: np.random.Generator, metres: float, preset: Preset
+    group: _Places, rng: np.random.Generator, meters: float, preset: Preset
 ) -> tuple[Image, Label, bool]:
     """A square of the ground around a pixel of an evenly drawn class, in the scene's own pixels,
     and whether its label was transferred."""
@@ -172,7 +172,7 @@ def _draw(
     share = np.sqrt(by_scene[:, value - 1])
     scene = group.scenes[int(rng.choice(len(group.scenes), p=share / share.sum()))]
     row, col = _pixel_of(scene.label, value, rng)
-    side = max(16, round(metres / scene.resolution))
+    side = max(16, round(meters / scene.resolution))
     top = _start(row, side, scene.label.shape[0], rng)
     left = _start(col, side, scene.label.shape[1], rng)
     return *_window(scene, top, left, side), scene.transferred
@@ -189,11 +189,11 @@ def _pixel_of(label: Label, value: int, rng: np.random.Generator) -> tuple[int, 
     return row, col
 
 
-def _start(centre: int, side: int, length: int, rng: np.random.Generator) -> int:
-    """First row (or column) of a window of `side` that holds `centre` and, where it can, lies
+def _start(center: int, side: int, length: int, rng: np.random.Generator) -> int:
+    """First row (or column) of a window of `side` that holds `center` and, where it can, lies
     inside `length`; a longer window holds the whole length.
     """
-    start = centre - int(rng.integers(side))
+    start = center - int(rng.integers(side))
     low, high = sorted((0, length - side))
     return min(max(start, low), high)
 

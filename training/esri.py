@@ -1,6 +1,6 @@
 """What ArcGIS Pro needs to run a model file: a model definition (.emd) and a raster function.
 
-The raster function is `esri_function.py` with the code that normalises imagery and extends it at
+The raster function is `esri_function.py` with the code that normalizes imagery and extends it at
 its edges copied in from `model`: there is one of each, and the file needs no package of ours.
 """
 
@@ -33,7 +33,7 @@ class EsriFiles:
 
 def write_esri(weights: Path, folder: Path) -> EsriFiles:
     """Writes `<name>.emd` and `<name>_raster_function.py` into `folder`, and a copy of the model
-    file where it does not lie there already. Raises ArtefactError or CardError for a bad model.
+    file where it does not lie there already. Raises ArtifactError or CardError for a bad model.
     """
     card = Session.load(weights).card
     folder.mkdir(parents=True, exist_ok=True)

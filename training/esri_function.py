@@ -83,7 +83,7 @@ class LandCover:
         }
 
     def updateRasterInfo(self, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401, N802
-        """One band of class values, with their names and colours in an attribute table."""
+        """One band of class values, with their names and colors in an attribute table."""
         out = kwargs["output_info"]
         out["bandCount"] = 1
         out["pixelType"] = "u1"
@@ -155,7 +155,7 @@ def _parameter(
 
 
 def _attribute_table(classes: list[dict[str, Any]]) -> dict[str, Any]:
-    """An Esri record set: value, name and colour of every class."""
+    """An Esri record set: value, name and color of every class."""
     kinds = {"OID": "OID", "Value": "Integer", "Class": "String"}
     kinds |= dict.fromkeys(("Red", "Green", "Blue"), "Integer")
     rows = [

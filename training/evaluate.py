@@ -1,7 +1,7 @@
 """How good is the served file? The exported model, through the served code, on whole scenes.
 
 Scenes are read at the model's resolution as the server reads them; the classes are then placed by
-nearest neighbour onto the label's own pixels, so that every labelled pixel counts once.
+nearest neighbor onto the label's own pixels, so that every labeled pixel counts once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from model.card import Assessment, ModelCard
 from model.segment import Segmentation, segment
 from model.session import Session
-from training import artefact
+from training import artifact
 from training.assessment import PER_CENT, Evaluation, ModelFacts, Role, SceneResult, rows_of
 from training.metrics import contingency
 from training.progress import Say, echo
@@ -37,14 +37,14 @@ class Subject:
 
     @classmethod
     def load(cls, weights: Path, threads: int = 1) -> Subject:
-        """Raises ArtefactError or CardError as the server would."""
+        """Raises ArtifactError or CardError as the server would."""
         session = Session.load(weights, threads)
         card = session.card
         facts = ModelFacts(
             name=card.name,
             preset=card.training.preset,
             steps=card.training.steps,
-            graph=artefact.graph_digest(onnx.load_model_from_string(weights.read_bytes())),
+            graph=artifact.graph_digest(onnx.load_model_from_string(weights.read_bytes())),
             places=card.training.places,
         )
         return cls(session, facts)
@@ -124,7 +124,7 @@ def result_of(scene: Scene, answer: Segmentation) -> SceneResult:
 
 
 def ground_of(scene: Scene) -> str:
-    """A name for the ground a scene shows, the same for other dates of it: its centre to the metre
+    """A name for the ground a scene shows, the same for other dates of it: its center to the meter
     or, where its position is unknown, the digest of its label.
     """
     if scene.epsg is None:
@@ -141,7 +141,7 @@ def write_accuracy(weights: Path, assessments: Sequence[Assessment]) -> ModelCar
     embedded = Session.load(weights).embedded_card()
     graph = onnx.load_model_from_string(weights.read_bytes())
     card = embedded.model_copy(update={"accuracy": tuple(assessments)})
-    return artefact.write(graph, card, weights)
+    return artifact.write(graph, card, weights)
 
 
 def onto(classes: Label, shape: tuple[int, ...]) -> Label:
@@ -160,7 +160,7 @@ def valid_of(image: Image) -> NDArray[np.bool_]:
 
 
 def at_resolution(scene: Scene, ground_resolution: float) -> Image:
-    """A scene's imagery at another resolution in metres, averaged as it is read: uint8 (4, rows,
+    """A scene's imagery at another resolution in meters, averaged as it is read: uint8 (4, rows,
     cols). ValueError for a part of a file whose resolution differs.
     """
     if abs(scene.resolution / ground_resolution - 1) < 1e-3:

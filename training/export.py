@@ -15,7 +15,7 @@ from model.card import ModelCard
 from model.edges import extend
 from model.normalize import normalize
 from model.session import Session
-from training import artefact
+from training import artifact
 from training.checkpoint import Checkpoint
 from training.config import Preset
 from training.errors import ExportError
@@ -61,7 +61,7 @@ def export(checkpoint: Path, out: Path, scenes: Sequence[Scene] = ()) -> ModelCa
     net = net_of(state)
     graph = onnx_of(fold(net))
     check_parity(net, graph, card, [*made_windows(card), *real_windows(scenes, card)])
-    return artefact.write(graph, card, out)
+    return artifact.write(graph, card, out)
 
 
 def check_parity(
@@ -70,7 +70,7 @@ def check_parity(
     """The largest difference of a probability between the net as trained and the file as it will
     be run, over `windows`: uint8 (4, S, S) each. Raises ExportError above TOLERANCE.
     """
-    session = Session(artefact.stamped(graph, card))
+    session = Session(artifact.stamped(graph, card))
     worst = 0.0
     for window in windows:
         batch = normalize(window, card)[None]
@@ -84,7 +84,7 @@ def check_parity(
 
 
 def made_windows(card: ModelCard, seed: int = 0) -> list[Image]:
-    """Made imagery of the SIDES: patches of even colour under noise, as bright as the card's
+    """Made imagery of the SIDES: patches of even color under noise, as bright as the card's
     radiometry, and one window of nothing but extremes: uint8 (4, S, S) each.
     """
     rng = np.random.default_rng(seed)

@@ -40,32 +40,32 @@ MAX_GRADIENT = 5.0
 
 @dataclass(frozen=True)
 class Learner:
-    """What changes from step to step: the net, the running mean of its weights, the optimiser."""
+    """What changes from step to step: the net, the running mean of its weights, the optimizer."""
 
     net: UNet
     ema: UNet
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
 
     @classmethod
     def fresh(cls, preset: Preset) -> Learner:
         """New weights from the preset's seed."""
         torch.manual_seed(preset.seed)
         net = build(preset).to(memory_format=torch.channels_last)
-        optimiser = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             net.parameters(), lr=preset.learning_rate, weight_decay=preset.weight_decay, fused=True
         )
-        return cls(net, copy.deepcopy(net).eval(), optimiser)
+        return cls(net, copy.deepcopy(net).eval(), optimizer)
 
     def resume(self, state: Checkpoint) -> None:
         """Takes over the state of a checkpoint."""
         self.net.load_state_dict(state.net)
         self.ema.load_state_dict(state.ema)
-        self.optimiser.load_state_dict(state.optimiser)
+        self.optimizer.load_state_dict(state.optimizer)
 
     def put_into(self, state: Checkpoint) -> None:
         """Hands the state to a checkpoint."""
         state.net, state.ema = self.net.state_dict(), self.ema.state_dict()
-        state.optimiser = self.optimiser.state_dict()
+        state.optimizer = self.optimizer.state_dict()
 
     def step(
         self, batch: tuple[Tensor, Tensor, Tensor], weights: Tensor, preset: Preset, doubt: float
@@ -73,7 +73,7 @@ class Learner:
         """One step down the gradient; returns the loss. Arrays as in losses.py and dataset.py."""
         images, labels, doubtful = batch
         self.net.train()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=preset.precision == "bfloat16"):
             logits = self.net(images.contiguous(memory_format=torch.channels_last))
         loss = masked_cross_entropy(
@@ -81,7 +81,7 @@ class Learner:
         )
         loss.backward()
         nn.utils.clip_grad_norm_(self.net.parameters(), MAX_GRADIENT)
-        self.optimiser.step()
+        self.optimizer.step()
         return float(loss.detach())
 
 
@@ -98,7 +98,7 @@ def fit(
     """Trains into the folder `run` and returns the path of the best checkpoint.
 
     A `last.pt` in the folder is resumed. A new run begins from the judged weights of `begin`, a
-    checkpoint of another run, where given, and is normalised as that was. `stop_after` > 0 ends
+    checkpoint of another run, where given, and is normalized as that was. `stop_after` > 0 ends
     this sitting after that many steps (the run can go on later). `to` is told the share of the
     steps that is done, 0..1. Raises CheckpointError when
     `run` holds another run. `curves.svg` and `samples.png` in the folder show how it goes.
@@ -110,7 +110,7 @@ def fit(
         preset.model_dump(mode="json"), digest(data), 0, {}, {}, {}, card=card.embedded()
     )
     if begin is not None:
-        card = _normalised_like(begin, card)
+        card = _normalized_like(begin, card)
         state = replace(_begun(begin, state), card=card.embedded())
         learner.net.load_state_dict(begin.ema)
         learner.ema.load_state_dict(begin.ema)
@@ -127,7 +127,7 @@ def fit(
     for drawn in batches(crops, state.step, sitting):
         images, labels, doubtful = (torch.from_numpy(a) for a in drawn)
         torch.manual_seed(preset.seed * 1_000_003 + state.step)  # dropout
-        for group in learner.optimiser.param_groups:
+        for group in learner.optimizer.param_groups:
             group["lr"] = preset.learning_rate * rate(preset, state.step)
         doubt = preset.doubt if state.step >= preset.doubt_after else 0.0
         losses.append(learner.step((images, labels, doubtful), weights, preset, doubt))
@@ -180,8 +180,8 @@ def _own_coarse(
     return coarse_scenes(teacher.eval(), data.train, card)
 
 
-def _normalised_like(begin: Checkpoint, card: ModelCard) -> ModelCard:
-    """The card with the normalisation that the weights of `begin` were learnt with."""
+def _normalized_like(begin: Checkpoint, card: ModelCard) -> ModelCard:
+    """The card with the normalization that the weights of `begin` were learned with."""
     theirs = ModelCard.parse(begin.card, "the card of the run to begin from")
     return card.model_copy(update={"mean": theirs.mean, "std": theirs.std})
 
@@ -233,7 +233,7 @@ def _write_facts(run: Path, preset: Preset, card: ModelCard, data: Data) -> None
 
 
 def _write_pictures(run: Path, state: Checkpoint, ema: UNet, card: ModelCard, data: Data) -> None:
-    """`curves.svg` and `samples.png`: of scenes that are not learnt from, where there are any."""
+    """`curves.svg` and `samples.png`: of scenes that are not learned from, where there are any."""
     (run / "curves.svg").write_text(curves(state.history), encoding="utf-8")
     kept = [s for side in data.validation.values() for s in side]
     (run / "samples.png").write_bytes(samples(ema, kept or data.train, card))

@@ -1,7 +1,7 @@
 """A spatial split of chips: whoever is near, overlaps or shows another year is on the same side.
 
 Chips within a margin of each other, in any year and across UTM zones, form a group; chips of one
-named place and the groups they touch form a place. Where everything hangs together (a labelled
+named place and the groups they touch form a place. Where everything hangs together (a labeled
 quad), squares of ground take the part of places, and chips nearer than the margin to another side
 are left out.
 """
@@ -24,7 +24,7 @@ from training.manifest import Chip, Manifest
 
 
 class SplitSettings(BaseModel):
-    """How chips are shared out. Lengths are metres on the ground."""
+    """How chips are shared out. Lengths are meters on the ground."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,7 +34,7 @@ class SplitSettings(BaseModel):
     """Ground between chips of different sides."""
 
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    """Share of the labelled pixels by which checkpoints are chosen."""
+    """Share of the labeled pixels by which checkpoints are chosen."""
 
     test_share: Annotated[float, Field(ge=0, lt=1)] = 0.15
     """Share that nothing but the evaluation sees; 0 where `held_out` names the test."""
@@ -109,7 +109,7 @@ class _Ground:
     unit: NDArray[np.intp]
     names: tuple[str, ...]
     size: NDArray[np.int64]
-    """Labelled pixels of each unit."""
+    """Labeled pixels of each unit."""
 
 
 def split_chips(manifest: Manifest, settings: SplitSettings) -> ChipSplit:
@@ -156,7 +156,7 @@ def split_chips(manifest: Manifest, settings: SplitSettings) -> ChipSplit:
 
 
 def _share(ground: _Ground, order: Sequence[int], taken: set[int], share: float) -> set[int]:
-    """Units, in the drawn order, that come closest to a share of all labelled pixels: at least one
+    """Units, in the drawn order, that come closest to a share of all labeled pixels: at least one
     where the share is not 0, and never the last that is free.
     """
     chosen: set[int] = set()

@@ -66,7 +66,7 @@ class _Graph:
 def onnx_of(net: UNet) -> onnx.ModelProto:
     """The folded net with softmax and background forced to 0, without metadata.
 
-    Input float32 [N, 4, S, S], standardised; output float32 [N, 7, S, S], probabilities. Raises
+    Input float32 [N, 4, S, S], standardized; output float32 [N, 7, S, S], probabilities. Raises
     ValueError when batch norm has not been folded (see unet.fold).
     """
     if any(isinstance(m, nn.BatchNorm2d) for m in net.modules()):

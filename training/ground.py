@@ -16,7 +16,7 @@ Pairs = list[tuple[int, int]]
 
 
 def near_pairs(manifest: Manifest, margin: float) -> Pairs:
-    """Pairs of chips whose ground is less than `margin` metres apart or shared, in any year and
+    """Pairs of chips whose ground is less than `margin` meters apart or shared, in any year and
     across CRSs. Chips without position are near to all others without one of their place.
     """
     chips, scenes = manifest.chips, manifest.by_name
@@ -81,15 +81,15 @@ def places_of(manifest: Manifest, near: Pairs) -> tuple[NDArray[np.intp], list[s
 def squares_of(
     manifest: Manifest, place: NDArray[np.intp], names: Sequence[str], side: float
 ) -> tuple[NDArray[np.intp], list[str]]:
-    """Squares of `side` metres of each place, by the chips' centres; the same in every year."""
+    """Squares of `side` meters of each place, by the chips' centers; the same in every year."""
     chips = manifest.chips
     keys: list[tuple[str, int, int]] = []
     frame: dict[int, int | None] = {}
     for i, chip in enumerate(chips):
         epsg = manifest.by_name[chip.scene].epsg
         home = frame.setdefault(int(place[i]), epsg)
-        centre = ground_of(manifest, chip).centroid
-        x, y = centre.x, centre.y
+        center = ground_of(manifest, chip).centroid
+        x, y = center.x, center.y
         if epsg is not None and home is not None and epsg != home:
             x, y = Transformer.from_crs(epsg, home, always_xy=True).transform(x, y)
         keys.append((names[int(place[i])], int(x // side), int(y // side)))

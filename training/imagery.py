@@ -1,6 +1,6 @@
 """The user's imagery: which files a folder holds, and what is known of each before it is read.
 
-Only what can be learnt from is let in: four bands of uint8, north up, in a projected CRS.
+Only what can be learned from is let in: four bands of uint8, north up, in a projected CRS.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Bounds = tuple[float, float, float, float]
 class Picture:
     """One file. name: its path below the folder, without suffix, "/" between. shape: rows, cols.
 
-    crs None: its position is unknown. resolution: ground metres per pixel.
+    crs None: its position is unknown. resolution: ground meters per pixel.
     """
 
     path: Path
@@ -70,7 +70,7 @@ class Picture:
 
 
 def look(path: Path, name: str = "") -> Picture:
-    """What is known of an image. Raises LabelError naming what keeps it from being learnt from."""
+    """What is known of an image. Raises LabelError naming what keeps it from being learned from."""
     try:
         with rasterio.open(path) as source:
             _check(path, source)
@@ -89,7 +89,7 @@ def look(path: Path, name: str = "") -> Picture:
 def find(imagery: Path) -> list[Picture]:
     """The image `imagery`, or every image below that folder (no label rasters), by name.
 
-    Raises LabelError where there is none, or one that cannot be learnt from.
+    Raises LabelError where there is none, or one that cannot be learned from.
     """
     if imagery.is_file():
         return [look(imagery)]

@@ -1,7 +1,7 @@
 """The model file in 8 bit, beside the one in 32: smaller, faster where the processor helps, refused
 when it answers otherwise.
 
-Static quantisation in QDQ form (Jacob et al. 2018): activations uint8, weights int8 per channel and
+Static quantization in QDQ form (Jacob et al. 2018): activations uint8, weights int8 per channel and
 in 7 bits (`reduce_range`): without VNNI, AVX2 adds pairs of products in 16 bits, which full 8-bit
 weights overflow. Signed activations (s8s8) are never written: other runtimes get them badly wrong.
 The outer levels stay in 32 bits, as few of them as hold the agreement: they decide at the edges.
@@ -30,7 +30,7 @@ from model.card import ModelCard
 from model.normalize import normalize
 from model.session import Session
 from model.windows import MULTIPLE
-from training import artefact
+from training import artifact
 from training.assessment import table_of
 from training.config import Preset
 from training.errors import ExportError
@@ -90,7 +90,7 @@ def calibration_split(preset: Preset, chips: Path) -> Split:
     return split_places(read_chips(chips, without=preset.left_out), preset)
 
 
-def quantise(
+def quantize(
     weights: Path,
     calibration: Sequence[Scene],
     validation: Sequence[Scene],
@@ -101,7 +101,7 @@ def quantise(
     sentence on how far it agrees.
 
     `calibration`: training scenes. Raises ExportError, and writes nothing, when there is no scene
-    on either side, when the graph has nothing to quantise, or when it disagrees with `weights`.
+    on either side, when the graph has nothing to quantize, or when it disagrees with `weights`.
     """
     if not calibration or not any(s.label.any() for s in validation):
         raise ExportError("8 bits need training scenes to measure on and validation to be checked")
@@ -110,35 +110,35 @@ def quantise(
     graph = onnx.load_model_from_string(weights.read_bytes())
     windows = [_pixels(s, card) for s in spread(calibration, WINDOWS)]
     for exact in EXACT_LEVELS:
-        small = quantised(graph, windows, exact)
-        int8 = Session(artefact.stamped(small, card))
+        small = quantized(graph, windows, exact)
+        int8 = Session(artifact.stamped(small, card))
         found = compare(fp32, int8, validation, exact)
         say(found.fact)
         if found.agreement >= MIN_AGREEMENT or exact == EXACT_LEVELS[-1]:
             break
     check(found)
     text = f"{card.description} {found.fact}".strip()
-    written = artefact.write(small, card.model_copy(update={"description": text}), out)
+    written = artifact.write(small, card.model_copy(update={"description": text}), out)
     return written, found
 
 
-def quantised(
+def quantized(
     graph: onnx.ModelProto, windows: Sequence[NDArray[np.float32]], exact: int = 1
 ) -> onnx.ModelProto:
     """The graph in 8 bits but for its `exact` outer levels, activations measured on `windows`:
     float32 (4, rows, cols) each.
 
-    Raises ExportError when no convolution would be quantised.
+    Raises ExportError when no convolution would be quantized.
     """
     outer = tuple(f"{part}{level}" for part in ("down", "join", "up") for level in range(exact))
     kept = [n.name for n in graph.graph.node if n.name.startswith((*outer, "last"))]
     inner = [n for n in graph.graph.node if n.op_type == "Conv" and n.name not in kept]
     if not inner:
-        raise ExportError("the graph has no inner convolution to quantise")
+        raise ExportError("the graph has no inner convolution to quantize")
     with tempfile.TemporaryDirectory(prefix="landcover-int8-") as folder:
         raw, first, second = (Path(folder, n) for n in ("raw.onnx", "fp32.onnx", "int8.onnx"))
         onnx.save(graph, raw)
-        # Shapes only: its optimiser would rename the nodes that are chosen by name.
+        # Shapes only: its optimizer would rename the nodes that are chosen by name.
         quant_pre_process(str(raw), str(first), skip_optimization=True, skip_symbolic_shape=True)
         quantize_static(
             str(first),

@@ -1,6 +1,6 @@
-"""Labels on the imagery's own pixels: uint8 GeoTIFFs, 0 unlabelled, else the legend's values.
+"""Labels on the imagery's own pixels: uint8 GeoTIFFs, 0 unlabeled, else the legend's values.
 
-From polygons and points (a pixel belongs to the polygon that holds its centre), or from another
+From polygons and points (a pixel belongs to the polygon that holds its center), or from another
 label raster (the nearest pixel). What could not be used is told by feature id.
 """
 
@@ -54,7 +54,7 @@ class LabelSettings(BaseModel):
     one year are then not laid on the others. Without it a feature labels every image it meets."""
 
     radius_m: Annotated[float, Field(gt=0)] | None = None
-    """Metres of ground around a point that have its class."""
+    """Meters of ground around a point that have its class."""
 
 
 def label(imagery: Path, settings: LabelSettings, out: Path, say: Say = echo) -> Report:
@@ -82,11 +82,11 @@ def label(imagery: Path, settings: LabelSettings, out: Path, say: Say = echo) ->
     for picture, pixels in painted:
         counts = np.bincount(pixels.ravel(), minlength=CLASSES + 1)[1:]
         if not counts.any():
-            report.unlabelled_images.append(picture.name)
+            report.unlabeled_images.append(picture.name)
             continue
         report.images[picture.name] = [int(n) for n in counts]
         write_label(pixels, picture, label_path(out, picture))
-        say(f"{picture.name}: {counts.sum():,} labelled pixels")
+        say(f"{picture.name}: {counts.sum():,} labeled pixels")
     if not report.images:
         codes = sorted({*report.features.unknown_code.values(), *report.unknown_pixels})
         raise LabelError(
@@ -103,7 +103,7 @@ def label_path(folder: Path, picture: Picture) -> Path:
 
 
 def write_label(pixels: Label, picture: Picture, path: Path) -> None:
-    """A label raster uint8 (rows, cols) on the image's grid, in the legend's colours."""
+    """A label raster uint8 (rows, cols) on the image's grid, in the legend's colors."""
     profile = {
         "driver": "GTiff", "count": 1, "dtype": "uint8", "nodata": 0, "compress": "deflate",
         "height": picture.shape[0], "width": picture.shape[1], "transform": picture.transform,
@@ -113,7 +113,7 @@ def write_label(pixels: Label, picture: Picture, path: Path) -> None:
     with whole(path) as draft:
         with rasterio.open(draft, "w", **profile) as target:
             target.write(pixels, 1)
-            target.write_colormap(1, {v: (*rgb, 255) for v, rgb in LEGEND.colours().items()})
+            target.write_colormap(1, {v: (*rgb, 255) for v, rgb in LEGEND.colors().items()})
         _sync(draft)
 
 
@@ -134,7 +134,7 @@ def _from_features(
     for picture in pictures:
         mine, polygons = features.on(picture, settings.radius_m)
         if not len(mine):
-            report.unlabelled_images.append(picture.name)
+            report.unlabeled_images.append(picture.name)
             continue
         met.update(mine.tolist())
         values = features.values[mine]
@@ -176,11 +176,11 @@ def paint(polygons: NDArray[Any], values: NDArray[np.uint8], picture: Picture) -
 
 
 def _guess(bounds: tuple[float, float, float, float], crs: CRS, pictures: Sequence[Picture]) -> str:
-    """A frequent mistake: coordinates in metres in a file that says degrees."""
+    """A frequent mistake: coordinates in meters in a file that says degrees."""
     if crs.is_geographic and max(map(abs, bounds)) > 360:
         projected = next((p.crs for p in pictures if p.crs is not None), None)
         return (
-            f": these are no degrees; if the coordinates are metres, set the file's CRS "
+            f": these are no degrees; if the coordinates are meters, set the file's CRS "
             f"(Layer > Set Layer CRS in QGIS), perhaps to {crs_name(projected)}"
         )
     return ""

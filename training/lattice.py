@@ -29,7 +29,7 @@ class ChipSettings(BaseModel):
     """From one chip to the next along rows and columns (the article's)."""
 
     max_background: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Chips with a larger share of unlabelled pixels are dropped (the article's)."""
+    """Chips with a larger share of unlabeled pixels are dropped (the article's)."""
 
     place: str = ""
     """Place of every chip. Without it that is the folder of its image below the imagery; images

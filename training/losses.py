@@ -1,6 +1,6 @@
 """The loss: cross-entropy over the six classes, where there is a label, and nowhere else.
 
-Background (0) is the absence of a label. It is no class to be learnt: its pixels weigh exactly
+Background (0) is the absence of a label. It is no class to be learned: its pixels weigh exactly
 nothing and its logit takes no part in the softmax, so no gradient ever reaches it.
 """
 
@@ -22,10 +22,10 @@ def masked_cross_entropy(
     doubtful: Tensor | None = None,
     doubt: float = 0.0,
 ) -> Tensor:
-    """Weighted mean of the cross-entropy over labelled pixels; 0 where nothing is labelled.
+    """Weighted mean of the cross-entropy over labeled pixels; 0 where nothing is labeled.
 
     logits: float32 (N, 1 + K, rows, cols), background first. labels: int64 (N, rows, cols), 0 =
-    unlabelled, else 1..K. weights: float32 (K,), of the classes 1..K. smoothing: the share of the
+    unlabeled, else 1..K. weights: float32 (K,), of the classes 1..K. smoothing: the share of the
     target spread evenly over the K classes (Szegedy et al. 2016). doubtful: bool (N, rows, cols),
     labels that may no longer hold: they count only where their class has a probability of at least
     `doubt`.

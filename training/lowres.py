@@ -31,7 +31,7 @@ class CoarseTables(BaseModel):
     """One scene at one resolution.
 
     `agreement`: coarse pixels, mode of the 1 m classes (row) by class of the coarse reading
-    (column). `accuracy`: labelled pixels, label by the coarse reading's class placed on them.
+    (column). `accuracy`: labeled pixels, label by the coarse reading's class placed on them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,7 +56,7 @@ class LowRes(Measured):
     """A model on imagery coarser than it was made for, scene by scene."""
 
     kind: Literal["lowres"] = "lowres"
-    ground_resolution: float = Field(description="the model's own, metres")
+    ground_resolution: float = Field(description="the model's own, meters")
     scenes: Annotated[tuple[CoarseScene, ...], Field(min_length=1)]
 
     @property
@@ -159,7 +159,7 @@ def mode_of(classes: Label, factor: int) -> Label:
     uint8 (rows, cols) whose sides are multiples of `factor`.
 
     Ties turn among the tied classes with the position of the result, as in the server's pyramid:
-    a fixed order would favour one class everywhere.
+    a fixed order would favor one class everywhere.
     """
     rows, cols = (n // factor for n in classes.shape)
     cells = classes.reshape(rows, factor, cols, factor)

@@ -117,7 +117,7 @@ def read_scenes(folder: Path, manifest: Manifest, wanted: Collection[str]) -> li
     """The chips whose ids are `wanted`, put together: one scene for each piece of ground that they
     cover without a gap, named `<image>:<row>:<col>`. Call `check_files` first.
 
-    Within a scene's rectangle pixels of no chip are 0 and unlabelled.
+    Within a scene's rectangle pixels of no chip are 0 and unlabeled.
     """
     ids = set(wanted)
     by_scene: dict[str, list[Chip]] = {}

@@ -19,7 +19,7 @@ def contingency(reference: NDArray[np.uint8], predicted: NDArray[np.uint8], clas
     """Pixels by reference and prediction: int64 (classes, classes).
 
     Both arrays have the same shape and hold 0 (no label, no data) or 1..classes; pixels without a
-    reference count nowhere. Raises ValueError for a labelled pixel without a prediction, or for a
+    reference count nowhere. Raises ValueError for a labeled pixel without a prediction, or for a
     value above `classes`.
     """
     if reference.shape != predicted.shape:
@@ -29,7 +29,7 @@ def contingency(reference: NDArray[np.uint8], predicted: NDArray[np.uint8], clas
     for name, values in (("reference", r), ("prediction", p)):
         if values.size and (values.min() < 1 or values.max() > classes):
             bad = values[(values < 1) | (values > classes)][0]
-            raise ValueError(f"{name} holds {bad} on a labelled pixel; allowed are 1..{classes}")
+            raise ValueError(f"{name} holds {bad} on a labeled pixel; allowed are 1..{classes}")
     flat = np.bincount((r - 1) * classes + (p - 1), minlength=classes * classes)
     return flat.reshape(classes, classes).astype(np.int64)
 

@@ -39,8 +39,8 @@ def mosaic(imagery: Path, out: Path) -> list[Path]:
     shapes = [footprint(p) for p in pictures]
     facts = _facts(pictures)
     boundary = shapely.union_all(shapes)
-    metres = _area(pictures, boundary)
-    outline = {"images": np.array([len(pictures)]), "area_m2": np.array([metres])}
+    meters = _area(pictures, boundary)
+    outline = {"images": np.array([len(pictures)]), "area_m2": np.array([meters])}
     if out.suffix == ".gpkg":
         with whole(out) as draft:
             _write(draft, "footprints", shapes, facts, "GPKG", append=False)

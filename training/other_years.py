@@ -23,13 +23,13 @@ NAME = re.compile(r"(?P<place>.+)_(?P<year>\d{4})_(?P<number>\d+)")
 """File names of one piece of ground differ in the year only: `claremont_2016_0`."""
 
 MIN_PIXELS = 500
-"""Labelled pixels of roofs and roads, and of trees, that a place needs for a scale."""
+"""Labeled pixels of roofs and roads, and of trees, that a place needs for a scale."""
 
 MIN_SPREAD = 0.1
 """Vegetation index between them: with less than that nothing can be told apart."""
 
 AROUND = 5
-"""Side in pixels of the square whose mean is compared: years lie metres off each other."""
+"""Side in pixels of the square whose mean is compared: years lie meters off each other."""
 
 GREEN, DRY, CHANGE = 0.5, 0.35, 0.25
 """Bare ground above GREEN is planted, planted ground under DRY is bare, where it differs by CHANGE

@@ -32,7 +32,7 @@ def read_own(
 ) -> Data:
     """What a run learns from and is judged by while it trains: the chips of `folder` on the sides
     of `split` (a file; without it, as `split` shares them out by default). The test is not read.
-    Demo County of the folder `county` is learnt from beside, as `preset` splits it.
+    Demo County of the folder `county` is learned from beside, as `preset` splits it.
 
     Raises ChipError for a damaged folder, SplitError for a split that does not belong to it.
     """
@@ -64,7 +64,7 @@ def place_of(split: ChipSplit) -> dict[str, str]:
 def held_out_scenes(
     imagery: Path, labels: Path, manifest: Manifest, split: ChipSplit, sides: Sides
 ) -> list[Scene]:
-    """Whole images that the test's chips were cut from, labelled on the ground of those chips only:
+    """Whole images that the test's chips were cut from, labeled on the ground of those chips only:
     what is assessed is the served way of reading, on ground that was kept apart.
     """
     place = place_of(split)

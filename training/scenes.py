@@ -1,7 +1,7 @@
-"""Labelled imagery in memory: the chips of a `chips.csv`, and Demo County.
+"""Labeled imagery in memory: the chips of a `chips.csv`, and Demo County.
 
 A scene keeps its own pixels; what resolution a crop is read at is decided when it is drawn.
-Bands are red, green, blue, near infrared; labels are 0 (unlabelled) and the legend's values.
+Bands are red, green, blue, near infrared; labels are 0 (unlabeled) and the legend's values.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ Label = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Scene:
-    """One labelled image.
+    """One labeled image.
 
-    image: uint8 (4, rows, cols). label: uint8 (rows, cols), 0 = unlabelled, else 1..6.
-    resolution: ground metres per pixel. epsg and transform place it; epsg is None for imagery
+    image: uint8 (4, rows, cols). label: uint8 (rows, cols), 0 = unlabeled, else 1..6.
+    resolution: ground meters per pixel. epsg and transform place it; epsg is None for imagery
     whose position is unknown (`transform` is then without meaning). path: the file,
     when this is all of it. transferred: the label was drawn on an image of another year.
     """
@@ -70,13 +70,13 @@ class Scene:
 
     @property
     def bounds(self) -> BoundingBox:
-        """Ground covered: left, bottom, right, top in metres of its CRS."""
+        """Ground covered: left, bottom, right, top in meters of its CRS."""
         rows, cols = self.label.shape
         t = self.transform
         return BoundingBox(t.c, t.f + rows * t.e, t.c + cols * t.a, t.f)
 
     def counts(self) -> NDArray[np.int64]:
-        """Labelled pixels of the classes 1..6: int64 (6,)."""
+        """Labeled pixels of the classes 1..6: int64 (6,)."""
         return np.bincount(self.label.ravel(), minlength=CLASSES + 1)[1 : CLASSES + 1]
 
     def window(self, row: int, col: int, rows: int, cols: int, suffix: str = "") -> Scene:
@@ -140,10 +140,10 @@ def quarter(scene: Scene) -> str:
 
 
 def read_at(path: Path, ground_resolution: float, resolution: float) -> Image:
-    """A file's imagery at `ground_resolution` metres, its whole extent: uint8 (4, rows, cols).
+    """A file's imagery at `ground_resolution` meters, its whole extent: uint8 (4, rows, cols).
 
     Finer files are averaged while read, as the server does; `resolution` is the file's own, in
-    metres per pixel. The size is rounded to whole pixels.
+    meters per pixel. The size is rounded to whole pixels.
     """
     with rasterio.open(path) as source:
         factor = resolution / ground_resolution

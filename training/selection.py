@@ -90,8 +90,8 @@ def of_names(chips: Path, names: Iterable[str], role: Role = "region") -> Select
 
 
 def of_pairs(images: Sequence[Path], labels: Sequence[Path]) -> Selection:
-    """A user's own labels: one raster of the legend's values (0, nodata or 255: unlabelled) for
-    each image; a label on another grid is placed on the image's pixels by nearest neighbour.
+    """A user's own labels: one raster of the legend's values (0, nodata or 255: unlabeled) for
+    each image; a label on another grid is placed on the image's pixels by nearest neighbor.
 
     Raises LabelError naming the file that does not fit.
     """
@@ -131,8 +131,8 @@ def _pair(image_path: Path, label_path: Path) -> Scene:
                 dst_nodata=0,
                 resampling=Resampling.nearest,
             )
-        unlabelled = {0, 255} | ({labels.nodata} if labels.nodata is not None else set())
-        label[np.isin(label, list(unlabelled))] = 0
+        unlabeled = {0, 255} | ({labels.nodata} if labels.nodata is not None else set())
+        label[np.isin(label, list(unlabeled))] = 0
         if unknown := sorted(set(np.unique(label).tolist()) - set(range(CLASSES + 1))):
             raise LabelError(
                 f"{label_path} holds {unknown[0]}, not one of 1..{CLASSES}: bring it into the "

@@ -1,4 +1,4 @@
-"""Who may be learnt from: a split by ground, never by pixel or by year.
+"""Who may be learned from: a split by ground, never by pixel or by year.
 
 Real places are held out whole. Within the others, chips whose ground lies within a margin of each
 other form one group, whatever their year, and a group is on one side. Demo County's quads overlap,
@@ -90,7 +90,7 @@ def split_county(scenes: Iterable[Scene], preset: Preset) -> Split:
 
 
 def group_by_ground(scenes: list[Scene], margin: float) -> list[list[Scene]]:
-    """Scenes joined when their bounds, in one CRS, come within `margin` metres of each other,
+    """Scenes joined when their bounds, in one CRS, come within `margin` meters of each other,
     directly or through others. Scenes of unknown position of one place are one group: they may
     touch.
     """
@@ -103,7 +103,7 @@ def group_by_ground(scenes: list[Scene], margin: float) -> list[list[Scene]]:
 
 
 def cut_out(scene: Scene, hole: BoundingBox) -> list[Scene]:
-    """The scene without the ground in `hole` (its CRS, metres): up to four rectangles north,
+    """The scene without the ground in `hole` (its CRS, meters): up to four rectangles north,
     south, west and east of it; the scene itself where they do not meet.
     """
     rows, cols = scene.label.shape

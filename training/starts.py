@@ -13,7 +13,7 @@ from training.scenes import Scene
 
 
 def check_begin(begin: Path, judged: Mapping[str, Sequence[Scene]]) -> None:
-    """AssessmentError when a run to begin from has learnt from what would be judged by it.
+    """AssessmentError when a run to begin from has learned from what would be judged by it.
 
     `begin` is a checkpoint of Demo County, or the folder of a former cross-validation, whose folds
     of the same names are gone on with. `judged`: by fold, the scenes it may not have seen.
@@ -30,7 +30,9 @@ def check_begin(begin: Path, judged: Mapping[str, Sequence[Scene]]) -> None:
 
 def _refuse(path: Path, seen: Set[str]) -> None:
     if seen:
-        raise AssessmentError(f"{path} has learnt from {sorted(seen)}, which it would be judged by")
+        raise AssessmentError(
+            f"{path} has learned from {sorted(seen)}, which it would be judged by"
+        )
 
 
 def begin_path(begin: Path, fold: str) -> Path:
@@ -39,7 +41,7 @@ def begin_path(begin: Path, fold: str) -> Path:
 
 
 def _scenes_of(run: Path) -> set[str]:
-    """Names of the labelled scenes that a run learnt from, in whichever year."""
+    """Names of the labeled scenes that a run learned from, in whichever year."""
     try:
         facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
         return {name.split(":")[0] for name in facts["split"]["real_train"]}

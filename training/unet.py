@@ -49,7 +49,7 @@ class Level(nn.Module):  # type: ignore[misc]
 
 
 class UNet(nn.Module):  # type: ignore[misc]
-    """Standardised imagery to logits of the seven classes, background first."""
+    """Standardized imagery to logits of the seven classes, background first."""
 
     def __init__(
         self,

@@ -51,7 +51,7 @@ class Features:
 
     def on(self, picture: Picture, radius: float | None) -> tuple[NDArray[np.intp], Geometries]:
         """The features that meet an image: their positions here, and their polygons in its CRS,
-        points grown to circles of `radius` metres.
+        points grown to circles of `radius` meters.
         """
         mine = np.arange(len(self.ids))
         if self.images is not None:
@@ -108,7 +108,7 @@ def read_features(
     if radius is None and (points := (shapely.get_dimensions(geometries) == 0) & usable).any():
         raise LabelError(
             f"{path} holds {points.sum()} points (the first is feature {fids[points][0]}): "
-            "give the radius in metres of the ground that each stands for"
+            "give the radius in meters of the ground that each stands for"
         )
     if not usable.any():
         unknown = sorted(set(findings.unknown_code.values()))

@@ -1,7 +1,7 @@
 """Does a model say the same of a place in every year? Its images of other years against the label
 of one, and against each other.
 
-A label of one year mostly holds in the others. Everything is counted twice: over all labelled
+A label of one year mostly holds in the others. Everything is counted twice: over all labeled
 pixels, and over those whose label holds in every year as far as the imagery shows (other_years.py).
 What was built or felled in between counts as wrong in both, so these are lower bounds.
 """
@@ -36,7 +36,7 @@ class YearTable(BaseModel):
 
 
 class PairTable(BaseModel):
-    """Labelled pixels of one ground in two years: class in `first` (row) by class in `second`."""
+    """Labeled pixels of one ground in two years: class in `first` (row) by class in `second`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,7 +46,7 @@ class PairTable(BaseModel):
 
 
 class Ground(BaseModel):
-    """One labelled piece of ground in every year there is imagery of; years ascending."""
+    """One labeled piece of ground in every year there is imagery of; years ascending."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -108,8 +108,8 @@ def years_of(
     description: str = "",
     say: Say = echo,
 ) -> Years:
-    """Classifies, for each labelled scene whose ground has imagery of other years in `folder`,
-    every year of it, and compares on the labelled pixels, and on those whose label holds.
+    """Classifies, for each labeled scene whose ground has imagery of other years in `folder`,
+    every year of it, and compares on the labeled pixels, and on those whose label holds.
 
     Raises AssessmentError when no scene has another year, or when an image of the same name does
     not lie on the same pixels.
@@ -135,7 +135,7 @@ def years_of(
             f"{int(holds.sum()):,} of them hold"
         )
     if not grounds:
-        raise AssessmentError(f"no labelled scene has imagery of another year in {folder}")
+        raise AssessmentError(f"no labeled scene has imagery of another year in {folder}")
     seen = sorted({g.place for g in grounds} & set(subject.facts.places))
     return Years(
         commands=(command,),

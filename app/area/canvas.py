@@ -1,6 +1,6 @@
-"""A canvas: a rectangle of pixels in any CRS, and the classes under their centres.
+"""A canvas: a rectangle of pixels in any CRS, and the classes under their centers.
 
-A pixel shows what a point query at its centre answers: blocks are looked up, never resampled.
+A pixel shows what a point query at its center answers: blocks are looked up, never resampled.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Lattice:
         left, top = window.col * self.resolution, self.north - window.row * self.resolution
         return Affine(self.resolution, 0, left, 0, -self.resolution, top)
 
-    def centres(self, window: Window) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """x (rows, cols) and y (rows, cols) of the pixels' centres."""
+    def centers(self, window: Window) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """x (rows, cols) and y (rows, cols) of the pixels' centers."""
         x = (np.arange(window.col, window.col_stop) + 0.5) * self.resolution
         y = self.north - (np.arange(window.row, window.row_stop) + 0.5) * self.resolution
         across, down = np.meshgrid(x, y)
@@ -103,7 +103,7 @@ def _ranks(lattice: Lattice, grids: list[WorkGrid], window: Window) -> list[npt.
     """For every rank the number of the grid that has it: one for all pixels, (1, 1), or each's."""
     if len(grids) == 1:
         return [np.zeros((1, 1), dtype=np.intp)]
-    x, y = lattice.centres(window)
+    x, y = lattice.centers(window)
     longitude = transformer(lattice.crs, LONLAT).transform
     corners, _ = longitude(
         x[:: window.rows - 1 or 1, :: window.cols - 1 or 1].ravel(),
@@ -170,7 +170,7 @@ async def _place(
 def _cells(
     lattice: Lattice, grid: WorkGrid, window: Window, where: npt.NDArray[np.intp]
 ) -> tuple[Cells, Cells]:
-    """(cols, rows) of the grid's pixels that hold the centres of the window's flat pixels."""
+    """(cols, rows) of the grid's pixels that hold the centers of the window's flat pixels."""
     row, col = np.divmod(where, window.cols)
     if lattice.is_of(grid):
         return col + window.col, row + window.row

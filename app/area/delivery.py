@@ -68,10 +68,10 @@ async def figures(landcover: LandCover, wish: Wish) -> tuple[Tally, dict[str, An
     if len(wish.selections) == 2:
         before, after = wish.selections
         tally = await count_change(landcover, before, after, wish.plan)
-        return tally, change_statistics(before, after, area.square_metres, tally)
+        return tally, change_statistics(before, after, area.square_meters, tally)
     (selection,) = wish.selections
     tally = await count(landcover, selection, wish.plan)
-    return tally, statistics(selection, area.square_metres, tally, wish.assessment)
+    return tally, statistics(selection, area.square_meters, tally, wish.assessment)
 
 
 def csv_of(wish: Wish, document: dict[str, Any]) -> str:

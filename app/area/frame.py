@@ -21,13 +21,13 @@ from app.landcover import ranked
 from app.polygon import LONLAT, AreaOfInterest
 from model.windows import BLOCK, Window, cover
 
-METRES_PER_DEGREE = 111_319.490793
+METERS_PER_DEGREE = 111_319.490793
 """Of longitude on the equator (WGS 84)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """`window` of `lattice`; `clip`, in its CRS: pixels whose centre lies outside are nodata."""
+    """`window` of `lattice`; `clip`, in its CRS: pixels whose center lies outside are nodata."""
 
     lattice: Lattice
     window: Window
@@ -125,7 +125,7 @@ def _reaching(native: WorkGrid, area: AreaOfInterest) -> str:
     return f"EPSG:{32600 + zone if middle.y >= 0 else 32700 + zone}"
 
 
-def _lattice(asked: str, resolution: float | None, metres: float, area: AreaOfInterest) -> Lattice:
+def _lattice(asked: str, resolution: float | None, meters: float, area: AreaOfInterest) -> Lattice:
     code = asked.upper().removeprefix("EPSG:")
     expected = "EPSG:<code> of a projected CRS, or EPSG:4326"
     try:
@@ -140,6 +140,6 @@ def _lattice(asked: str, resolution: float | None, metres: float, area: AreaOfIn
         there = f"{west:g},{south:g},{east:g},{north:g}"
         raise InvalidRequest("crs", asked, f"a CRS for this place ({asked} is for {there})")
     if crs.is_geographic:
-        return Lattice("EPSG:4326", resolution or metres / METRES_PER_DEGREE, 90.0)
+        return Lattice("EPSG:4326", resolution or meters / METERS_PER_DEGREE, 90.0)
     unit = crs.axis_info[0].unit_conversion_factor or 1.0
-    return Lattice(f"EPSG:{int(code)}", resolution or metres / unit, NORTH)
+    return Lattice(f"EPSG:{int(code)}", resolution or meters / unit, NORTH)

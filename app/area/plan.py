@@ -20,7 +20,7 @@ from shapely.geometry.base import BaseGeometry
 
 from app.coverage import coverage
 from app.grid import Block, Bounds, WorkGrid, central_meridian, transformer
-from app.polygon import LONLAT, STEP, AreaOfInterest, check_order, square_metres
+from app.polygon import LONLAT, STEP, AreaOfInterest, check_order, square_meters
 from model.windows import BLOCK, Window
 
 Shares = npt.NDArray[np.float64]
@@ -45,7 +45,7 @@ class Part:
 
     @property
     def pixel_area(self) -> float:
-        """Square metres on the ground per pixel, at the block's middle.
+        """Square meters on the ground per pixel, at the block's middle.
 
         res² / areal scale (Snyder 1987, k² for a conformal projection); it differs by less than 4
         parts in a million across a block of a UTM zone.
@@ -105,7 +105,7 @@ class Plan:
         """
         check_order(area, bounds)
         within = shapely.intersection(area.outline, shapely.box(*bounds))
-        beyond = max(0.0, area.square_metres - square_metres(_polygons(within)))
+        beyond = max(0.0, area.square_meters - square_meters(_polygons(within)))
         if within.equals(area.outline):
             within, beyond = area.outline, 0.0
         regions = []

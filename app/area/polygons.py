@@ -1,4 +1,4 @@
-"""A class raster as polygons: one for every connected ground of one class (4 neighbours).
+"""A class raster as polygons: one for every connected ground of one class (4 neighbors).
 
 Read strip by strip. Pieces of one class that meet at the seam of two strips become one polygon, so
 that the strips do not show; memory holds one strip and the polygons that reach its lower edge.
@@ -25,7 +25,7 @@ from shapely.geometry import Polygon, shape
 
 from app.attribute_table import Table
 from app.grid import transformer
-from app.polygon import LONLAT, square_metres
+from app.polygon import LONLAT, square_meters
 from model.legend import NODATA
 from model.windows import BLOCK
 
@@ -81,7 +81,7 @@ def write_polygons(raster: Path, table: Table, path: Path, strip: int = BLOCK) -
         while batch := list(islice(found, _BATCH)):
             values = [value for value, _ in batch]
             grounds = np.array([polygon for _, polygon in batch], dtype=object)
-            hectares = _square_metres(grounds, crs, dataset.crs.is_projected) / 1e4
+            hectares = _square_meters(grounds, crs, dataset.crs.is_projected) / 1e4
             if suffix == "geojson" and crs != "EPSG:4326":
                 project = transformer(crs, LONLAT).transform
                 grounds = shapely.transform(grounds, project, interleaved=False)
@@ -136,9 +136,9 @@ def _write(
     )
 
 
-def _square_metres(polygons: npt.NDArray[Any], crs: str, projected: bool) -> npt.NDArray[Any]:
+def _square_meters(polygons: npt.NDArray[Any], crs: str, projected: bool) -> npt.NDArray[Any]:
     if not projected:
-        return np.array([square_metres(polygon) for polygon in polygons])
+        return np.array([square_meters(polygon) for polygon in polygons])
     points = shapely.centroid(polygons)
     longitude, latitude = transformer(crs, LONLAT).transform(
         shapely.get_x(points), shapely.get_y(points)

@@ -17,13 +17,13 @@ from model.legend import NODATA
 
 HECTARE = 1e4
 ACRE = 4046.8564224
-"""Square metres of an international acre."""
+"""Square meters of an international acre."""
 
 METHOD = "stratified estimator by mapped class, Olofsson et al. 2014, eq. 4, 9, 10, 11"
 CAVEAT = (
     "Adjusted areas assume that the model errs here as it did where it was assessed, which is "
-    "another place. The interval counts every labelled pixel as an independent sample; "
-    "neighbouring pixels are not, so that it is too narrow; how far `by_assessment` lies apart "
+    "another place. The interval counts every labeled pixel as an independent sample; "
+    "neighboring pixels are not, so that it is too narrow; how far `by_assessment` lies apart "
     "says more. Where it matters, label a random sample of your own."
 )
 
@@ -81,15 +81,15 @@ def total_of(features: Sequence[tuple[AreaOfInterest, Tally]]) -> tuple[float, T
     together = Tally()
     for _, tally in features:
         together.merge(tally)
-    return sum(area.square_metres for area, _ in features), together
+    return sum(area.square_meters for area, _ in features), together
 
 
-def measures(square_metres: float) -> dict[str, float]:
+def measures(square_meters: float) -> dict[str, float]:
     """An area in the units people use."""
     return {
-        "m2": round(square_metres, 3),
-        "hectares": round(square_metres / HECTARE, 6),
-        "acres": round(square_metres / ACRE, 6),
+        "m2": round(square_meters, 3),
+        "hectares": round(square_meters / HECTARE, 6),
+        "acres": round(square_meters / ACRE, 6),
     }
 
 
@@ -145,13 +145,13 @@ def _classes(card: ModelCard, tally: Tally, assessment: Assessment | None) -> li
         each.name: adjusted(mapped, each.contingency).area for each in card.accuracy if assessment
     }
     entries = []
-    for index, (each, square_metres) in enumerate(zip(card.legend.classes, mapped, strict=True)):
+    for index, (each, square_meters) in enumerate(zip(card.legend.classes, mapped, strict=True)):
         entry: dict[str, Any] = {
             "value": each.value,
             "name": each.name,
             "title": each.title,
-            **measures(square_metres),
-            "percent": round(100 * square_metres / covered, 4) if covered else 0.0,
+            **measures(square_meters),
+            "percent": round(100 * square_meters / covered, 4) if covered else 0.0,
         }
         if estimate is not None:
             interval = estimate.interval(index)

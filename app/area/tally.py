@@ -1,4 +1,4 @@
-"""Square metres by pixel value, and the walk over an area's blocks that counts them."""
+"""Square meters by pixel value, and the walk over an area's blocks that counts them."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from app.pool import Pool
 
 
 class BlockCache:
-    """Classified blocks by key. What is kept is classes, so recolouring costs no inference."""
+    """Classified blocks by key. What is kept is classes, so recoloring costs no inference."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The plan of Demo City: a dense western city, drawn to be learnt from beside Demo County.
+"""The plan of Demo City: a dense western city, drawn to be learned from beside Demo County.
 
 Plots between wide streets, each of one kind: houses wall to wall, flats, shops behind their car
 parks, works, depots, schools, parks, groves, desert. Everything the county has little of.

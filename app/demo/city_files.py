@@ -22,7 +22,7 @@ from app.demo.noise import Field, generator
 from app.demo.paint import paint
 
 WEST, NORTH = 404_000, 3_762_000
-"""North-west corner, metres in EPSG:26911."""
+"""North-west corner, meters in EPSG:26911."""
 
 
 class Camera(NamedTuple):

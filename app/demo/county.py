@@ -1,4 +1,4 @@
-"""The plan of Demo County: what covers each square metre of it in a year."""
+"""The plan of Demo County: what covers each square meter of it in a year."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from app.demo.ground import COLS, ROWS, Ground
 from app.demo.material import Material
 from app.demo.noise import cloudy, generator, smooth
 from app.demo.parcels import LINES_X, LINES_Y, Parcels, survey, uses
-from app.demo.town import NEIGHBOURHOODS, WORKS, build_farm, build_neighbourhood, build_works
+from app.demo.town import NEIGHBORHOODS, WORKS, build_farm, build_neighborhood, build_works
 from app.demo.woods import Canopy, canopy, grow
 
 YEARS = (2013, 2017)
 
 NEW_POND = (480.0, 2850.0)
-"""Middle of the pond dug between the years, local metres east and south."""
+"""Middle of the pond dug between the years, local meters east and south."""
 
 PONDS = (
     ((2060.0, 2280.0), 118.0, Material.WATER),
@@ -66,9 +66,9 @@ def county(year: int) -> Ground:
     _tracks(ground, parcels)
     _hedges(ground, parcels, chosen)
     _waters(ground, river, year)
-    for number, plan in enumerate(NEIGHBOURHOODS):
+    for number, plan in enumerate(NEIGHBORHOODS):
         if year >= plan.since:
-            build_neighbourhood(ground, plan, number)
+            build_neighborhood(ground, plan, number)
     for number, plot in enumerate(WORKS):
         build_works(ground, plot, number)
     _farms(ground, parcels)
@@ -232,5 +232,5 @@ def _river() -> LineString:
     return LineString([(_river_x(y), float(y)) for y in range(-60, ROWS + 70, 8)])
 
 
-def _ragged(shape: Polygon, metres: float) -> Polygon:
-    return shape.buffer(metres / 3).buffer(-metres / 3)
+def _ragged(shape: Polygon, meters: float) -> Polygon:
+    return shape.buffer(meters / 3).buffer(-meters / 3)

@@ -35,10 +35,10 @@ VERSION = 1
 """Raised when pixels change, so that a directory of an older county is written anew."""
 
 WEST, NORTH = 504_350, 3_646_200
-"""North-west corner of the county, metres in EPSG:26916."""
+"""North-west corner of the county, meters in EPSG:26916."""
 
 BUFFER = 300
-"""Metres of every quad beyond its quarter, shared with its neighbours."""
+"""Meters of every quad beyond its quarter, shared with its neighbors."""
 
 README = """Demo County: synthetic imagery
 
@@ -148,7 +148,7 @@ def _write_all(directory: Path, say: Callable[[str], None]) -> None:
 
 
 def county_bounds() -> tuple[int, int, int, int]:
-    """Left, bottom, right, top of all imagery, metres in EPSG:26916."""
+    """Left, bottom, right, top of all imagery, meters in EPSG:26916."""
     return WEST, NORTH - ROWS, WEST + COLS, NORTH
 
 

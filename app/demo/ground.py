@@ -1,6 +1,6 @@
-"""The ground being drawn: material, tone and height of each square metre, later things on top.
+"""The ground being drawn: material, tone and height of each square meter, later things on top.
 
-Local coordinates are metres east (x) and south (y) of the county's north-west corner, so the
+Local coordinates are meters east (x) and south (y) of the county's north-west corner, so the
 pixel (row, col) is the square from (col, row) to (col + 1, row + 1).
 """
 
@@ -19,13 +19,13 @@ from app.demo.material import Material
 from app.demo.noise import Field
 
 ROWS, COLS = 3400, 3000
-"""Size of the county in pixels of one metre."""
+"""Size of the county in pixels of one meter."""
 
 
 class Ground:
     """Rasters of the county, each (rows, cols): `material` uint8, `tone` and `height` float32.
 
-    `tone` is a factor on brightness, `height` is metres above the ground.
+    `tone` is a factor on brightness, `height` is meters above the ground.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Ground:
         tone: float = 1.0,
         height: float = 0.0,
     ) -> None:
-        """Cover the pixels whose centres lie in `shapes` (local metres)."""
+        """Cover the pixels whose centers lie in `shapes` (local meters)."""
         where, mask = self.mask(shapes)
         self.material[where][mask] = material
         self.tone[where][mask] = tone
@@ -59,17 +59,17 @@ class Ground:
         where = (slice(top, max(top, bottom)), slice(left, max(left, right)))
         if not drawn or bottom <= top or right <= left:
             return where, np.zeros((max(0, bottom - top), max(0, right - left)), dtype=np.bool_)
-        burnt = rasterize(
+        burned = rasterize(
             drawn,
             out_shape=(bottom - top, right - left),
             transform=Affine.translation(left, top),
             dtype="uint8",
         )
-        return where, burnt.astype(np.bool_)
+        return where, burned.astype(np.bool_)
 
     def block(
         self,
-        centre: tuple[float, float],
+        center: tuple[float, float],
         half: tuple[float, float],
         angle: float,
         material: Material,
@@ -77,12 +77,12 @@ class Ground:
         wall: float = 0.0,
         pitch: float = 0.0,
     ) -> None:
-        """A rectangle of `half` length and width (metres) turned by `angle` (radians).
+        """A rectangle of `half` length and width (meters) turned by `angle` (radians).
 
-        With `pitch` (rise over run) it carries a hip roof on a `wall` of that many metres; what
+        With `pitch` (rise over run) it carries a hip roof on a `wall` of that many meters; what
         is already higher there stays, so two blocks make an L-shaped house.
         """
-        window = self._around(centre, math.hypot(*half))
+        window = self._around(center, math.hypot(*half))
         if window is None:
             return
         where, x, y = window
@@ -97,17 +97,17 @@ class Ground:
 
     def crown(
         self,
-        centre: tuple[float, float],
+        center: tuple[float, float],
         radius: float,
         tone: float = 1.0,
         material: Material = Material.YARD_TREE,
     ) -> None:
         """A single tree: a dome about as high as it is wide."""
-        window = self._around(centre, radius)
+        window = self._around(center, radius)
         if window is None:
             return
         where, x, y = window
-        turn = np.arctan2(y, x) * 3 + centre[0]
+        turn = np.arctan2(y, x) * 3 + center[0]
         reach = radius * (1 + 0.14 * np.sin(turn) + 0.08 * np.sin(2.3 * turn))
         left = 1 - (x * x + y * y) / (reach * reach)
         inside = left > 0
@@ -116,13 +116,13 @@ class Ground:
         self.height[where][inside] = (radius * (0.7 + 1.1 * np.sqrt(np.maximum(left, 0))))[inside]
 
     def _around(
-        self, centre: tuple[float, float], reach: float
+        self, center: tuple[float, float], reach: float
     ) -> tuple[tuple[slice, slice], Field, Field] | None:
-        left, top = int(centre[0] - reach) - 1, int(centre[1] - reach) - 1
-        right, bottom = int(centre[0] + reach) + 2, int(centre[1] + reach) + 2
+        left, top = int(center[0] - reach) - 1, int(center[1] - reach) - 1
+        right, bottom = int(center[0] + reach) + 2, int(center[1] + reach) + 2
         left, top, right, bottom = max(left, 0), max(top, 0), min(right, COLS), min(bottom, ROWS)
         if right <= left or bottom <= top:
             return None
-        x = (np.arange(left, right, dtype=np.float32) + 0.5 - centre[0])[None, :]
-        y = (np.arange(top, bottom, dtype=np.float32) + 0.5 - centre[1])[:, None]
+        x = (np.arange(left, right, dtype=np.float32) + 0.5 - center[0])[None, :]
+        y = (np.arange(top, bottom, dtype=np.float32) + 0.5 - center[1])[:, None]
         return (slice(top, bottom), slice(left, right)), x, y

@@ -8,7 +8,7 @@ from app.demo.material import Material
 from app.demo.plot import Plot, Rng, park_cars, paved, pick
 
 ROOFS = (
-    Material.GREY_ROOF, Material.BROWN_ROOF, Material.TILE_ROOF, Material.TILE_ROOF,
+    Material.GRAY_ROOF, Material.BROWN_ROOF, Material.TILE_ROOF, Material.TILE_ROOF,
     Material.TAN_ROOF, Material.TAN_ROOF, Material.DARK_ROOF, Material.RED_ROOF,
     Material.WHITE_ROOF, Material.SLATE_ROOF, Material.SLATE_ROOF, Material.SHINGLE_ROOF,
     Material.SHINGLE_ROOF, Material.BLACK_ROOF,
@@ -21,7 +21,7 @@ DRY_YARDS = (
     Material.GRAVEL, Material.SAND, Material.GRAVEL, Material.DIRT, Material.LAWN,
     Material.CONCRETE,
 )  # fmt: skip
-TRAILERS = (Material.WHITE_ROOF, Material.TAN_ROOF, Material.METAL_ROOF, Material.GREY_ROOF)
+TRAILERS = (Material.WHITE_ROOF, Material.TAN_ROOF, Material.METAL_ROOF, Material.GRAY_ROOF)
 
 
 class Look(NamedTuple):
@@ -32,7 +32,7 @@ class Look(NamedTuple):
     trees: tuple[int, int]
     """Fewest on a lot, and one more than the most."""
     crowns: tuple[float, float]
-    """Radii in metres."""
+    """Radii in meters."""
 
     @classmethod
     def chosen(cls, rng: Rng) -> Look:

@@ -1,6 +1,6 @@
 """What the ground is made of. Finer than land cover: many materials share one class.
 
-Colours are relations, not digital numbers of any year: `app.demo.sensor` turns them into those.
+Colors are relations, not digital numbers of any year: `app.demo.sensor` turns them into those.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Material(IntEnum):
     PAINT = 18
     CAR = 19
     BROWN_ROOF = 20
-    GREY_ROOF = 21
+    GRAY_ROOF = 21
     RED_ROOF = 22
     DARK_ROOF = 23
     WHITE_ROOF = 24
@@ -63,12 +63,12 @@ class Look(NamedTuple):
 
     land_class: int
     """1 buildings, 2 roads or parking, 3 water, 4 open or bare, 5 forest, 6 planted."""
-    colour: tuple[float, float, float, float]
+    color: tuple[float, float, float, float]
     """Red, green, blue, near infrared on a scale of 0 to 255."""
     grain: float
-    """Share by which neighbouring pixels differ."""
+    """Share by which neighboring pixels differ."""
     patch: tuple[float, float]
-    """Share by which patches of some ten metres differ, in visible light and in near infrared."""
+    """Share by which patches of some ten meters differ, in visible light and in near infrared."""
     rows: float = 0.0
     """Share by which the rows of a field stand out."""
     parcel: float = 0.0
@@ -97,7 +97,7 @@ LOOKS: dict[Material, Look] = {
     Material.PAINT: Look(2, (205, 205, 200, 190), 0.03, (0.0, 0.0)),
     Material.CAR: Look(2, (128, 128, 132, 112), 0.10, (0.0, 0.0)),
     Material.BROWN_ROOF: Look(1, (132, 113, 101, 124), 0.035, (0.02, 0.02)),
-    Material.GREY_ROOF: Look(1, (132, 131, 132, 122), 0.035, (0.02, 0.02)),
+    Material.GRAY_ROOF: Look(1, (132, 131, 132, 122), 0.035, (0.02, 0.02)),
     Material.RED_ROOF: Look(1, (160, 108, 90, 142), 0.035, (0.02, 0.02)),
     Material.DARK_ROOF: Look(1, (88, 86, 88, 84), 0.035, (0.02, 0.02)),
     Material.WHITE_ROOF: Look(1, (216, 218, 216, 200), 0.015, (0.02, 0.02)),
@@ -122,8 +122,8 @@ LOOKS: dict[Material, Look] = {
 HOUSE_ROOFS = (
     Material.BROWN_ROOF,
     Material.BROWN_ROOF,
-    Material.GREY_ROOF,
-    Material.GREY_ROOF,
+    Material.GRAY_ROOF,
+    Material.GRAY_ROOF,
     Material.DARK_ROOF,
     Material.DARK_ROOF,
     Material.RED_ROOF,

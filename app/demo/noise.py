@@ -20,22 +20,22 @@ def generator(*number: int) -> np.random.Generator:
     return np.random.default_rng([SEED, *number])
 
 
-def smooth(shape: tuple[int, int], metres: float, *number: int) -> Field:
-    """A smooth field (rows, cols) whose hills are about `metres` (= pixels) across."""
+def smooth(shape: tuple[int, int], meters: float, *number: int) -> Field:
+    """A smooth field (rows, cols) whose hills are about `meters` (= pixels) across."""
     rows, cols = shape
-    coarse = (int(rows / metres) + 4, int(cols / metres) + 4)
+    coarse = (int(rows / meters) + 4, int(cols / meters) + 4)
     knots = generator(*number).standard_normal(coarse, dtype=np.float32)
-    box = (1.0, 1.0, 1.0 + cols / metres, 1.0 + rows / metres)
+    box = (1.0, 1.0, 1.0 + cols / meters, 1.0 + rows / meters)
     image = Image.fromarray(knots).resize((cols, rows), Image.Resampling.BICUBIC, box=box)
     field = np.asarray(image, dtype=np.float32)
     return np.asarray(field / max(float(field.std()), 1e-6), dtype=np.float32)
 
 
-def cloudy(shape: tuple[int, int], metres: float, *number: int) -> Field:
-    """Three octaves of `smooth`, the coarsest of `metres`."""
-    field = smooth(shape, metres, *number, 0)
-    field = field + 0.6 * smooth(shape, metres / 2.7, *number, 1)
-    field = field + 0.4 * smooth(shape, metres / 7.1, *number, 2)
+def cloudy(shape: tuple[int, int], meters: float, *number: int) -> Field:
+    """Three octaves of `smooth`, the coarsest of `meters`."""
+    field = smooth(shape, meters, *number, 0)
+    field = field + 0.6 * smooth(shape, meters / 2.7, *number, 1)
+    field = field + 0.4 * smooth(shape, meters / 7.1, *number, 2)
     return np.asarray(field / 1.23, dtype=np.float32)
 
 

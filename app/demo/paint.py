@@ -13,10 +13,10 @@ from app.demo.parcels import Parcels, furrows
 
 SUN = (0.42, 0.91)
 """Direction to the sun, a little east of south: east, south."""
-SHADOW_PER_METRE = 0.8
-"""Metres of shadow per metre of height."""
+SHADOW_PER_METER = 0.8
+"""Meters of shadow per meter of height."""
 TALLEST = 16
-"""Metres."""
+"""Meters."""
 
 
 def paint(ground: Ground, parcels: Parcels, year: int, depth: float = 1.0) -> Iterator[Field]:
@@ -36,7 +36,7 @@ def paint(ground: Ground, parcels: Parcels, year: int, depth: float = 1.0) -> It
     lit *= 1 + _table("rows").take(ground.material) * furrows(parcels)
     for band in range(4):
         infrared = band == 3
-        light = _colours(band, len(parcels.boxes), year).take(code)
+        light = _colors(band, len(parcels.boxes), year).take(code)
         light *= lit
         light *= 1 + _table("infrared" if infrared else "visible").take(ground.material) * patch
         # Skylight is blue: it fills shadows most in blue and hardly in near infrared.
@@ -47,9 +47,9 @@ def paint(ground: Ground, parcels: Parcels, year: int, depth: float = 1.0) -> It
 def shadow(height: Field) -> Field:
     """0 (lit) .. 1 (shaded), float32 (rows, cols), with a soft edge."""
     dark = np.zeros(height.shape, dtype=np.bool_)
-    for step in range(1, int(TALLEST * SHADOW_PER_METRE) + 1):
+    for step in range(1, int(TALLEST * SHADOW_PER_METER) + 1):
         down, right = round(step * SUN[1]), round(step * SUN[0])
-        rise = np.float32(step / SHADOW_PER_METRE)
+        rise = np.float32(step / SHADOW_PER_METER)
         sunward = height[down:, right:]
         dark[: ROWS - down, : COLS - right] |= (
             sunward > height[: ROWS - down, : COLS - right] + rise
@@ -68,13 +68,13 @@ def sunlight(height: Field) -> Field:
     return np.asarray(1 + 0.34 * np.clip(slope, -1, 1), dtype=np.float32)
 
 
-def _colours(band: int, parcels: int, year: int) -> Field:
+def _colors(band: int, parcels: int, year: int) -> Field:
     table = np.zeros((len(Material), 256), dtype=np.float32)
     for material, look in LOOKS.items():
         rng = generator(63, int(material), year)
         bright = 1 + look.parcel * np.clip(rng.normal(0, 1, 256), -1.8, 1.8)
         tint = 1 + 0.3 * look.parcel * np.clip(rng.normal(0, 1, (4, 256)), -1.8, 1.8)
-        table[material] = look.colour[band] * bright * tint[band]
+        table[material] = look.color[band] * bright * tint[band]
     table[:, parcels:] = 0
     return table.ravel()
 

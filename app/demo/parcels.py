@@ -1,4 +1,4 @@
-"""Parcels of the county: who owns which square metre, and what grows there in a year."""
+"""Parcels of the county: who owns which square meter, and what grows there in a year."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from app.demo.material import Material
 from app.demo.noise import Field, generator, smooth
 
 LINES_X = (-60, 620, 1450, 2270, 3080)
-"""Section lines, metres east: county roads run along the inner ones."""
+"""Section lines, meters east: county roads run along the inner ones."""
 LINES_Y = (-60, 705, 1690, 2660, 3480)
-"""Section lines, metres south."""
+"""Section lines, meters south."""
 
 SMALLEST_M2 = 85_000
 """Parcels larger than twice this are divided."""
@@ -46,7 +46,7 @@ FIXED: tuple[tuple[tuple[int, int], Material, Material], ...] = (
     ((300, 1450), Material.CROP, Material.SOIL),
     ((1300, 300), Material.STUBBLE, Material.CROP),
 )
-"""What 2013 and 2017 hold at places given in metres east and south."""
+"""What 2013 and 2017 hold at places given in meters east and south."""
 
 AFTER = {
     Material.CROP: Material.SOIL,
@@ -63,11 +63,11 @@ class Parcels(NamedTuple):
     """The division of the county."""
 
     boxes: list[tuple[float, float, float, float]]
-    """West, north, east, south of each parcel on the surveyor's plan, local metres."""
+    """West, north, east, south of each parcel on the surveyor's plan, local meters."""
     owner: npt.NDArray[np.uint8]
     """Parcel of each pixel (rows, cols), boundaries as wobbly as on the ground."""
     drift: tuple[Field, Field]
-    """Metres east and south from the ground to the surveyor's plan, (rows, cols)."""
+    """Meters east and south from the ground to the surveyor's plan, (rows, cols)."""
 
     def laid(self, points: list[tuple[float, float]]) -> LineString:
         """A line of the plan where it lies on the ground."""

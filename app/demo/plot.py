@@ -15,7 +15,7 @@ Rng = np.random.Generator
 
 
 class Plot:
-    """A rectangle of `wide` by `high` metres, turned about its middle; u runs along it, v across,
+    """A rectangle of `wide` by `high` meters, turned about its middle; u runs along it, v across,
     both from the middle."""
 
     def __init__(
@@ -25,7 +25,7 @@ class Plot:
         self.wide, self.high = wide, high
 
     def at(self, u: float, v: float) -> tuple[float, float]:
-        """Local metres east and south."""
+        """Local meters east and south."""
         cos, sin = math.cos(self.turn), math.sin(self.turn)
         return self.middle[0] + u * cos - v * sin, self.middle[1] + u * sin + v * cos
 

@@ -47,16 +47,16 @@ def snap(band: Field, year: int, flight: int, number: int) -> Image:
     """One band of one quad, uint8 (rows, cols) in 1..255: 0 is left to mean no data.
 
     `flight` differs between quads: each has its own light falling off across the frame, its
-    own slight colour and its own noise.
+    own slight color and its own noise.
     """
     rng = generator(70, year, flight)
     slope = rng.normal(0, 0.025, 2)
-    colour = 1 + rng.normal(0, 0.018, 4)[number]
+    color = 1 + rng.normal(0, 0.018, 4)[number]
     rows, cols = band.shape
     fall = np.linspace(-slope[0], slope[0], rows, dtype=np.float32)[:, None]
     fall = fall + np.linspace(-slope[1], slope[1], cols, dtype=np.float32)[None]
     noise = generator(71, year, flight, number).standard_normal(band.shape, dtype=np.float32)
     noise *= np.float32(CAMERAS[year].noise)
-    seen = band * (np.float32(colour) + fall + 0.008 * smooth(band.shape, 500, 72, year, flight))
+    seen = band * (np.float32(color) + fall + 0.008 * smooth(band.shape, 500, 72, year, flight))
     seen += noise
     return np.clip(np.rint(seen), 1, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What people built: neighbourhoods of houses, works with flat roofs, farms along the roads."""
+"""What people built: neighborhoods of houses, works with flat roofs, farms along the roads."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from app.demo.noise import generator
 from app.demo.plot import pick
 
 
-class Neighbourhood(NamedTuple):
-    """Streets between houses; bounds in local metres, `since` the first year it stands."""
+class Neighborhood(NamedTuple):
+    """Streets between houses; bounds in local meters, `since` the first year it stands."""
 
     bounds: tuple[float, float, float, float]
     entrance: tuple[float, float]
@@ -23,13 +23,13 @@ class Neighbourhood(NamedTuple):
     tilt: float
 
 
-NEIGHBOURHOODS = (
-    Neighbourhood((1500, 240, 1960, 650), (1450, 430), 0, 0.05),
-    Neighbourhood((90, 800, 540, 1180), (620, 960), 0, -0.08),
-    Neighbourhood((2330, 960, 2860, 1400), (2270, 1150), 0, 0.06),
-    Neighbourhood((1520, 2730, 2010, 3140), (1450, 2920), 0, -0.05),
-    Neighbourhood((120, 1990, 560, 2440), (620, 2200), 0, 0.10),
-    Neighbourhood((2350, 1990, 2830, 2450), (2270, 2230), 2017, -0.04),
+NEIGHBORHOODS = (
+    Neighborhood((1500, 240, 1960, 650), (1450, 430), 0, 0.05),
+    Neighborhood((90, 800, 540, 1180), (620, 960), 0, -0.08),
+    Neighborhood((2330, 960, 2860, 1400), (2270, 1150), 0, 0.06),
+    Neighborhood((1520, 2730, 2010, 3140), (1450, 2920), 0, -0.05),
+    Neighborhood((120, 1990, 560, 2440), (620, 2200), 0, 0.10),
+    Neighborhood((2350, 1990, 2830, 2450), (2270, 2230), 2017, -0.04),
 )
 
 WORKS: tuple[tuple[float, float, float, float], ...] = (
@@ -42,10 +42,10 @@ WORKS: tuple[tuple[float, float, float, float], ...] = (
     (720, 60, 900, 240),
     (300, 2950, 480, 3080),
 )
-"""Plots of asphalt with a large roof on each, local metres west, north, east, south."""
+"""Plots of asphalt with a large roof on each, local meters west, north, east, south."""
 
 
-def build_neighbourhood(ground: Ground, plan: Neighbourhood, number: int) -> None:
+def build_neighborhood(ground: Ground, plan: Neighborhood, number: int) -> None:
     """Lawns, looped streets, drives, houses with hip roofs, trees in the yards."""
     rng = generator(30, number)
     west, north, east, south = plan.bounds
@@ -137,7 +137,7 @@ def build_works(ground: Ground, plot: tuple[float, float, float, float], number:
                     tone = rng.choice([0.45, 0.7, 1.0, 1.35, 1.7])
                     ground.block((x, y), (0.95, 2.2), 0.0, Material.CAR, tone)
             ground.block((x + 1.4, row + 2.8), (0.28, 5.0), 0.0, Material.PAINT, 0.8)
-    roofs = (Material.WHITE_ROOF, Material.METAL_ROOF, Material.GREY_ROOF, Material.DARK_ROOF)
+    roofs = (Material.WHITE_ROOF, Material.METAL_ROOF, Material.GRAY_ROOF, Material.DARK_ROOF)
     hall = box(west + wide * 0.08, north + high * 0.5, east - wide * 0.1, south - high * 0.07)
     left, top, right, bottom = hall.bounds
     cut = left + (right - left) * rng.uniform(0.45, 0.7)

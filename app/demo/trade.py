@@ -8,11 +8,11 @@ from app.demo.material import Material
 from app.demo.plot import Plot, Rng, park_cars, paved, pick
 
 FLAT_ROOFS = (
-    Material.WHITE_ROOF, Material.GREY_ROOF, Material.TAN_ROOF, Material.METAL_ROOF,
+    Material.WHITE_ROOF, Material.GRAY_ROOF, Material.TAN_ROOF, Material.METAL_ROOF,
     Material.DARK_ROOF, Material.WHITE_ROOF, Material.SHINGLE_ROOF,
 )  # fmt: skip
 SHEDS = (
-    Material.BLACK_ROOF, Material.DARK_ROOF, Material.SLATE_ROOF, Material.GREY_ROOF,
+    Material.BLACK_ROOF, Material.DARK_ROOF, Material.SLATE_ROOF, Material.GRAY_ROOF,
     Material.TAN_ROOF, Material.METAL_ROOF, Material.WHITE_ROOF,
 )  # fmt: skip
 

@@ -25,11 +25,11 @@ class Canopy(NamedTuple):
     root: npt.NDArray[np.int32]
     """Flat index of the pixel where the nearest tree stands."""
     tall: float
-    """Height of a tree in metres."""
+    """Height of a tree in meters."""
 
 
 def canopy(spacing: float, tall: float, number: int) -> Canopy:
-    """Trees on a jittered grid of `spacing` metres; every pixel belongs to the nearest one."""
+    """Trees on a jittered grid of `spacing` meters; every pixel belongs to the nearest one."""
     rng = generator(20, number)
     rows, cols = int(ROWS / spacing) + 3, int(COLS / spacing) + 3
     shape = (rows, cols)
@@ -61,7 +61,7 @@ def canopy(spacing: float, tall: float, number: int) -> Canopy:
 
 
 def grow(ground: Ground, trees: Canopy, wood: npt.NDArray[np.bool_], material: Material) -> None:
-    """Plant `wood` (rows, cols; True = wooded): crowns at its edge hang over its neighbours."""
+    """Plant `wood` (rows, cols; True = wooded): crowns at its edge hang over its neighbors."""
     grown = wood | (wood.ravel().take(trees.root) & (trees.reach < 1))
     dome = np.sqrt(np.maximum(1 - trees.reach * trees.reach, 0))
     height = np.float32(trees.tall) * (np.float32(0.55) + np.float32(0.45) * dome)

@@ -71,7 +71,7 @@ class RemoteConfig(SourceConfig):
     request_s: float = Field(5, gt=0, le=60, description="longest silence within one request, s")
     retries: int = Field(2, ge=0, le=5, description="how often a failed request is sent again")
     cache_mb: int = Field(
-        64, ge=0, le=4096, description="bytes of images kept, so that neighbours share them, MB"
+        64, ge=0, le=4096, description="bytes of images kept, so that neighbors share them, MB"
     )
     connections: int = Field(16, ge=1, le=64, description="requests under way at once")
     requester_pays: bool = Field(
@@ -112,12 +112,12 @@ class CogsConfig(RemoteConfig):
 
 
 class StacConfig(RemoteConfig):
-    """A static STAC catalogue, collection or item collection."""
+    """A static STAC catalog, collection or item collection."""
 
     type: Literal["stac"]
     url: Local = Field(description="path or https:// address of the document")
     asset: str = Field("", description="asset that holds the image; found by its bands if empty")
-    expires_s: float = Field(86_400, ge=60, description="a remote catalogue is read again after, s")
+    expires_s: float = Field(86_400, ge=60, description="a remote catalog is read again after, s")
     signing: Literal["auto", "always", "never"] = Field("never", description="SAS tokens")
     token_url: str = Field("", description="token service, with {account} and {container}")
     token_hosts: tuple[str, ...] = Field(

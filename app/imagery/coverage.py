@@ -19,7 +19,7 @@ from app.imagery.scene import Scene
 @dataclass(frozen=True, slots=True)
 class Cover:
     """What there is of some ground: the fraction of it that lies within an image, and in which.
-    `first`, `last`: dates, ISO 8601, empty when unknown; `resolutions`: metres, finest first."""
+    `first`, `last`: dates, ISO 8601, empty when unknown; `resolutions`: meters, finest first."""
 
     fraction: float
     scenes: int
@@ -60,8 +60,8 @@ def cover_by_year(scenes: Iterable[Scene], bounds: Bounds) -> dict[int, Cover]:
 
 
 def outline_of(scenes: Sequence[Scene]) -> dict[str, object]:
-    """The ground of all scenes as one GeoJSON geometry, degrees; gaps of less than about a metre
-    between neighbours are closed."""
+    """The ground of all scenes as one GeoJSON geometry, degrees; gaps of less than about a meter
+    between neighbors are closed."""
     closed = shapely.union_all([scene.footprint() for scene in scenes], grid_size=1e-5)
     outline: dict[str, object] = mapping(closed)
     return outline

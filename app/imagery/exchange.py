@@ -15,7 +15,7 @@ from app.imagery.segments import Range
 from app.imagery.traffic import Traffic
 
 _AGAIN = frozenset({429, 500, 502, 503, 504})
-_UNAUTHORISED = frozenset({401, 403, 409})
+_UNAUTHORIZED = frozenset({401, 403, 409})
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 # It logs every address it asks, signature and all.
@@ -51,7 +51,7 @@ class Again(Exception):
         self.slow = slow
 
 
-class Unauthorised(Exception):
+class Unauthorized(Exception):
     """401, 403 or 409: a signature or credentials are missing, or have run out."""
 
 
@@ -80,7 +80,7 @@ class Exchange:
         """The bytes of one range of the file with that entity tag (empty: any).
 
         `renew`: with fresh credentials. Changed when it is another file; Again when another try
-        may help; Unauthorised when other credentials may; SourceUnavailable when nothing will.
+        may help; Unauthorized when other credentials may; SourceUnavailable when nothing will.
         """
         offset, size = part
         headers = {"range": f"bytes={offset}-{offset + size - 1}"}
@@ -125,8 +125,8 @@ def _check_status(answer: httpx2.Response, name: str) -> None:
     status = answer.status_code
     if status in _AGAIN:
         raise Again(f"the server answers {status}", after=_retry_after(answer))
-    if status in _UNAUTHORISED:
-        raise Unauthorised(f"the server answers {status}: it needs other credentials")
+    if status in _UNAUTHORIZED:
+        raise Unauthorized(f"the server answers {status}: it needs other credentials")
     if status in (404, 410):
         raise SourceUnavailable(name, "the file has vanished")
     if status not in (200, 206):

@@ -75,7 +75,7 @@ def open_local(scene: Scene) -> Handle:
 
 def open_ranges(scene: Scene) -> Handle:
     """A handle on a remote file; SourceUnavailable when it cannot be opened, or is not what the
-    catalogue says it is."""
+    catalog says it is."""
     remote = scene.remote
     assert remote is not None  # noqa: S101 - the caller asked
     with translated(scene.id):
@@ -86,7 +86,7 @@ def open_ranges(scene: Scene) -> Handle:
     handle = Handle(dataset, file)
     if not _is_as_described(dataset, scene):
         handle.close()
-        raise SourceUnavailable(scene.id, "the file is not what its catalogue says")
+        raise SourceUnavailable(scene.id, "the file is not what its catalog says")
     return handle
 
 

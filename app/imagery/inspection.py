@@ -1,4 +1,4 @@
-"""From a file's header, or a catalogue's word, to a scene: what can be served, and why not."""
+"""From a file's header, or a catalog's word, to a scene: what can be served, and why not."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Imagery that does not lie on a work grid: degrees, feet, rotated or stretched pixels.
 
-Each grid pixel is sampled where its centre falls in the image, by bilinear interpolation between
+Each grid pixel is sampled where its center falls in the image, by bilinear interpolation between
 image pixels made about as large as the grid's (averaged by a power of two: an overview, where there
 is one). Nothing depends on the window that is read, so a pixel is the same whoever asks: positions
 are interpolated between points at fixed multiples of 16 grid pixels, and averages begin at fixed
@@ -57,7 +57,7 @@ def read_mapped(
 
 
 def _positions(native: Native, grid: WorkGrid, window: Window) -> tuple[Doubles, Doubles]:
-    """Where the centres of the window's pixels fall in the image: its columns and rows, from the
+    """Where the centers of the window's pixels fall in the image: its columns and rows, from the
     outer edge of the first one, each float64 (rows, cols)."""
     first_col, first_row = window.col // _EVERY, window.row // _EVERY
     knot_cols = np.arange(first_col, (window.col_stop - 1) // _EVERY + 2) * _EVERY
@@ -88,7 +88,7 @@ def _between(knots: Doubles, col: Doubles, row: Doubles, first_col: int, first_r
 
 
 def _span(positions: Doubles, count: int) -> tuple[int, int]:
-    """The pixels that positions (0: the first one's centre) lie between, and one more."""
+    """The pixels that positions (0: the first one's center) lie between, and one more."""
     first, last = math.floor(float(positions.min())) - 1, math.floor(float(positions.max())) + 3
     return max(first, 0), min(last, count)
 

@@ -1,4 +1,4 @@
-"""On which work grid an image is served: its own CRS when that is true to the metre, else UTM."""
+"""On which work grid an image is served: its own CRS when that is true to the meter, else UTM."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyproj import CRS, Geod
 from app.grid import transformer
 
 TRUE_TO = 0.05
-"""How far a projection's metres may be from those on the ground, as a share."""
+"""How far a projection's meters may be from those on the ground, as a share."""
 
 DEGREES = "OGC:CRS84"
 
@@ -20,12 +20,12 @@ _GEOD = Geod(ellps="WGS84")
 
 @lru_cache(maxsize=256)
 def is_utm(crs: str) -> bool:
-    """Whether a CRS is a UTM zone, which is true to the metre wherever it is used."""
+    """Whether a CRS is a UTM zone, which is true to the meter wherever it is used."""
     return CRS.from_user_input(crs).utm_zone is not None
 
 
 @lru_cache(maxsize=256)
-def _is_in_metres(crs: str) -> bool:
+def _is_in_meters(crs: str) -> bool:
     axes = CRS.from_user_input(crs)
     return axes.is_projected and all(
         abs(axis.unit_conversion_factor - 1) < 1e-9 for axis in axes.axis_info[:2]
@@ -33,7 +33,7 @@ def _is_in_metres(crs: str) -> bool:
 
 
 def ground_size(crs: str, affine: Affine, col: float, row: float) -> tuple[float, float]:
-    """Metres on the ground of the pixel at (col, row): (width, height)."""
+    """Meters on the ground of the pixel at (col, row): (width, height)."""
     to_degrees = transformer(crs, DEGREES).transform
     here, right, below = (
         to_degrees(*_at(affine, col + dx, row + dy)) for dx, dy in ((0, 0), (1, 0), (0, 1))
@@ -46,11 +46,11 @@ def ground_size(crs: str, affine: Affine, col: float, row: float) -> tuple[float
 def grid_crs(crs: str, affine: Affine, shape: tuple[int, int]) -> str | None:
     """The CRS of the work grid when it is not the image's own, None when it is.
 
-    Own: projected, in metres, and true within `TRUE_TO` at the image's centre (Web Mercator at
-    40° N says 1 m for 0.77 m). Else the WGS 84 UTM zone of the centre.
+    Own: projected, in meters, and true within `TRUE_TO` at the image's center (Web Mercator at
+    40° N says 1 m for 0.77 m). Else the WGS 84 UTM zone of the center.
     """
     rows, cols = shape
-    if _is_in_metres(crs):
+    if _is_in_meters(crs):
         width, height = ground_size(crs, affine, cols / 2, rows / 2)
         nominal = math.hypot(affine.a, affine.d), math.hypot(affine.b, affine.e)
         if all(

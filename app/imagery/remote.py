@@ -17,7 +17,7 @@ from functools import cached_property
 from app.errors import SourceTooSlow, SourceUnavailable
 from app.imagery.access import Access, Plain
 from app.imagery.circuit import Circuit
-from app.imagery.exchange import Again, Changed, Exchange, Stat, Unauthorised
+from app.imagery.exchange import Again, Changed, Exchange, Stat, Unauthorized
 from app.imagery.segments import Range, Segments
 from app.imagery.traffic import Traffic
 
@@ -194,7 +194,7 @@ class Remote:
         while True:
             try:
                 return self._exchange.get(href, name, part, etag, deadline, renew=renew)
-            except Unauthorised as refusal:
+            except Unauthorized as refusal:
                 if renewed:
                     raise SourceUnavailable(name, str(refusal), whole_source=True) from None
                 renew = renewed = True

@@ -43,7 +43,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a file's header, or a catalogue's entry about it, says.
+    """What a file's header, or a catalog's entry about it, says.
 
     `crs`: anything rasterio takes. `shape`: (rows, cols). `dtypes`: one for each band.
     """

@@ -54,6 +54,6 @@ class ByScheme:
         if self.signed is not None and self.signed.applies(href):
             return (
                 f"the storage answers {status} even with a new token: the container may be closed "
-                "or the file gone from it; see the catalogue's status page"
+                "or the file gone from it; see the catalog's status page"
             )
         return f"the server answers {status}: it does not let this source read; set its signing"

@@ -1,4 +1,4 @@
-"""Pieces of remote files that were read lately, so that neighbours need not ask again."""
+"""Pieces of remote files that were read lately, so that neighbors need not ask again."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Ground already searched: cells of an eighth of a degree and the scenes found on each.
 
 A cell holds every date, so that any year, interval or `latest` is answered from one search. Some
-14 × 11 km at 40° N: four quarter quads and their neighbours for every year.
+14 × 11 km at 40° N: four quarter quads and their neighbors for every year.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def scene_of_item(
 
 def acquired_in(item: Item) -> str:
     """Day of acquisition, ISO 8601: `datetime`, else `start_datetime`, else the NAIP name's, else
-    the year in `naip:year`, which is a string there and the year of the programme."""
+    the year in `naip:year`, which is a string there and the year of the program."""
     for name in ("datetime", "start_datetime"):
         value = item.properties.get(name)
         if isinstance(value, str) and len(value) >= 10:
@@ -218,7 +218,7 @@ def _absolute(href: str, base: str) -> str:
     if "://" in base:
         joined = urljoin(base, href)
         if joined.startswith("file:"):
-            raise Refused("has its image in a local file, and the catalogue is on the web")
+            raise Refused("has its image in a local file, and the catalog is on the web")
         return joined
     if href.startswith("file://"):
         return urlsplit(href).path

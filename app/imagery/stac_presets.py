@@ -16,7 +16,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "https://planetarycomputer.microsoft.com/api/sas/v1/token/{account}/{container}"
         ),
     },
-    # A catalogue of s3://naip-analytic, which charges the reader. requester_pays is not part of
+    # A catalog of s3://naip-analytic, which charges the reader. requester_pays is not part of
     # the preset: who pays has to say so.
     "earth-search": {
         "url": "https://earth-search.aws.element84.com/v1",

@@ -1,4 +1,4 @@
-"""The catalog of a static STAC catalogue, collection, item or item collection.
+"""The catalog of a static STAC catalog, collection, item or item collection.
 
 Read as a whole, from a path or the web, at start and again when a local document changed or a
 remote one has expired.
@@ -26,7 +26,7 @@ DAY_S = 86_400.0
 
 
 class StaticStac(Listed):
-    """The scenes of a static catalogue (a Catalog)."""
+    """The scenes of a static catalog (a Catalog)."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class StaticStac(Listed):
         expires_s: float = DAY_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """ConfigurationError when the catalogue cannot be read or nothing in it can be served,
+        """ConfigurationError when the catalog cannot be read or nothing in it can be served,
         SourceUnavailable when its server is away."""
         super().__init__(reading)
         self._away: str | None = None
@@ -71,7 +71,7 @@ class StaticStac(Listed):
         return self._away
 
     def refresh(self) -> None:
-        """Reads the catalogue again when it may have changed; SourceUnavailable when it is away or
+        """Reads the catalog again when it may have changed; SourceUnavailable when it is away or
         lists nothing that can be served any more: the scenes stay as they were known."""
         if not self._may_have_changed():
             return
@@ -112,7 +112,7 @@ class StaticStac(Listed):
         return Index(scenes.values(), problems)
 
     def _items(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(address, item) of everything the catalogue leads to; each document is read once."""
+        """(address, item) of everything the catalog leads to; each document is read once."""
         waiting, seen = [self._url], {self._url}
         while waiting:
             href = waiting.pop()

@@ -51,10 +51,10 @@ class Work:
 
     @property
     def frame(self) -> Frame:
-        """What its raster shows: pixels whose centre lies in the area."""
+        """What its raster shows: pixels whose center lies in the area."""
         return Frame.of(self.plan.area, self.selections[0].source.grids())
 
 
 def km2_of(geometry: dict[str, Any]) -> float:
     """Area on the ellipsoid, km²."""
-    return AreaOfInterest(shape(geometry)).square_metres / 1e6
+    return AreaOfInterest(shape(geometry)).square_meters / 1e6

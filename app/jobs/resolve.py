@@ -38,7 +38,7 @@ def selections_of(workshop: Workshop, spec: Spec) -> list[Selection]:
 def work_of(workshop: Workshop, spec: Spec, stopped: Callable[[], bool] = lambda: False) -> Work:
     """The job's blocks: the same after every restart. Not to be called on the workshop's loop.
 
-    SourceUnavailable when a catalogue on a network cannot be asked.
+    SourceUnavailable when a catalog on a network cannot be asked.
     """
     selections = selections_of(workshop, spec)
     bounds = shape(spec.area).bounds

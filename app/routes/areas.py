@@ -67,7 +67,7 @@ async def area_statistics(request: Request) -> Response:
         planned = await plans_within_limit(services, areas, [selection])
         tallies = [await count(services.landcover, selection, each.plan) for each in planned]
         documents = [
-            statistics(selection, each.area.square_metres, tally, assessment)
+            statistics(selection, each.area.square_meters, tally, assessment)
             for each, tally in zip(planned, tallies, strict=True)
         ]
         if wants_csv(request, query):
@@ -148,7 +148,7 @@ async def change(request: Request) -> Response:
         before, after = selections = two_years(services, query)
         (planned,) = await plans_within_limit(services, areas, selections)
         tally = await count_change(services.landcover, before, after, planned.plan)
-        document = change_statistics(before, after, area.square_metres, tally)
+        document = change_statistics(before, after, area.square_meters, tally)
         if wants_csv(request, query):
             return _csv(change_csv(document))
         return JSONResponse(document | _notes(areas))

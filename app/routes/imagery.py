@@ -32,7 +32,7 @@ class ImageryQuery(BaseModel):
     )
     fill: str = Field("", description="`older`: fill what these dates leave open from older ones")
     style: Literal["rgb", "cir", "ndvi"] = Field(
-        "rgb", description="true colour, colour infrared or vegetation index"
+        "rgb", description="true color, color infrared or vegetation index"
     )
     tilesize: Literal["256", "512"] = Field("256", description="edge of the image in pixels")
 

@@ -34,7 +34,7 @@ async def landing(request: Request) -> dict[str, Any]:
         "service-desc": ("api", "application/json", "OpenAPI definition"),
         "service-doc": ("api.html", "text/html", "Documentation of the API"),
         "tilejson": ("WebMercatorQuad/tilejson.json", "application/json", "TileJSON"),
-        "legend": ("legend", "application/json", "Classes and colours"),
+        "legend": ("legend", "application/json", "Classes and colors"),
         "sources": ("sources", "application/json", "Imagery served"),
         "model": ("model", "application/json", "The model's card"),
         f"{OGC_REL}conformance": ("conformance", "application/json", "OGC conformance classes"),
@@ -60,7 +60,7 @@ async def legend(
     if layer == "change":
         return {"classes": stac_of(transition_table(chosen))}
     colormaps = {
-        name: {str(value): _hex(rgb) for value, rgb in chosen.colours(name).items()}
+        name: {str(value): _hex(rgb) for value, rgb in chosen.colors(name).items()}
         for name in COLORMAPS
     }
     return {"classes": chosen.stac(), "colormaps": colormaps}

@@ -46,7 +46,7 @@ class TileQuery(BaseModel):
     classes: str | None = Field(None, description="class values to show, such as `1,5`; all")
     colormap_name: str = Field("landcover", description="`landcover` or `colorblind`")
     colormap: str | None = Field(
-        None, description='JSON of class value → colour, such as `{"1": "#ff0000"}`'
+        None, description='JSON of class value → color, such as `{"1": "#ff0000"}`'
     )
     tilesize: Literal["256", "512"] = Field("256", description="edge of the image in pixels")
 
@@ -73,8 +73,8 @@ class TileQuery(BaseModel):
             raise InvalidRequest("classes", self.classes, f"values of {known}")
         return values
 
-    def colours(self, base: dict[int, Rgb]) -> dict[int, Rgb]:
-        """`base` with the colours of `colormap` put over it."""
+    def colors(self, base: dict[int, Rgb]) -> dict[int, Rgb]:
+        """`base` with the colors of `colormap` put over it."""
         if self.colormap is None:
             return base
         try:

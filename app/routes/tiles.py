@@ -102,7 +102,7 @@ def _encode(view: View, asked: TileAsked, session: Session) -> bytes:
         return render(view.array, palette, asked.suffix)
     array = shown_values(view.array, palette)
     return geotiff.tile_tif(
-        array, palette.colours, asked.tile.bounds, CRS, session.passport, view.scenes
+        array, palette.colors, asked.tile.bounds, CRS, session.passport, view.scenes
     )
 
 
@@ -111,22 +111,22 @@ def _palette(query: TileQuery, session: Session, data: bool = False) -> Palette:
     if query.layer == "confidence":
         return Palette.of_confidence()
     legend = session.card.legend
-    colours = query.colours(legend.colours(query.colormap_name))
+    colors = query.colors(legend.colors(query.colormap_name))
     shown = query.shown(legend.values)
     if query.layer == "change":
         kept = [
             (entry.value, entry.rgb)
-            for entry in transition_table(legend, colours)
+            for entry in transition_table(legend, colors)
             if (data or not stayed(entry.value)) and (shown is None or entry.value % BASE in shown)
         ]
         return Palette(tuple(kept))
-    return Palette.of_classes(legend, colours, shown)
+    return Palette.of_classes(legend, colors, shown)
 
 
 def _etag(services: Services, selections: list[Selection], asked: TileAsked) -> str:
     """Digest of the blocks' keys and of how they are drawn; no pixel is read for it."""
     palette = _palette(asked.query, selections[-1].session)
-    style = f"{asked.tile} {asked.suffix} {asked.query.layer} {palette.colours}"
+    style = f"{asked.tile} {asked.suffix} {asked.query.layer} {palette.colors}"
     blocks = " ".join(fingerprint(services.landcover, each, asked.tile) for each in selections)
     return f'"{hashlib.blake2b(f"{blocks} {style}".encode(), digest_size=12).hexdigest()}"'
 

@@ -40,8 +40,8 @@ export function showAbout(source, card) {
     const measured = card.accuracy ?? [];
     if (measured.length) list.append(...line("Measured accuracy", ...accuracyLines(measured)));
     else list.append(...line("Measured accuracy", "None is recorded for this model."));
-    const terms = [card.licence, card.attribution].filter(Boolean);
-    if (terms.length) list.append(...line("Licence and thanks", ...terms.map(small)));
+    const terms = [card.license, card.attribution].filter(Boolean);
+    if (terms.length) list.append(...line("License and thanks", ...terms.map(small)));
   }
   document.getElementById("about-text").replaceChildren(list);
 }

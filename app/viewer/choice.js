@@ -1,6 +1,6 @@
 // What the visitor has chosen, kept in the address bar so that a link shows the same map.
 
-export const STYLES = { rgb: "True colour", cir: "Infrared", ndvi: "NDVI" };
+export const STYLES = { rgb: "True color", cir: "Infrared", ndvi: "NDVI" };
 
 const DEFAULTS = {
   source: null,
@@ -55,7 +55,7 @@ export function readHash(hash) {
     landcover: said.get("landcover") === "off" ? false : undefined,
     opacity: number(said.get("opacity"), 0, 100),
     hidden: said.get("off")?.split(",").map(Number).filter(Number.isInteger),
-    colormap: said.get("colours") ?? undefined,
+    colormap: said.get("colors") ?? undefined,
   };
   for (const key of Object.keys(values)) if (values[key] === undefined) delete values[key];
   const placed = Object.values(camera).every((value) => value !== undefined);
@@ -75,7 +75,7 @@ export function writeHash(values, { zoom, center }) {
   if (!values.landcover) said.set("landcover", "off");
   say("opacity", values.opacity, DEFAULTS.opacity);
   if (values.hidden.length) said.set("off", values.hidden.join(","));
-  say("colours", values.colormap, DEFAULTS.colormap);
+  say("colors", values.colormap, DEFAULTS.colormap);
   const place = [zoom.toFixed(2), center.lat.toFixed(5), center.lng.toFixed(5)].join("/");
   return `#map=${place}&${said}`.replaceAll("%2C", ",");
 }

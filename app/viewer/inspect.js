@@ -20,10 +20,10 @@ function coordinatesOf({ lng, lat }) {
   return `${side(lat, "N", "S")}, ${side(lng, "E", "W")}`;
 }
 
-function gauge(label, share, colour) {
+function gauge(label, share, color) {
   const fill = make("i");
   fill.style.width = `${share * 100}%`;
-  if (colour) fill.style.background = colour;
+  if (color) fill.style.background = color;
   const figure = make("b", "", `${(share * 100).toFixed(share > 0 && share < 0.01 ? 1 : 0)} %`);
   return make("div", "gauge", make("span", "", label), make("span", "bar", fill), figure);
 }
@@ -90,7 +90,7 @@ export class Inspector {
       return make("section", "", make("header", "", make("b", "", "No data here"), year));
     }
     const swatch = make("span", "swatch");
-    swatch.style.setProperty("--colour", this.legend.colour(point.class.value));
+    swatch.style.setProperty("--color", this.legend.color(point.class.value));
     const section = make(
       "section", "",
       make("header", "", swatch, make("b", "", point.class.title ?? point.class.name), year),
@@ -130,7 +130,7 @@ export class Inspector {
     const rows = this.legend.classes
       .filter((entry) => entry.name in probabilities)
       .sort((a, b) => probabilities[b.name] - probabilities[a.name])
-      .map((entry) => gauge(entry.title, probabilities[entry.name], this.legend.colour(entry.value)));
+      .map((entry) => gauge(entry.title, probabilities[entry.name], this.legend.color(entry.value)));
     return make("div", "probabilities", ...(year ? [make("p", "quiet", String(year))] : []), ...rows);
   }
 }

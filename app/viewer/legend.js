@@ -1,4 +1,4 @@
-// The legend: a switch per class, its colour, its share of the view, and how it changed.
+// The legend: a switch per class, its color, its share of the view, and how it changed.
 
 const make = (tag, properties = {}, ...children) => {
   const element = Object.assign(document.createElement(tag), properties);
@@ -11,7 +11,7 @@ const signed = (tenths) => `${tenths > 0 ? "+" : tenths < 0 ? "−" : "±"}${(Ma
 
 export class Legend {
   #rows = new Map(); // class value → { input, share, delta, bar }
-  #colours = {};
+  #colors = {};
 
   /** `onToggle(hidden)` gets the class values switched off. */
   constructor({ classes, colormaps }, onToggle) {
@@ -56,20 +56,20 @@ export class Legend {
     return this.classes.find((entry) => entry.value === value);
   }
 
-  colour(value) {
-    return this.#colours[value] ?? "transparent";
+  color(value) {
+    return this.#colors[value] ?? "transparent";
   }
 
   /** Paints the swatches in a colormap and sets the switches. */
   show({ colormap, hidden }) {
-    this.#colours = this.colormaps[colormap] ?? {};
+    this.#colors = this.colormaps[colormap] ?? {};
     for (const value of this.values) {
-      document.documentElement.style.setProperty(`--class-${value}`, this.colour(value));
+      document.documentElement.style.setProperty(`--class-${value}`, this.color(value));
       this.#rows.get(value).input.checked = !hidden.includes(value);
     }
     for (const element of document.querySelectorAll("#legend li, #strip i")) {
       const value = element.className.replace("class-", "");
-      element.style.setProperty("--colour", `var(--class-${value})`);
+      element.style.setProperty("--color", `var(--class-${value})`);
     }
     this.all.hidden = !hidden.length;
   }

@@ -133,8 +133,8 @@ export class Panes {
     }
   }
 
-  setGround(colour) {
-    for (const map of this.maps) map.setPaintProperty("ground", "background-color", colour);
+  setGround(color) {
+    for (const map of this.maps) map.setPaintProperty("ground", "background-color", color);
   }
 
   /** Zoom of the tiles MapLibre asks for at the present camera. */

@@ -141,12 +141,12 @@ DOCUMENTS: list[tuple[str, Any, int, str]] = [
         "longitude comes first",
     ),
     (
-        "UTM metres",
+        "UTM meters",
         polygon(
             [[500_000, 3_650_000], [501_000, 3_650_000], [501_000, 3_651_000], [500_000, 3_650_000]]
         ),
         422,
-        "metres",
+        "meters",
     ),
     (
         "web Mercator",
@@ -159,7 +159,7 @@ DOCUMENTS: list[tuple[str, Any, int, str]] = [
             ]
         ),
         422,
-        "metres",
+        "meters",
     ),
     ("longitudes to 360", polygon(moved(360)), 422, "antimeridian"),
     (

@@ -50,13 +50,13 @@ def classes_in(content: bytes, suffix: str) -> Classes:
         return band
     rgba = np.asarray(Image.open(io.BytesIO(content)).convert("RGBA"))
     classes = np.full(rgba.shape[:2], NODATA, dtype=np.uint8)
-    for value, colour in LEGEND.colours().items():
-        classes[(rgba[..., :3] == colour).all(axis=2) & (rgba[..., 3] == 255)] = value
+    for value, color in LEGEND.colors().items():
+        classes[(rgba[..., :3] == color).all(axis=2) & (rgba[..., 3] == 255)] = value
     return classes
 
 
 def raster_at_tile(path: Path, z: int, x: int, y: int, size: int) -> Classes:
-    """The values of a class GeoTIFF under the centres of a tile's pixels, each projected by PROJ.
+    """The values of a class GeoTIFF under the centers of a tile's pixels, each projected by PROJ.
 
     255 outside the raster. Shares nothing with the code under test but the file.
     """
@@ -78,7 +78,7 @@ def raster_at_tile(path: Path, z: int, x: int, y: int, size: int) -> Classes:
 
 
 def tiles_around(lon: float, lat: float, zoom: int, reach: int = 1) -> list[tuple[int, int, int]]:
-    """(z, x, y) of the tile that holds a point and of its neighbours."""
+    """(z, x, y) of the tile that holds a point and of its neighbors."""
     middle = TMS.tile(lon, lat, zoom)
     span = range(-reach, reach + 1)
     return [(zoom, middle.x + dx, middle.y + dy) for dy in span for dx in span]

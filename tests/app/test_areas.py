@@ -96,7 +96,7 @@ def statistics(client: TestClient, polygon: shapely.Geometry, query: str = "") -
     return document
 
 
-def square_metres(document: dict[str, Any]) -> dict[int, float]:
+def square_meters(document: dict[str, Any]) -> dict[int, float]:
     return {entry["value"]: entry["m2"] for entry in document["classes"]}
 
 
@@ -114,7 +114,7 @@ def test_classes_and_what_is_uncovered_add_up_to_the_polygon(
     for reach in (0.0005, 0.003, 0.006, 0.02):  # the last one leaves the imagery
         polygon = star(*middle_of(two_quads), reach)
         found = statistics(client, polygon)
-        total = sum(square_metres(found).values()) + found["uncovered"]["m2"]
+        total = sum(square_meters(found).values()) + found["uncovered"]["m2"]
         assert total == pytest.approx(geodesic(polygon), rel=1e-4)
         assert found["sum"]["m2"] == pytest.approx(total)
         assert found["area"]["m2"] == pytest.approx(geodesic(polygon), rel=1e-6)
@@ -134,7 +134,7 @@ def test_every_class_has_the_ground_of_its_pixels_each_by_its_share(
     shares = shapely.area(shapely.intersection(shape, shapely.box(x, y, x + 1, y + 1)))
     classes = class_at(x + 0.5, y + 0.5)
     scale = geodesic(polygon) / shape.area
-    found = square_metres(statistics(client, polygon))
+    found = square_meters(statistics(client, polygon))
     for value in LEGEND.values:
         expected = float(shares[classes == value].sum()) * scale
         assert found[value] == pytest.approx(expected, rel=1e-5, abs=0.01)
@@ -156,8 +156,8 @@ def test_a_collection_keeps_its_features_and_adds_their_total(
     assert collection["features"][0]["properties"]["owner"] == "Ann"
     parts = [each["properties"]["statistics"] for each in collection["features"]]
     for value in LEGEND.values:
-        together = sum(square_metres(part)[value] for part in parts)
-        assert square_metres(collection["totals"])[value] == pytest.approx(together, abs=0.01)
+        together = sum(square_meters(part)[value] for part in parts)
+        assert square_meters(collection["totals"])[value] == pytest.approx(together, abs=0.01)
 
 
 def test_units_are_those_people_use(client: TestClient, two_quads: World) -> None:
@@ -203,7 +203,7 @@ def test_csv_says_the_same(client: TestClient, two_quads: World, query: str, acc
     assert {row["feature"] for row in rows} == {"a,b"}
     found = {int(row["value"]): float(row["m2"]) for row in rows}
     expected = statistics(client, polygon)
-    assert found == square_metres(expected) | {NODATA: expected["uncovered"]["m2"]}
+    assert found == square_meters(expected) | {NODATA: expected["uncovered"]["m2"]}
 
 
 def test_altitudes_are_dropped_and_the_answer_says_so(client: TestClient, two_quads: World) -> None:
@@ -234,8 +234,8 @@ def test_where_two_zones_meet_no_ground_counts_twice(seam: TestClient, utm_seam:
         for west, east in ((-85, -84), (-84, -83))
     ]
     for value in LEGEND.values:
-        together = sum(square_metres(half)[value] for half in halves)
-        assert square_metres(found)[value] == pytest.approx(together, abs=0.1)
+        together = sum(square_meters(half)[value] for half in halves)
+        assert square_meters(found)[value] == pytest.approx(together, abs=0.1)
 
 
 def test_ground_that_the_nearer_zone_leaves_open_is_filled_from_the_other(
@@ -341,8 +341,8 @@ def test_the_file_says_where_it_comes_from(client: TestClient, two_quads: World)
     assert answer.headers["content-disposition"] == 'attachment; filename="landcover-latest.tif"'
     with MemoryFile(answer.content) as memory, memory.open(driver="GTiff") as dataset:
         tags = dataset.tags()
-        assert dataset.colormap(1)[3] == (*LEGEND.colours()[3], 255)
-    assert tags["LANDCOVER_LICENCE"] == "MIT"
+        assert dataset.colormap(1)[3] == (*LEGEND.colors()[3], 255)
+    assert tags["LANDCOVER_LICENSE"] == "MIT"
     assert tags["TIFFTAG_SOFTWARE"].startswith("landcover ")
     assert len(tags["LANDCOVER_MODEL_SHA256"]) == 64
     assert len(tags["LANDCOVER_SCENES"].split(",")) == 2
@@ -401,7 +401,7 @@ def test_cog_validators_pass(bundle: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("gdalinfo") is None, reason="no gdalinfo (apt install gdal-bin)")
-def test_gdal_reads_names_and_colours(bundle: Path) -> None:
+def test_gdal_reads_names_and_colors(bundle: Path) -> None:
     """What QGIS shows comes from here; the GDAL of the distribution, not the one that wrote it."""
     command = ["gdalinfo", "-json", str(bundle / "landcover-2017.tif")]
     # The app's settings of GDAL, made for reading imagery, are not a user's.

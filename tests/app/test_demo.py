@@ -86,7 +86,7 @@ def test_truth_lies_on_the_grid_of_its_image(images: list[Path]) -> None:
             assert truth.crs == image.crs
 
 
-def test_neighbours_tell_the_same_truth_where_they_overlap(images: list[Path]) -> None:
+def test_neighbors_tell_the_same_truth_where_they_overlap(images: list[Path]) -> None:
     met = 0
     for year in MEANS:
         for one, other in combinations([truth_of(path) for path in of_year(images, year)], 2):

@@ -1,4 +1,4 @@
-"""Demo City: dense, wholly labelled, the same on every run; its cameras see one ground."""
+"""Demo City: dense, wholly labeled, the same on every run; its cameras see one ground."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timeout(300)  # drawing it takes some 15 s of a core
 BUILDING, ROAD, WATER, OPEN, FOREST, PLANTED = range(1, 7)
 
 
-def test_the_city_is_dense_wholly_labelled_and_seen_alike_by_its_cameras(
+def test_the_city_is_dense_wholly_labeled_and_seen_alike_by_its_cameras(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     two = {year: city_files.CAMERAS[year] for year in (2016, 2018)}

@@ -99,10 +99,10 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     assert reason_of(tmp_path / "gone.tif") == "cannot be opened: No such file or directory"
 
 
-@pytest.mark.parametrize("metres", [0.3, 0.6, 1.0, 2.0])
-def test_pixels_of_up_to_twice_the_models_are_served(tmp_path: Path, metres: float) -> None:
-    scene = inspect(small(tmp_path / "a.tif", resolution=metres).path, Reading())
-    assert scene.resolution == pytest.approx(metres)
+@pytest.mark.parametrize("meters", [0.3, 0.6, 1.0, 2.0])
+def test_pixels_of_up_to_twice_the_models_are_served(tmp_path: Path, meters: float) -> None:
+    scene = inspect(small(tmp_path / "a.tif", resolution=meters).path, Reading())
+    assert scene.resolution == pytest.approx(meters)
 
 
 def test_a_scene_is_what_its_file_says(two_quads: World) -> None:

@@ -23,7 +23,7 @@ from tests.world.ground import classes_on_grid
 
 GRID = WorkGrid("EPSG:26916")
 EXTENT = Window(502_700, 6_351_400, 1500, 1200)
-COLOURS = tuple(LEGEND.colours().items())
+COLORS = tuple(LEGEND.colors().items())
 TABLE = table_of(LEGEND)
 CARD = card_of().model_copy(update={"sha256": "ab" * 32})
 SCENES = (
@@ -59,8 +59,8 @@ def test_it_says_what_it_is(written: Path) -> None:
     with rasterio.open(written) as dataset:
         assert (dataset.count, dataset.dtypes, dataset.nodata) == (1, ("uint8",), NODATA)
         table, tags = dataset.colormap(1), dataset.tags()
-    for value, colour in COLOURS:
-        assert table[value] == (*colour, 255)
+    for value, color in COLORS:
+        assert table[value] == (*color, 255)
     assert tags["LANDCOVER_MODEL"] == "pixelwise 1.0"
     assert tags["LANDCOVER_MODEL_SHA256"] == "ab" * 32
     assert json.loads(tags["LANDCOVER_CLASSES"]) == LEGEND.stac()
@@ -135,10 +135,10 @@ def test_a_place_that_cannot_be_written_is_an_os_error(tmp_path: Path) -> None:
 def test_a_tile_is_a_geotiff_of_its_ground(size: int) -> None:
     tile = Tile(17, 33_860, 53_010, size)
     array = np.random.default_rng(1).choice([1, 2, 6, NODATA], size=(size, size)).astype(np.uint8)
-    content = tile_tif(array, COLOURS, tile.bounds, "EPSG:3857", CARD)
+    content = tile_tif(array, COLORS, tile.bounds, "EPSG:3857", CARD)
     with MemoryFile(content) as memory, memory.open(driver="GTiff") as dataset:
         assert np.array_equal(dataset.read(1), array)
         assert tuple(dataset.bounds) == pytest.approx(tile.bounds, abs=1e-6)
         assert (dataset.crs.to_epsg(), dataset.nodata) == (3857, NODATA)
-        assert dataset.colormap(1)[3] == (*LEGEND.colours()[3], 255)
+        assert dataset.colormap(1)[3] == (*LEGEND.colors()[3], 255)
         assert dataset.tags()["LANDCOVER_MODEL_SHA256"] == "ab" * 32

@@ -15,12 +15,12 @@ from model.windows import BLOCK, Window, cover
 
 GRID = WorkGrid("EPSG:26916")
 RESOLUTIONS = [0.5, 0.6, 1.0, 2.0]
-metres = st.floats(1000, 900_000)
+meters = st.floats(1000, 900_000)
 northings = st.floats(0, 9_000_000)
 sides = st.floats(0.1, 3000)
 
 
-@given(metres, northings, st.sampled_from(RESOLUTIONS))
+@given(meters, northings, st.sampled_from(RESOLUTIONS))
 def test_a_point_lies_in_the_square_of_its_pixel(x: float, y: float, resolution: float) -> None:
     cols, rows = WorkGrid("EPSG:26916", resolution).cells(np.array([x]), np.array([y]))
     col, row = int(cols[0]), int(rows[0])
@@ -36,7 +36,7 @@ def test_the_upper_left_corner_belongs_to_the_pixel() -> None:
     assert (cols.tolist(), rows.tolist()) == ([500_000] * 2, [700] * 2)
 
 
-@given(metres, northings, sides, sides, st.sampled_from(RESOLUTIONS))
+@given(meters, northings, sides, sides, st.sampled_from(RESOLUTIONS))
 def test_pixels_that_touch_and_pixels_inside_are_those_counted_one_by_one(
     x: float, y: float, width: float, height: float, resolution: float
 ) -> None:
@@ -67,7 +67,7 @@ def test_pixels_that_touch_and_pixels_inside_are_those_counted_one_by_one(
     assert touching.expand(1).contains(inside)
 
 
-def test_whole_metre_bounds_are_their_own_pixels() -> None:
+def test_whole_meter_bounds_are_their_own_pixels() -> None:
     bounds = (502_700.0, 3_647_400.0, 504_200.0, 3_648_600.0)
     expected = Window(502_700, 6_351_400, 1500, 1200)
     assert GRID.inside(bounds) == GRID.touching(bounds) == expected
@@ -75,7 +75,7 @@ def test_whole_metre_bounds_are_their_own_pixels() -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**7), st.sampled_from(RESOLUTIONS))
-def test_the_affine_of_a_window_puts_pixel_centres_where_cells_finds_them(
+def test_the_affine_of_a_window_puts_pixel_centers_where_cells_finds_them(
     col: int, row: int, resolution: float
 ) -> None:
     grid = WorkGrid("EPSG:26916", resolution)

@@ -164,13 +164,13 @@ def test_a_validator_is_answered_before_any_work(
 
 
 def test_the_validator_follows_style_and_imagery(
-    serve: Serve, pixelwise_model: Path, neighbourhood_model: Path, tmp_path: Path
+    serve: Serve, pixelwise_model: Path, neighborhood_model: Path, tmp_path: Path
 ) -> None:
     place = made.two_quads(tmp_path)
     path = tile_path(place)
     queries = ("", "?classes=1", "?colormap_name=colorblind", "?layer=confidence", "?tilesize=512")
     seen = set()
-    for model in (pixelwise_model, neighbourhood_model):
+    for model in (pixelwise_model, neighborhood_model):
         with serve(tmp_path, model) as client:
             seen |= {client.get(path + query).headers["etag"] for query in queries}
     assert len(seen) == 2 * len(queries)

@@ -144,13 +144,13 @@ def test_finer_imagery_is_averaged_over_the_area_of_each_pixel(
 
 
 @pytest.mark.parametrize("overviews", [True, False])
-@pytest.mark.parametrize("metres", [0.3, 0.5, 0.6, 1.5, 2.0])
+@pytest.mark.parametrize("meters", [0.3, 0.5, 0.6, 1.5, 2.0])
 def test_a_resampled_pixel_is_the_same_in_every_block_and_nearly_in_every_window(
-    tmp_path: Path, metres: float, overviews: bool
+    tmp_path: Path, meters: float, overviews: bool
 ) -> None:
-    side = int(900 / metres)
+    side = int(900 / meters)
     made = write_scene(
-        tmp_path / "a.tif", cols=side, rows=side, resolution=metres, overviews=overviews
+        tmp_path / "a.tif", cols=side, rows=side, resolution=meters, overviews=overviews
     )
     scene, reader = scene_of(made), Reader()
     extent = extent_of(scene)

@@ -52,8 +52,8 @@ def ended(client: Any, job_id: str) -> dict[str, Any]:  # noqa: ANN401
 
 
 @pytest.fixture(scope="module")
-def client(serve: Serve, two_quads: World, neighbourhood_model: Path) -> Iterator[TestClient]:
-    with serve(two_quads.directory, neighbourhood_model) as running:
+def client(serve: Serve, two_quads: World, neighborhood_model: Path) -> Iterator[TestClient]:
+    with serve(two_quads.directory, neighborhood_model) as running:
         yield running
 
 
@@ -331,7 +331,7 @@ def test_a_wrong_input_is_named(client: TestClient, two_quads: World) -> None:
     for inputs, status, field in (
         ({"year": "1815"}, 404, "year"),
         ({"source": "/etc/passwd"}, 404, "source"),
-        ({"colour": "red"}, 400, "inputs"),
+        ({"color": "red"}, 400, "inputs"),
         ({"year": None}, 400, "year"),
     ):
         answer = client.post("/processes/classify-area/execution", json=body(two_quads, **inputs))

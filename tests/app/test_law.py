@@ -55,11 +55,11 @@ def raster_of(imagery: Path, model: Path, grid: WorkGrid, extent: Window, path: 
 
 @pytest.fixture(scope="module")
 def raster(
-    two_quads: World, neighbourhood_model: Path, tmp_path_factory: pytest.TempPathFactory
+    two_quads: World, neighborhood_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """Both quads as one GeoTIFF."""
     path = tmp_path_factory.mktemp("law") / "both.tif"
-    return raster_of(two_quads.directory, neighbourhood_model, GRID, extent_of(two_quads), path)
+    return raster_of(two_quads.directory, neighborhood_model, GRID, extent_of(two_quads), path)
 
 
 def test_the_download_is_what_the_network_says_of_the_whole_ground_at_once(
@@ -67,8 +67,8 @@ def test_the_download_is_what_the_network_says_of_the_whole_ground_at_once(
 ) -> None:
     extent = extent_of(two_quads)
     image = on_grid(extent.col, extent.row, extent.cols, extent.rows)
-    probabilities = probabilities_by_hand("neighbourhood", image)
-    expected = classes_by_hand("neighbourhood", image)
+    probabilities = probabilities_by_hand("neighborhood", image)
+    expected = classes_by_hand("neighborhood", image)
     with rasterio.open(raster) as dataset:
         found = dataset.read(1)
     inside = np.zeros(found.shape, dtype=bool)
@@ -96,7 +96,7 @@ NATIVE = [(z, *f) for z in (15, 16, 17, 18, 20) for f in FORMS if 2**z * f[2] >=
 def test_a_tile_of_any_format_and_size_shows_the_classes_of_the_download(
     serve: Serve,
     two_quads: World,
-    neighbourhood_model: Path,
+    neighborhood_model: Path,
     raster: Path,
     zoom: int,
     suffix: str,
@@ -105,7 +105,7 @@ def test_a_tile_of_any_format_and_size_shows_the_classes_of_the_download(
 ) -> None:
     lon, lat = two_quads.scenes[0].lonlat
     z, x, y = tiles_around(lon, lat, zoom, 0)[0]
-    with serve(two_quads.directory, neighbourhood_model) as client:
+    with serve(two_quads.directory, neighborhood_model) as client:
         answer = client.get(f"/tiles/WebMercatorQuad/{z}/{x}/{y}{suffix}{query}")
     assert answer.status_code == 200
     found = classes_in(answer.content, suffix.rpartition(".")[2])
@@ -116,26 +116,26 @@ def test_a_tile_of_any_format_and_size_shows_the_classes_of_the_download(
 
 
 def test_scenes_of_mixed_resolution_keep_the_law(
-    serve: Serve, neighbourhood_model: Path, tmp_path: Path
+    serve: Serve, neighborhood_model: Path, tmp_path: Path
 ) -> None:
     """1 m, 0.6 m and 0.3 m, each shifted by 300 m: tiles, in any order, are the download."""
     imagery = tmp_path / "mixed"
-    for number, metres in enumerate((1.0, 0.6, 0.3)):
+    for number, meters in enumerate((1.0, 0.6, 0.3)):
         write_scene(
-            imagery / f"m_320860{number}_nw_16_{metres:g}_20170903.tif",
+            imagery / f"m_320860{number}_nw_16_{meters:g}_20170903.tif",
             origin=(502_700.0 + 300 * number, 3_648_600.0),
-            cols=round(700 / metres),
-            rows=round(700 / metres),
-            resolution=metres,
+            cols=round(700 / meters),
+            rows=round(700 / meters),
+            resolution=meters,
         )
     extent = Window(502_700, 6_351_400, 1300, 700)
-    raster = raster_of(imagery, neighbourhood_model, GRID, extent, tmp_path / "all.tif")
+    raster = raster_of(imagery, neighborhood_model, GRID, extent, tmp_path / "all.tif")
     lon, lat = lonlat(26916, 503_350.0, 3_648_250.0)
     tiles = tiles_around(lon, lat, 17, 1)
     used: set[str] = set()
     for seed in (1, 2):
         random.Random(seed).shuffle(tiles)
-        with serve(imagery, neighbourhood_model) as client:
+        with serve(imagery, neighborhood_model) as client:
             for z, x, y in tiles:
                 answer = client.get(f"/tiles/WebMercatorQuad/{z}/{x}/{y}.npy")
                 found = classes_in(answer.content, "npy")
@@ -145,7 +145,7 @@ def test_scenes_of_mixed_resolution_keep_the_law(
 
 
 def test_every_tile_around_the_overlap_shows_the_classes_of_the_download_in_any_order(
-    serve: Serve, two_quads: World, neighbourhood_model: Path, raster: Path, tmp_path: Path
+    serve: Serve, two_quads: World, neighborhood_model: Path, raster: Path, tmp_path: Path
 ) -> None:
     west, east = two_quads.scenes
     lon, lat = (west.lonlat[0] + east.lonlat[0]) / 2, west.lonlat[1]
@@ -153,7 +153,7 @@ def test_every_tile_around_the_overlap_shows_the_classes_of_the_download_in_any_
     cache = tmp_path / "cache"
     for seed in (1, 2):  # the second server starts on the first one's disk cache
         random.Random(seed).shuffle(tiles)
-        with serve(two_quads.directory, neighbourhood_model, cache_dir=cache) as client:
+        with serve(two_quads.directory, neighborhood_model, cache_dir=cache) as client:
             for z, x, y in tiles:
                 answer = client.get(f"/tiles/WebMercatorQuad/{z}/{x}/{y}.npy")
                 found = classes_in(answer.content, "npy")
@@ -163,13 +163,13 @@ def test_every_tile_around_the_overlap_shows_the_classes_of_the_download_in_any_
 
 
 def test_a_point_has_the_class_of_the_tile_pixel_it_lies_in(
-    serve: Serve, two_quads: World, neighbourhood_model: Path
+    serve: Serve, two_quads: World, neighborhood_model: Path
 ) -> None:
     lon, lat = two_quads.scenes[0].lonlat
     z, x, y = tiles_around(lon, lat, 18, 0)[0]
     box = TMS.bounds(morecantile.Tile(x, y, z))
     draw = random.Random(5)
-    with serve(two_quads.directory, neighbourhood_model) as client:
+    with serve(two_quads.directory, neighborhood_model) as client:
         tile = classes_in(client.get(f"/tiles/WebMercatorQuad/{z}/{x}/{y}.npy").content, "npy")
         for _ in range(60):
             row, col = draw.randrange(256), draw.randrange(256)
@@ -183,10 +183,10 @@ def test_a_point_has_the_class_of_the_tile_pixel_it_lies_in(
 
 
 def test_the_most_probable_class_of_a_point_is_its_class(
-    serve: Serve, two_quads: World, neighbourhood_model: Path
+    serve: Serve, two_quads: World, neighborhood_model: Path
 ) -> None:
     lon, lat = two_quads.scenes[0].lonlat
-    with serve(two_quads.directory, neighbourhood_model) as client:
+    with serve(two_quads.directory, neighborhood_model) as client:
         answer = client.get(f"/point/{lon},{lat}?probabilities=true").json()
     probabilities = answer["probabilities"]
     assert max(probabilities, key=probabilities.get) == answer["class"]["name"]
@@ -195,25 +195,25 @@ def test_the_most_probable_class_of_a_point_is_its_class(
 
 
 def test_classify_on_the_command_line_writes_the_classes_that_tiles_show(
-    serve: Serve, two_quads: World, neighbourhood_model: Path, tmp_path: Path
+    serve: Serve, two_quads: World, neighborhood_model: Path, tmp_path: Path
 ) -> None:
     scene, out = two_quads.scenes[0].path, tmp_path / "classes.tif"
-    command = ["classify", str(scene), str(out), "--model", str(neighbourhood_model)]
+    command = ["classify", str(scene), str(out), "--model", str(neighborhood_model)]
     result = CliRunner().invoke(cli, command)
     assert result.exit_code == 0, result.output
     lon, lat = two_quads.scenes[0].lonlat
-    with serve(scene, neighbourhood_model) as client:
+    with serve(scene, neighborhood_model) as client:
         for z, x, y in tiles_around(lon, lat, 17):
             found = classes_in(client.get(f"/{z}/{x}/{y}.png").content, "png")
             assert (found != raster_at_tile(out, z, x, y, 256)).sum() == 0
 
 
 def test_a_fourth_band_tagged_alpha_changes_no_class(
-    alpha_quads: World, two_quads: World, neighbourhood_model: Path, raster: Path, tmp_path: Path
+    alpha_quads: World, two_quads: World, neighborhood_model: Path, raster: Path, tmp_path: Path
 ) -> None:
     tagged = raster_of(
         alpha_quads.directory,
-        neighbourhood_model,
+        neighborhood_model,
         GRID,
         extent_of(two_quads),
         tmp_path / "alpha.tif",
@@ -336,9 +336,9 @@ def test_a_block_of_real_imagery_is_what_one_pass_over_the_whole_image_says(
 
 
 def test_the_mosaic_is_read_with_its_halo_across_the_boundary_of_two_scenes(
-    two_quads: World, neighbourhood_model: Path
+    two_quads: World, neighborhood_model: Path
 ) -> None:
-    services = Services(Settings(imagery=two_quads.directory, model=neighbourhood_model))
+    services = Services(Settings(imagery=two_quads.directory, model=neighborhood_model))
     selection = Selection(services.sources.get(None), LATEST, services.model(None))
     west, east = two_quads.scenes
     middle = (east.bounds[0] + west.bounds[2]) / 2

@@ -25,7 +25,7 @@ from tests.app.conftest import Serve, classes_in, tiles_around
 from tests.world.ground import classes_on_grid, ground, on_grid
 
 GRID = WorkGrid("EPSG:32616")
-CENTRE = (503_000.0, 3_648_000.0)
+CENTER = (503_000.0, 3_648_000.0)
 
 
 @pytest.fixture(autouse=True)
@@ -34,9 +34,9 @@ def _configured() -> None:
 
 
 def turned(degrees: float, size: float) -> Affine:
-    """Pixels of `size` around `CENTRE`, 700 × 600 of them, turned clockwise."""
+    """Pixels of `size` around `CENTER`, 700 × 600 of them, turned clockwise."""
     return (
-        Affine.translation(*CENTRE)
+        Affine.translation(*CENTER)
         @ Affine.rotation(-degrees)
         @ Affine.scale(size, -size)
         @ Affine.translation(-350, -300)
@@ -45,7 +45,7 @@ def turned(degrees: float, size: float) -> Affine:
 
 def around(crs: str, dx: float, dy: float) -> Affine:
     """Upright pixels of dx × dy in another CRS around the same place, 700 × 600 of them."""
-    x, y = Transformer.from_crs(32616, crs, always_xy=True).transform(*CENTRE)
+    x, y = Transformer.from_crs(32616, crs, always_xy=True).transform(*CENTER)
     return Affine(dx, 0, x - 350 * dx, 0, -dy, y + 300 * dy)
 
 
@@ -56,7 +56,7 @@ PLACES: dict[str, tuple[str, Affine]] = {
     "web mercator": ("EPSG:3857", around("EPSG:3857", 1.19, 1.19)),
     "turned": ("EPSG:32616", turned(17, 1.0)),
     "stretched": ("EPSG:32616", around("EPSG:32616", 1.0, 0.7)),
-    "south up": ("EPSG:32616", Affine(1, 0, CENTRE[0] - 350, 0, 1, CENTRE[1] - 300)),
+    "south up": ("EPSG:32616", Affine(1, 0, CENTER[0] - 350, 0, 1, CENTER[1] - 300)),
     "fine degrees": ("EPSG:4326", around("EPSG:4326", 0.3 / 93_400, 0.3 / 110_900)),
 }
 
@@ -85,7 +85,7 @@ def scene_of(path: Path) -> Scene:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_it_is_served_on_the_utm_grid_of_its_centre_at_its_true_size(
+def test_it_is_served_on_the_utm_grid_of_its_center_at_its_true_size(
     tmp_path: Path, place: str
 ) -> None:
     scene = scene_of(write(tmp_path / "a.tif", place))
@@ -97,12 +97,12 @@ def test_it_is_served_on_the_utm_grid_of_its_centre_at_its_true_size(
     area = math.dist(middle, right) * math.dist(middle, below)
     assert scene.resolution == pytest.approx(math.sqrt(area), rel=2e-3)
     left, bottom, east, top = scene.bounds
-    assert left < CENTRE[0] < east
-    assert bottom < CENTRE[1] < top
+    assert left < CENTER[0] < east
+    assert bottom < CENTER[1] < top
 
 
 def by_hand(path: Path, place: str, scene: Scene, col: int, row: int) -> npt.NDArray[np.float64]:
-    """One grid pixel: its centre projected by PROJ, the averaged image interpolated in doubles."""
+    """One grid pixel: its center projected by PROJ, the averaged image interpolated in doubles."""
     crs, affine = PLACES[place]
     factor = 1 << max(0, round(math.log2(1 / scene.resolution)))
     there = Transformer.from_crs(32616, crs, always_xy=True).transform(col + 0.5, NORTH - row - 0.5)
@@ -124,10 +124,10 @@ def by_hand(path: Path, place: str, scene: Scene, col: int, row: int) -> npt.NDA
 
 @pytest.mark.parametrize("overviews", [False, True])
 @pytest.mark.parametrize("place", PLACES)
-def test_a_pixel_is_the_image_at_its_centre(tmp_path: Path, place: str, overviews: bool) -> None:
+def test_a_pixel_is_the_image_at_its_center(tmp_path: Path, place: str, overviews: bool) -> None:
     path = write(tmp_path / "a.tif", place, overviews=overviews)
     scene, draw = scene_of(path), random.Random(6)
-    middle = Window(int(CENTRE[0]) - 60, int(NORTH - CENTRE[1]) - 50, 120, 100)
+    middle = Window(int(CENTER[0]) - 60, int(NORTH - CENTER[1]) - 50, 120, 100)
     pixels = Reader().read(scene, GRID, middle)
     assert pixels.valid.all()
     coarse = scene.resolution > 0.7
@@ -200,14 +200,14 @@ def test_a_tile_of_it_has_the_classes_of_the_ground(
     for place, alpha in (("degrees", False), ("feet", True)):
         folder = tmp_path / place
         write(folder / "ortho_2017.tif", place, alpha=alpha)
-        lon, lat = Transformer.from_crs(32616, 4326, always_xy=True).transform(*CENTRE)
+        lon, lat = Transformer.from_crs(32616, 4326, always_xy=True).transform(*CENTER)
         z, x, y = tiles_around(lon, lat, 18, 0)[0]
         with serve(folder, pixelwise_model) as client:
             answer = client.get(f"/tiles/WebMercatorQuad/{z}/{x}/{y}.npy")
             classes = classes_in(answer.content, "npy")
             assert (classes != 255).mean() > 0.9
             point = client.get(f"/point/{lon},{lat}").json()
-            col, row = int(CENTRE[0]), int(NORTH - CENTRE[1])
+            col, row = int(CENTER[0]), int(NORTH - CENTER[1])
             around_it = classes_on_grid(col - 1, row - 1, 3, 3)
             assert point["class"]["value"] in around_it
             assert client.get(f"/imagery/tiles/WebMercatorQuad/{z}/{x}/{y}.png").status_code == 200
@@ -216,21 +216,21 @@ def test_a_tile_of_it_has_the_classes_of_the_ground(
 def test_it_fills_what_imagery_on_the_grid_leaves_open(tmp_path: Path) -> None:
     """Two scenes of one grid, one of them mapped: each pixel is one's or the other's."""
     mapped = scene_of(write(tmp_path / "ortho_2016.tif", "degrees"))
-    crs, affine = "EPSG:32616", Affine(1, 0, CENTRE[0], 0, -1, CENTRE[1] + 100)
+    crs, affine = "EPSG:32616", Affine(1, 0, CENTER[0], 0, -1, CENTER[1] + 100)
     with rasterio.open(
         tmp_path / "b_2017.tif", "w", driver="GTiff", crs=crs, transform=affine, width=200,
         height=200, count=4, dtype="uint8",
     ) as file:  # fmt: skip
-        file.write(on_grid(int(CENTRE[0]), int(NORTH - CENTRE[1]) - 100, 200, 200))
+        file.write(on_grid(int(CENTER[0]), int(NORTH - CENTER[1]) - 100, 200, 200))
     upright = scene_of(tmp_path / "b_2017.tif")
-    window = Window(int(CENTRE[0]) - 100, int(NORTH - CENTRE[1]) - 50, 250, 100)
+    window = Window(int(CENTER[0]) - 100, int(NORTH - CENTER[1]) - 50, 250, 100)
     order = mosaic.ordered([mapped, upright], GRID, window)
     assert order == (upright, mapped)
     mixed = mosaic.read(Reader(), order, GRID, window)
     alone = Reader().read(mapped, GRID, window)
     assert mixed.pixels.valid.all()
     assert (mixed.pixels.image[:, :, :100] == alone.image[:, :, :100]).all()
-    truth = on_grid(int(CENTRE[0]), window.row, 150, 100)
+    truth = on_grid(int(CENTER[0]), window.row, 150, 100)
     assert (mixed.pixels.image[:, :, 100:] == truth).all()
 
 

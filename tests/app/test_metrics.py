@@ -15,7 +15,7 @@ from starlette.types import Message
 
 from app import logs
 from app.middleware import Observed
-from app.settings import Settings, misspelt
+from app.settings import Settings, misspelled
 from tests.app.conftest import Serve, tiles_around
 from tests.world.world import World
 
@@ -161,10 +161,10 @@ def test_an_error_in_a_json_line_keeps_its_traceback_in_one_line() -> None:
     assert "ValueError: odd" in json.loads(line)["error"]
 
 
-def test_a_misspelt_variable_is_named_with_the_nearest_setting() -> None:
+def test_a_misspelled_variable_is_named_with_the_nearest_setting() -> None:
     known = [f"LANDCOVER_{name.upper()}" for name in Settings.model_fields]
-    assert misspelt([*known, "PATH", "GDAL_CACHEMAX"]) == []
-    assert misspelt(["LANDCOVER_IMAGRY", "LANDCOVER_QQQ"]) == [
+    assert misspelled([*known, "PATH", "GDAL_CACHEMAX"]) == []
+    assert misspelled(["LANDCOVER_IMAGRY", "LANDCOVER_QQQ"]) == [
         "LANDCOVER_IMAGRY is no setting and does nothing; did you mean LANDCOVER_IMAGERY?",
         "LANDCOVER_QQQ is no setting and does nothing",
     ]

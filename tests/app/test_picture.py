@@ -49,7 +49,7 @@ def shown(
 
 
 def under(tile: Tile, epsg: int = 26916) -> tuple[Doubles, Doubles]:
-    """x and y in metres under every pixel centre, each projected by PROJ."""
+    """x and y in meters under every pixel center, each projected by PROJ."""
     box = TMS.xy_bounds(morecantile.Tile(tile.x, tile.y, tile.z))
     steps = (np.arange(tile.size) + 0.5) / tile.size
     mercator = np.meshgrid(
@@ -65,7 +65,7 @@ def tile_in(world: World, zoom: int, size: int = 256) -> Tile:
 
 @pytest.mark.parametrize(("zoom", "size"), [(17, 256), (18, 512), (20, 256)])
 @pytest.mark.parametrize("world", ["two_quads", "alpha_quads", "fine_quads"])
-def test_true_colour_shows_the_ground_under_every_pixel(
+def test_true_color_shows_the_ground_under_every_pixel(
     request: pytest.FixtureRequest, reader: Reader, world: str, zoom: int, size: int
 ) -> None:
     place: World = request.getfixturevalue(world)
@@ -154,7 +154,7 @@ def test_far_from_all_imagery_everything_is_transparent(reader: Reader, two_quad
     assert not shown(reader, two_quads, Tile(17, 0, 0)).any()
 
 
-def test_colour_infrared_is_near_infrared_red_green(reader: Reader, two_quads: World) -> None:
+def test_color_infrared_is_near_infrared_red_green(reader: Reader, two_quads: World) -> None:
     tile = tile_in(two_quads, 18)
     rgb, cir = (shown(reader, two_quads, tile, style) for style in ("rgb", "cir"))
     assert (cir[..., 1] == rgb[..., 0]).all()

@@ -115,7 +115,7 @@ def test_what_lies_beyond_the_imagery_is_counted_and_never_planned() -> None:
 def test_elsewhere_there_is_nothing_to_plan() -> None:
     plan = Plan.of(AreaOfInterest(shapely.box(10, 50, 10.1, 50.1)), ZONES, CONUS)
     assert (plan.regions, plan.count()) == ((), 0)
-    assert plan.beyond == pytest.approx(plan.area.square_metres)
+    assert plan.beyond == pytest.approx(plan.area.square_meters)
 
 
 def test_swapped_axes_are_noticed_when_the_place_would_fit() -> None:

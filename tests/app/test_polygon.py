@@ -82,8 +82,8 @@ def test_crs84_may_be_named(crs: Any) -> None:  # noqa: ANN401
 
 def test_rings_may_run_either_way() -> None:
     one, other = (areas_of(polygon(ring), MOST).areas[0] for ring in (RING, RING[::-1]))
-    assert one.square_metres == pytest.approx(other.square_metres)
-    assert one.square_metres == pytest.approx(93.4 * 110.9, rel=0.01)
+    assert one.square_meters == pytest.approx(other.square_meters)
+    assert one.square_meters == pytest.approx(93.4 * 110.9, rel=0.01)
 
 
 def test_as_many_vertices_as_allowed_are_allowed() -> None:
@@ -153,7 +153,7 @@ def test_whatever_is_sent_is_an_area_or_is_refused(document: Any) -> None:  # no
     for area in areas:
         assert area.geometry.is_valid
         assert area.geometry.area > 0
-        assert area.square_metres >= 0
+        assert area.square_meters >= 0
         # The outline has more points along the same edges, each rounded: an ulp of 180 is 3e-14.
         apart = area.outline.symmetric_difference(area.geometry).area
         assert apart <= 1e-13 * area.geometry.length or area.geometry.area < 1e-12

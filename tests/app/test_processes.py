@@ -204,7 +204,7 @@ def test_sigterm_loses_no_tile_and_no_job(
         )
 
 
-def test_a_misspelt_setting_is_named_with_the_nearest(
+def test_a_misspelled_setting_is_named_with_the_nearest(
     two_quads: World, pixelwise_model: Path, tmp_path: Path
 ) -> None:
     options = ("--imagery", two_quads.directory, "--model", pixelwise_model)

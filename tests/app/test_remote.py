@@ -154,7 +154,7 @@ def test_a_cold_block_costs_the_header_and_its_tiles_and_no_more(
     assert (remote.traffic.requests, remote.traffic.bytes) == (len(server.asked), server.nbytes)
 
 
-def test_bytes_that_neighbours_share_are_asked_for_once(
+def test_bytes_that_neighbors_share_are_asked_for_once(
     server: RangeServer, made: MadeScene, remote: Remote
 ) -> None:
     scene, reader = scene_at(server, made, remote), Reader()
@@ -312,13 +312,13 @@ def test_a_file_that_changes_midway_is_never_mixed(tmp_path: Path, far: Far, ope
         assert (found.image == read_local(other, window).image).all()
 
 
-def test_a_file_that_is_not_what_its_catalogue_says_is_unavailable(
+def test_a_file_that_is_not_what_its_catalog_says_is_unavailable(
     server: RangeServer, made: MadeScene, remote: Remote
 ) -> None:
     scene = scene_at(server, made, remote)
     left, bottom, right, top = scene.bounds
     moved = replace(scene, bounds=(left + 5, bottom, right + 5, top))
-    with pytest.raises(SourceUnavailable, match="not what its catalogue says"):
+    with pytest.raises(SourceUnavailable, match="not what its catalog says"):
         Reader().read(moved, GRID, window_at(moved, 0, 0, 10, 10))
 
 
@@ -384,7 +384,7 @@ def test_what_is_known_of_files_outlives_the_process(
             Cogs(lambda: urls, far(retries=0), Reading(), store)
 
 
-# ---- what neighbours share -----------------------------------------------------------------------
+# ---- what neighbors share -----------------------------------------------------------------------
 
 
 def test_segments_give_back_what_was_put_and_name_what_is_missing() -> None:

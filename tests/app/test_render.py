@@ -24,7 +24,7 @@ def every_class(size: int = 256) -> Classes:
 
 
 def palette_of(name: str = "landcover", shown: frozenset[int] | None = None) -> Palette:
-    return Palette.of_classes(LEGEND, LEGEND.colours(name), shown)
+    return Palette.of_classes(LEGEND, LEGEND.colors(name), shown)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -57,12 +57,12 @@ def test_a_png_is_palette_indexed_and_its_indexes_are_the_values() -> None:
 
 @pytest.mark.parametrize("name", COLORMAPS)
 @pytest.mark.parametrize("suffix", ["png", "webp"])
-def test_a_class_has_the_colour_of_the_legend_and_nodata_none(name: str, suffix: str) -> None:
+def test_a_class_has_the_color_of_the_legend_and_nodata_none(name: str, suffix: str) -> None:
     array = every_class()
     image = Image.open(io.BytesIO(render(array, palette_of(name), suffix)))
     pixels = np.asarray(image.convert("RGBA"))
-    for value, colour in LEGEND.colours(name).items():
-        assert (pixels[array == value] == (*colour, 255)).all()
+    for value, color in LEGEND.colors(name).items():
+        assert (pixels[array == value] == (*color, 255)).all()
     assert (pixels[array == NODATA][:, 3] == 0).all()
 
 
@@ -73,7 +73,7 @@ def test_npy_is_the_values_in_one_band() -> None:
     assert np.array_equal(found[0], array)
 
 
-def test_confidence_has_a_colour_for_every_per_cent_and_none_beyond() -> None:
+def test_confidence_has_a_color_for_every_per_cent_and_none_beyond() -> None:
     table = Palette.of_confidence().rgba()
     assert (table[:101, 3] == 255).all()
     assert (table[101:] == 0).all()

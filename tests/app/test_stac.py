@@ -111,7 +111,7 @@ def test_what_an_asset_says_of_itself_goes_before_the_item(item: dict[str, Any])
         ({"datetime": None, "naip:year": "soon"}, ""),
     ],
 )
-def test_the_day_is_the_items_date_else_the_year_of_the_programme(
+def test_the_day_is_the_items_date_else_the_year_of_the_program(
     item: dict[str, Any], properties: dict[str, Any], acquired: str
 ) -> None:
     item["id"] = "x"
@@ -161,7 +161,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "no crs": (lambda i: i["properties"].pop("proj:epsg"), "does not say its CRS"),
     "unknown crs": (lambda i: i["properties"].update({"proj:epsg": 999999}), "has a CRS that is"),
-    "metres called degrees": (
+    "meters called degrees": (
         lambda i: i["properties"].update({"proj:epsg": 4326}),
         "lies outside of where EPSG:4326",
     ),
@@ -507,11 +507,11 @@ def test_the_least_recently_asked_for_cells_are_dropped_but_never_within_the_gra
     assert cells.get((1, 0)) is None
 
 
-# ---- static catalogues ---------------------------------------------------------------------------
+# ---- static catalogs ---------------------------------------------------------------------------
 
 
-def saved_catalogue(folder: Path, made: tuple[MadeScene, ...]) -> Path:
-    """A self-contained catalogue written by pystac, a folder for each item."""
+def saved_catalog(folder: Path, made: tuple[MadeScene, ...]) -> Path:
+    """A self-contained catalog written by pystac, a folder for each item."""
     root = pystac.Catalog("county", "Made imagery")
     child = pystac.Catalog("2017", "One year")
     root.add_child(child)
@@ -523,10 +523,10 @@ def saved_catalogue(folder: Path, made: tuple[MadeScene, ...]) -> Path:
     return folder / "catalog.json"
 
 
-def test_a_static_catalogue_of_local_files_is_the_directory_of_them(
+def test_a_static_catalog_of_local_files_is_the_directory_of_them(
     two_quads: World, tmp_path: Path
 ) -> None:
-    path = saved_catalogue(tmp_path, two_quads.scenes)
+    path = saved_catalog(tmp_path, two_quads.scenes)
     catalog = StaticStac("county", str(path), READING, REMOTE)
     directory = Directory(two_quads.directory, READING)
     assert {s.key for s in catalog.scenes} == {s.key for s in directory.scenes}
@@ -546,7 +546,7 @@ def test_an_item_collection_on_the_web_is_read_and_its_hrefs_stay_unsigned(
     }
 
 
-def test_a_static_catalogue_is_read_again_when_it_changed_and_kept_when_it_is_gone(
+def test_a_static_catalog_is_read_again_when_it_changed_and_kept_when_it_is_gone(
     two_quads: World, tmp_path: Path
 ) -> None:
     items = [item_of(made, PC + made.path.name) for made in two_quads.scenes]
@@ -565,7 +565,7 @@ def test_a_static_catalogue_is_read_again_when_it_changed_and_kept_when_it_is_go
     assert catalog.unavailable
 
 
-def test_a_static_catalogue_whose_server_is_away_is_unavailable_and_no_wrong_setting(
+def test_a_static_catalog_whose_server_is_away_is_unavailable_and_no_wrong_setting(
     services: Doubles,
 ) -> None:
     APIS.append(JsonApi(QUICK))
@@ -583,7 +583,7 @@ def test_a_static_catalogue_whose_server_is_away_is_unavailable_and_no_wrong_set
         ('{"features": [{"id": "x"}]}', "x: has 0 assets"),
     ],
 )
-def test_a_document_that_is_no_catalogue_cannot_be_served(
+def test_a_document_that_is_no_catalog_cannot_be_served(
     tmp_path: Path, text: str, reason: str
 ) -> None:
     path = tmp_path / "a.json"

@@ -178,4 +178,4 @@ def test_an_image_that_is_not_where_its_item_says_is_unavailable_and_never_a_cla
     with served(services, tmp_path, pixelwise_model) as client:
         answer = client.get(paths_of(two_quads)[4])
     assert answer.status_code == 502
-    assert "not what its catalogue says" in answer.json()["detail"]
+    assert "not what its catalog says" in answer.json()["detail"]

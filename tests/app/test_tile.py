@@ -43,9 +43,9 @@ def test_the_tile_matrix_set_is_the_registered_one() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_pixel_centres_are_half_a_pixel_from_the_edge_and_a_pixel_apart(size: int) -> None:
+def test_pixel_centers_are_half_a_pixel_from_the_edge_and_a_pixel_apart(size: int) -> None:
     tile = Tile(17, 33_500, 53_000, size)
-    x, y = tile.centres()
+    x, y = tile.centers()
     left, bottom, right, top = tile.bounds
     step = (right - left) / size
     assert (x.shape, y.shape) == ((size,), (size,))
@@ -105,7 +105,7 @@ def test_ground_resolution_is_that_of_the_sphere(latitude: float, z: int) -> Non
 
 
 @pytest.mark.parametrize("latitude", [25.0, 33.0, 40.0, 49.0])
-def test_one_metre_is_native_at_zoom_17_from_florida_to_canada(latitude: float) -> None:
+def test_one_meter_is_native_at_zoom_17_from_florida_to_canada(latitude: float) -> None:
     assert native_zoom(1.0, latitude) == 17
     assert native_zoom(0.5, latitude) == 18
     at = TMS.tile(-90.0, latitude, 17)

@@ -40,7 +40,7 @@ MEASURES: dict[str, Measure] = {
     "processes": lambda: processes.measure(COUNTY),
     "redis": shared.measure,
     "fit": _fit,
-    "catalogue": sources.measure_catalogue,
+    "catalog": sources.measure_catalog,
     "remote": sources.measure_remote,
     "delayed": sources.measure_area,
     "picture": sources.measure_picture,

@@ -127,7 +127,7 @@ def _write_imagery(folder: Path) -> None:
 def _ask(server: Served, side: int, offset: int = 0) -> None:
     """Statistics and download of a square of whole blocks."""
     left, top = (COL + offset) * BLOCK, NORTH - ROW * BLOCK
-    # A hair inside, so that no neighbouring block is touched.
+    # A hair inside, so that no neighboring block is touched.
     square = shapely.box(left, top - side * BLOCK, left + side * BLOCK, top).buffer(-0.01)
     back = transformer(CRS, "OGC:CRS84").transform
     body = mapping(shapely.transform(square.segmentize(200), back, interleaved=False))

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks.chips`: memory and time of cutting a whole, wholly labelled quad.
+"""`python -m tests.benchmarks.chips`: memory and time of cutting a whole, wholly labeled quad.
 
 7,500 × 6,500 pixels of noisy ground, as large and as incompressible as a NAIP quarter quad at 1 m.
 The step runs in a process of its own, whose largest resident memory is read from the kernel.
@@ -35,7 +35,7 @@ print(json.dumps({"chips": len(found.chips), "seconds": time.monotonic() - began
 
 
 def write_quad(folder: Path, rows: int = ROWS, cols: int = COLS) -> None:
-    """An image and its label raster, every pixel labelled, written strip by strip."""
+    """An image and its label raster, every pixel labeled, written strip by strip."""
     name = "m_3208601_nw_16_1_20170903"
     place = {
         "driver": "GTiff", "dtype": "uint8", "width": cols, "height": rows, "crs": "EPSG:26916",
@@ -72,7 +72,7 @@ def main() -> None:
         pixels = rows * cols * 5
         stored = sum(p.stat().st_size for p in (folder / "chips").iterdir())
     print(
-        f"{rows} x {cols} pixels, wholly labelled: {found['chips']:,} chips, "
+        f"{rows} x {cols} pixels, wholly labeled: {found['chips']:,} chips, "
         f"{stored / 2**30:.2f} GiB, {found['seconds']:.0f} s, peak {found['peak_mib']:.0f} MiB "
         f"(image and label as arrays alone: {pixels / 2**20:.0f} MiB)"
     )

@@ -28,7 +28,7 @@ EPOCHS = 10
 
 
 def measure() -> list[Finding]:
-    """Forward and backward, loss and optimiser included, in both precisions; then memory."""
+    """Forward and backward, loss and optimizer included, in both precisions; then memory."""
     torch.set_num_threads(THREADS)
     return [
         _step("float32", "sgemm"),

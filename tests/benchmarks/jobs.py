@@ -59,7 +59,7 @@ def square(services: Services, cols: int, rows: int) -> Spec:
     """A job of cols × rows whole blocks."""
     window = Window(FIRST_COL * BLOCK, FIRST_ROW * BLOCK, cols * BLOCK, rows * BLOCK)
     left, bottom, right, top = GRID.bounds(window)
-    # A metre within: the edge in degrees must not touch a neighbour.
+    # A meter within: the edge in degrees must not touch a neighbor.
     ground = box(left + 1, bottom + 1, right - 1, top - 1).segmentize(100)
     project = transformer(GRID.crs, "OGC:CRS84").transform
     area = json.loads(to_geojson(transform(ground, project, interleaved=False)))

@@ -41,7 +41,7 @@ def paired(
 ) -> tuple[float, float, float]:
     """(median of first / second, median seconds of each), from adjacent pairs in turned order.
 
-    Identical code varies up to twofold within seconds on shared cores; neighbours in time do not.
+    Identical code varies up to twofold within seconds on shared cores; neighbors in time do not.
     """
     first(), second()
     times: list[tuple[float, float]] = []

@@ -1,4 +1,4 @@
-"""Catalogues, remote reads, and whether reading hides behind inference."""
+"""Catalogs, remote reads, and whether reading hides behind inference."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ QUAD_M = 6000.0
 HALO = 96
 
 
-def measure_catalogue(count: int = SCENES) -> list[Finding]:
+def measure_catalog(count: int = SCENES) -> list[Finding]:
     """An index of that many files; a tile's scene look-up in it; what it holds in memory."""
     gdal.configure()
     with tempfile.TemporaryDirectory() as folder:
@@ -129,7 +129,7 @@ def measure_remote(blocks: int = 20) -> list[Finding]:
 
 
 def measure_picture(tiles: int = 12) -> Finding:
-    """True-colour tiles of one scene, against rio-tiler on the same open file.
+    """True-color tiles of one scene, against rio-tiler on the same open file.
 
     In a process of its own: rio-tiler needs GDAL's VRT driver, which the service switches off.
     """

@@ -156,14 +156,14 @@ def phone_visit(chromium: Any, base: str) -> Iterator[Visit]:  # noqa: ANN401
 
 
 def class_shares(pixels: Pixels) -> dict[int, float]:
-    """Class value → share of the pixels that have exactly a class's colour, per cent."""
+    """Class value → share of the pixels that have exactly a class's color, per cent."""
     counts = {c.value: int((pixels == c.rgb).all(axis=-1).sum()) for c in LEGEND.classes}
     total = max(1, sum(counts.values()))
     return {value: 100 * count / total for value, count in counts.items()}
 
 
 def class_cover(pixels: Pixels) -> float:
-    """Share of the pixels that have a class's colour, 0..1."""
+    """Share of the pixels that have a class's color, 0..1."""
     hit = [(pixels == c.rgb).all(axis=-1) for c in LEGEND.classes]
     return float(np.logical_or.reduce(hit).mean())
 
@@ -286,7 +286,7 @@ def test_a_link_brings_back_the_same_map(visit: Visit) -> None:
     visit.open()
     visit.page.locator("#years").get_by_text("2017").click()
     visit.page.get_by_text("Infrared").click()
-    visit.page.get_by_text("Colour-blind safe").click()
+    visit.page.get_by_text("Color-blind safe").click()
     visit.idle()
     link = visit.page.evaluate("location.hash")
     again = Visit(visit.page.context.new_page(), visit.base).open(link)

@@ -38,7 +38,7 @@ def full() -> ModelCard:
             preset="full", seed=7, steps=9, places=("a", "b"), pixels={"water": 4}, band_mean=(1.5,)
         ),
         accuracy=(Assessment(name="here", description="x", contingency=diagonal(6)),),
-        licence="MIT",
+        license="MIT",
         attribution="USDA",
         sha256="ab" * 32,
     )

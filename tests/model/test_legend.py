@@ -1,4 +1,4 @@
-"""The legend: consecutive values, so that channel i of the net is class i, and honest colours."""
+"""The legend: consecutive values, so that channel i of the net is class i, and honest colors."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def test_a_class_is_found_by_its_value() -> None:
         LEGEND[7]
 
 
-@pytest.mark.parametrize("colour", ["12345", "1234567", "12345G", "abcdef", "#123456", ""])
-def test_a_color_hint_is_six_upper_case_hex_digits(colour: str) -> None:
+@pytest.mark.parametrize("color", ["12345", "1234567", "12345G", "abcdef", "#123456", ""])
+def test_a_color_hint_is_six_upper_case_hex_digits(color: str) -> None:
     with pytest.raises(ValidationError, match="color_hint"):
-        named(1, color_hint=colour)
+        named(1, color_hint=color)
 
 
 @pytest.mark.parametrize("name", ["Forest", "two words", "", "1st", "wälder"])
@@ -77,41 +77,41 @@ def test_a_class_name_is_machine_readable(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("colour", "rgb"),
+    ("color", "rgb"),
     [("#01B0F1", (1, 176, 241)), ("01b0f1", (1, 176, 241)), ("FFFFFF", (255, 255, 255))],
 )
-def test_a_colour_is_read_with_and_without_its_hash(colour: str, rgb: tuple[int, int, int]) -> None:
-    assert rgb_of(colour) == rgb
+def test_a_color_is_read_with_and_without_its_hash(color: str, rgb: tuple[int, int, int]) -> None:
+    assert rgb_of(color) == rgb
 
 
-@pytest.mark.parametrize("colour", ["red", "#12345", "##123456", "#1234567", "12 456", "123456\n"])
-def test_what_is_no_colour_is_refused_by_name(colour: str) -> None:
-    with pytest.raises(ValueError, match="is not a colour") as refusal:
-        rgb_of(colour)
-    assert repr(colour) in str(refusal.value)
+@pytest.mark.parametrize("color", ["red", "#12345", "##123456", "#1234567", "12 456", "123456\n"])
+def test_what_is_no_color_is_refused_by_name(color: str) -> None:
+    with pytest.raises(ValueError, match="is not a color") as refusal:
+        rgb_of(color)
+    assert repr(color) in str(refusal.value)
 
 
 @pytest.mark.parametrize("colormap_name", list(COLORMAPS))
 def test_every_colormap_tells_all_classes_apart(colormap_name: str) -> None:
-    colours = LEGEND.colours(colormap_name)
-    assert tuple(colours) == LEGEND.values
-    assert len(set(colours.values())) == len(LEGEND.classes)
-    assert all(0 <= level <= 255 for rgb in colours.values() for level in rgb)
+    colors = LEGEND.colors(colormap_name)
+    assert tuple(colors) == LEGEND.values
+    assert len(set(colors.values())) == len(LEGEND.classes)
+    assert all(0 <= level <= 255 for rgb in colors.values() for level in rgb)
 
 
-def test_the_default_colours_are_the_legends_own() -> None:
-    assert LEGEND.colours() == {c.value: c.rgb for c in LEGEND.classes}
-    assert LEGEND.colours("colorblind") == COLORMAPS["colorblind"]
+def test_the_default_colors_are_the_legends_own() -> None:
+    assert LEGEND.colors() == {c.value: c.rgb for c in LEGEND.classes}
+    assert LEGEND.colors("colorblind") == COLORMAPS["colorblind"]
 
 
-def test_a_class_a_colormap_does_not_know_keeps_its_own_colour() -> None:
+def test_a_class_a_colormap_does_not_know_keeps_its_own_color() -> None:
     seven = Legend(classes=(*LEGEND.classes, named(7)))
-    assert seven.colours("colorblind") == COLORMAPS["colorblind"] | {7: (10, 11, 12)}
+    assert seven.colors("colorblind") == COLORMAPS["colorblind"] | {7: (10, 11, 12)}
 
 
 def test_an_unknown_colormap_is_refused() -> None:
     with pytest.raises(KeyError, match="viridis"):
-        LEGEND.colours("viridis")
+        LEGEND.colors("viridis")
 
 
 def test_the_stac_list_says_every_value_and_one_nodata() -> None:

@@ -1,4 +1,4 @@
-"""Normalisation, written once in the code and twice more here, by its formula and by another's."""
+"""Normalization, written once in the code and twice more here, by its formula and by another's."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_deepness_feeds_the_model_the_same_numbers(
         np.uint8, st.tuples(st.just(4), st.integers(1, 9), st.integers(1, 9)), fill=st.nothing()
     )
 )
-def test_each_pixel_of_each_band_is_normalised_by_itself(image: npt.NDArray[np.uint8]) -> None:
+def test_each_pixel_of_each_band_is_normalized_by_itself(image: npt.NDArray[np.uint8]) -> None:
     out = normalize(image, PLAIN)
     assert out.shape == image.shape
     assert out.dtype == np.float32

@@ -49,10 +49,10 @@ def constant(*logits: float) -> Session:
 
 
 def seen_whole(image: Image) -> npt.NDArray[np.float64]:
-    """`neighbourhood` by hand on the whole image at once, mirrored beyond its border."""
+    """`neighborhood` by hand on the whole image at once, mirrored beyond its border."""
     halo = graphs.REACH + 1
     beyond = np.pad(image, ((0, 0), (halo, halo), (halo, halo)), mode="reflect")
-    return graphs.probabilities_by_hand("neighbourhood", beyond)[:, halo:-halo, halo:-halo]
+    return graphs.probabilities_by_hand("neighborhood", beyond)[:, halo:-halo, halo:-halo]
 
 
 # ---- what is answered ----
@@ -69,10 +69,10 @@ def test_a_class_that_depends_on_its_pixel_alone_is_right_at_every_pixel(
 
 @pytest.mark.parametrize(("rows", "cols"), [(600, 700), (513, 545), (307, 521), (97, 1031)])
 def test_blocks_with_their_halo_see_what_one_look_at_the_whole_sees(
-    rows: int, cols: int, neighbourhood: Session
+    rows: int, cols: int, neighborhood: Session
 ) -> None:
     image = land(rows, cols)
-    result = segment(neighbourhood, image, all_valid(rows, cols))
+    result = segment(neighborhood, image, all_valid(rows, cols))
     whole = seen_whole(image)
     sure = graphs.decided(whole)
     assert sure.mean() > 0.98
@@ -84,7 +84,7 @@ def test_blocks_with_their_halo_see_what_one_look_at_the_whole_sees(
 def test_too_small_a_halo_shows(halo: int) -> None:
     """The oracle of the test above can fail: it needs 31 px."""
     image = land(600, 700)
-    result = segment(session_of("neighbourhood", halo=halo), image, all_valid(600, 700))
+    result = segment(session_of("neighborhood", halo=halo), image, all_valid(600, 700))
     wrong = np.abs(result.confidence - 100 * seen_whole(image).max(axis=0)) > 0.51
     assert wrong[480:544, :].mean() > 0.1
     assert not wrong[100:400, 100:400].any()
@@ -92,33 +92,33 @@ def test_too_small_a_halo_shows(halo: int) -> None:
 
 def test_a_larger_halo_changes_nothing_for_a_network_that_does_not_reach_it() -> None:
     image, valid = land(600, 700), all_valid(600, 700)
-    first = segment(session_of("neighbourhood"), image, valid)
-    second = segment(session_of("neighbourhood", halo=64), image, valid)
+    first = segment(session_of("neighborhood"), image, valid)
+    second = segment(session_of("neighborhood", halo=64), image, valid)
     sure = graphs.decided(seen_whole(image))
     assert np.array_equal(first.classes[sure], second.classes[sure])
 
 
-def test_a_block_is_the_same_alone_and_within_an_image(neighbourhood: Session) -> None:
+def test_a_block_is_the_same_alone_and_within_an_image(neighborhood: Session) -> None:
     image = land(1100, 1100)
-    whole = segment(neighbourhood, image, all_valid(1100, 1100))
-    size = neighbourhood.card.window
-    start = 512 - neighbourhood.card.halo
+    whole = segment(neighborhood, image, all_valid(1100, 1100))
+    size = neighborhood.card.window
+    start = 512 - neighborhood.card.halo
     part = np.ascontiguousarray(image[:, start : start + size, start : start + size])
-    block = segment_window(neighbourhood, part, all_valid(size, size))
+    block = segment_window(neighborhood, part, all_valid(size, size))
     assert np.array_equal(block.classes, whole.classes[512:1024, 512:1024])
     assert np.array_equal(block.confidence, whole.confidence[512:1024, 512:1024])
 
 
 def test_a_pixel_in_the_halo_matters_as_far_as_the_network_reaches(
-    neighbourhood: Session,
+    neighborhood: Session,
 ) -> None:
-    image, valid = window_of(neighbourhood)
-    before = probabilities_of(neighbourhood, image, valid)
-    edge = neighbourhood.card.halo
+    image, valid = window_of(neighborhood)
+    before = probabilities_of(neighborhood, image, valid)
+    edge = neighborhood.card.halo
     for distance, matters in ((graphs.REACH, True), (graphs.REACH + 1, False)):
         changed = image.copy()
         changed[:, 300, edge - distance] = 255 * (image[:, 300, edge - distance] < 128)
-        after = probabilities_of(neighbourhood, changed, valid)
+        after = probabilities_of(neighborhood, changed, valid)
         assert np.array_equal(before, after) is not matters
 
 
@@ -142,27 +142,27 @@ def test_every_valid_pixel_gets_a_class_and_every_other_one_nodata(pixelwise: Se
     assert np.array_equal(result.confidence == 255, ~valid)
 
 
-def test_what_lies_under_invalid_pixels_never_matters(neighbourhood: Session) -> None:
+def test_what_lies_under_invalid_pixels_never_matters(neighborhood: Session) -> None:
     image = land(200, 530)
     valid = all_valid(200, 530)
     valid[:40] = False
     valid[:, 500:] = False
     valid[90:95, 30:60] = False
     garbage = np.random.default_rng(4).integers(0, 256, image.shape, dtype=np.uint8)
-    first = segment(neighbourhood, image, valid)
-    second = segment(neighbourhood, np.where(valid, image, garbage), valid)
+    first = segment(neighborhood, image, valid)
+    second = segment(neighborhood, np.where(valid, image, garbage), valid)
     assert np.array_equal(first.classes, second.classes)
     assert np.array_equal(first.confidence, second.confidence)
 
 
-def test_a_collar_is_an_edge_of_the_image(neighbourhood: Session) -> None:
+def test_a_collar_is_an_edge_of_the_image(neighborhood: Session) -> None:
     image = land(400, 400)
     framed = np.zeros((4, 512, 512), dtype=np.uint8)
     valid = np.zeros((512, 512), dtype=np.bool_)
     framed[:, 56:456, 70:470] = image
     valid[56:456, 70:470] = True
     whole = seen_whole(image)
-    result = segment(neighbourhood, framed, valid).classes[56:456, 70:470]
+    result = segment(neighborhood, framed, valid).classes[56:456, 70:470]
     sure = graphs.decided(whole)
     assert np.array_equal(result[sure], whole.argmax(axis=0)[sure])
 
@@ -213,12 +213,12 @@ def test_classes_and_confidence_never_share_their_memory(pixelwise: Session) -> 
         assert not np.shares_memory(result.classes, result.confidence)
 
 
-def test_neither_the_image_nor_its_validity_is_changed(neighbourhood: Session) -> None:
-    image, valid = window_of(neighbourhood)
+def test_neither_the_image_nor_its_validity_is_changed(neighborhood: Session) -> None:
+    image, valid = window_of(neighborhood)
     valid[:100] = False
     kept = image.copy(), valid.copy()
     for function in (segment, segment_window):
-        function(neighbourhood, image, valid)
+        function(neighborhood, image, valid)
         assert np.array_equal(image, kept[0])
         assert np.array_equal(valid, kept[1])
 
@@ -253,7 +253,7 @@ def test_confidence_is_the_probability_of_the_class_in_per_cent(pixelwise: Sessi
     assert np.abs(result.confidence - best).max() < 0.501
 
 
-def test_the_normalisation_of_the_card_is_the_one_used() -> None:
+def test_the_normalization_of_the_card_is_the_one_used() -> None:
     image, valid = land(300, 300), all_valid(300, 300)
     swapped = segment(session_of("pixelwise", mean=graphs.MEAN[::-1]), image, valid)
     best = 100 * graphs.probabilities_by_hand("pixelwise", image).max(axis=0)

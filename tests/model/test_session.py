@@ -17,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from model.card import ModelCard
-from model.errors import ArtefactError, Cancelled, CardError, ImageError
+from model.errors import ArtifactError, Cancelled, CardError, ImageError
 from model.legend import LEGEND, Legend
 from model.session import Cancellation, Session
 from tests.world import graphs
@@ -39,7 +39,7 @@ OTHER_VALUES: dict[str, object] = {
     ),
     "training": {"seed": 1},
     "accuracy": ({"name": "a", "description": "b", "contingency": ((1,) * 6,) * 6},),
-    "licence": "another",
+    "license": "another",
     "attribution": "another",
 }
 
@@ -156,14 +156,14 @@ def test_a_file_altered_after_its_card_was_written_is_refused(tmp_path: Path) ->
     path = graphs.write_model(tmp_path / "a.onnx")
     altered = graphs.with_card(net(), graphs.card_of("pixelwise"))
     path.write_bytes(altered)
-    with pytest.raises(ArtefactError, match=hashlib.sha256(altered).hexdigest()) as refusal:
+    with pytest.raises(ArtifactError, match=hashlib.sha256(altered).hexdigest()) as refusal:
         Session.load(path)
     assert str(path) in str(refusal.value)
 
 
 def test_a_digest_of_another_file_is_refused() -> None:
     content = graphs.model_bytes("pixelwise")
-    with pytest.raises(ArtefactError, match=f"{hashlib.sha256(content).hexdigest()}.*{'0' * 64}"):
+    with pytest.raises(ArtifactError, match=f"{hashlib.sha256(content).hexdigest()}.*{'0' * 64}"):
         Session(content, graphs.card_of("pixelwise", sha256="0" * 64))
 
 
@@ -176,7 +176,7 @@ def test_a_card_beside_that_disagrees_in_any_field_is_refused(field: str, tmp_pa
     path = graphs.write_model(tmp_path / "a.onnx")
     other = graphs.card_of("pixelwise", **{field: OTHER_VALUES[field]})
     ModelCard.path_beside(path).write_text(other.model_dump_json())
-    with pytest.raises(ArtefactError, match=rf"disagrees.*\['{field}'\]"):
+    with pytest.raises(ArtifactError, match=rf"disagrees.*\['{field}'\]"):
         Session.load(path)
 
 
@@ -186,7 +186,7 @@ def test_a_file_without_a_card_inside_is_refused(tmp_path: Path) -> None:
     for text in (None, graphs.card_of("pixelwise").model_dump_json()):
         if text:
             ModelCard.path_beside(path).write_text(text)
-        with pytest.raises(ArtefactError, match=r"no card \(metadata key landcover:card\)"):
+        with pytest.raises(ArtifactError, match=r"no card \(metadata key landcover:card\)"):
             Session.load(path)
 
 
@@ -207,7 +207,7 @@ def test_a_bad_card_beside_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match=r"none\.onnx: No such file"):
+    with pytest.raises(ArtifactError, match=r"none\.onnx: No such file"):
         Session.load(tmp_path / "none.onnx")
 
 
@@ -219,7 +219,7 @@ def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
 def test_bytes_that_are_no_model_are_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.onnx"
     path.write_bytes(content)
-    with pytest.raises(ArtefactError, match=r"a\.onnx: "):
+    with pytest.raises(ArtifactError, match=r"a\.onnx: "):
         Session.load(path)
 
 
@@ -240,16 +240,16 @@ def test_weights_in_other_files_are_refused_even_when_they_are_there(
     content = graphs.with_card(external(location, in_node=in_node), graphs.card_of())
     (folder / "a.onnx").write_bytes(content)
     monkeypatch.chdir(folder)
-    with pytest.raises(ArtefactError, match=r"a\.onnx: "):
+    with pytest.raises(ArtifactError, match=r"a\.onnx: "):
         Session.load(folder / "a.onnx")
-    with pytest.raises(ArtefactError):
+    with pytest.raises(ArtifactError):
         Session(content)
 
 
 def test_weights_in_other_files_are_named_as_the_reason(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(bytes(112))
     (tmp_path / "a.onnx").write_bytes(graphs.with_card(external("weights.bin"), graphs.card_of()))
-    with pytest.raises(ArtefactError, match="external data"):
+    with pytest.raises(ArtifactError, match="external data"):
         Session.load(tmp_path / "a.onnx")
 
 
@@ -287,20 +287,20 @@ def test_the_same_weights_in_the_file_are_accepted() -> None:
 def test_a_graph_that_is_not_what_its_card_says_is_refused(
     model: onnx.ModelProto, reason: str
 ) -> None:
-    with pytest.raises(ArtefactError, match=reason):
+    with pytest.raises(ArtifactError, match=reason):
         Session(graphs.with_card(model, graphs.card_of()))
 
 
 def test_a_card_of_fewer_classes_is_refused() -> None:
     card = graphs.card_of(legend=Legend(classes=LEGEND.classes[:5]))
-    with pytest.raises(ArtefactError, match="output has 7 channels, its card asks for 6"):
+    with pytest.raises(ArtifactError, match="output has 7 channels, its card asks for 6"):
         Session(graphs.model_bytes("pixelwise"), card)
 
 
 # ---- running it ----
 
 
-@pytest.mark.parametrize("kind", ["pixelwise", "neighbourhood", "undecided"])
+@pytest.mark.parametrize("kind", ["pixelwise", "neighborhood", "undecided"])
 def test_probabilities_are_those_computed_by_hand(kind: graphs.Kind) -> None:
     image = np.random.default_rng(1).integers(0, 256, (4, 96, 96), dtype=np.uint8)
     mean, std = np.array(graphs.MEAN)[:, None, None], np.array(graphs.STD)[:, None, None]
@@ -312,10 +312,10 @@ def test_probabilities_are_those_computed_by_hand(kind: graphs.Kind) -> None:
     assert not probabilities[0].any()
 
 
-def test_every_image_of_a_batch_is_on_its_own(neighbourhood: Session) -> None:
+def test_every_image_of_a_batch_is_on_its_own(neighborhood: Session) -> None:
     batch = batch_of(0, count=3)
-    together = neighbourhood.predict(batch)
-    alone = np.concatenate([neighbourhood.predict(batch[i : i + 1]) for i in range(3)])
+    together = neighborhood.predict(batch)
+    alone = np.concatenate([neighborhood.predict(batch[i : i + 1]) for i in range(3)])
     assert np.array_equal(together, alone)
 
 
@@ -342,12 +342,12 @@ def test_a_batch_of_the_wrong_dtype_is_refused(dtype: Any, pixelwise: Session) -
 
 
 def test_threads_that_share_a_session_get_what_each_would_get_alone(
-    neighbourhood: Session,
+    neighborhood: Session,
 ) -> None:
     batches = [batch_of(seed, size=16 * (4 + seed % 3)) for seed in range(24)]
-    alone = [neighbourhood.predict(batch) for batch in batches]
+    alone = [neighborhood.predict(batch) for batch in batches]
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(neighbourhood.predict, batches))
+        together = list(pool.map(neighborhood.predict, batches))
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
@@ -398,6 +398,6 @@ def test_a_cancellation_once_used_stops_every_later_run(pixelwise: Session) -> N
 def test_loading_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     Session(graphs.model_bytes("pixelwise"))
-    with pytest.raises(ArtefactError):
+    with pytest.raises(ArtifactError):
         Session(b"not a model")
     assert not os.listdir(tmp_path)

@@ -1,4 +1,4 @@
-"""A small made world to learn from: six classes that colour alone tells apart."""
+"""A small made world to learn from: six classes that color alone tells apart."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from training.scenes import Scene
 
 MakeScene = Callable[..., Scene]
 
-COLOURS = np.array(
+COLORS = np.array(
     [[0, 0, 0, 0], [200, 80, 70, 90], [120, 120, 125, 110], [30, 60, 90, 15], [190, 170, 120, 150],
      [40, 80, 50, 160], [110, 160, 90, 230]],
     np.uint8,
@@ -39,7 +39,7 @@ def one_thread() -> None:
 
 @pytest.fixture
 def make_scene() -> MakeScene:
-    """Builds a scene of `size` (or `rows` x `cols`) pixels, a tenth of them unlabelled.
+    """Builds a scene of `size` (or `rows` x `cols`) pixels, a tenth of them unlabeled.
 
     Its ground lies in EPSG:26916, its upper-left corner at (left, top).
     """
@@ -63,7 +63,7 @@ def make_scene() -> MakeScene:
         label = blocks(rows, cols, 16, seed)
         rng = np.random.default_rng(seed + 1)
         noise = rng.integers(-8, 9, (4, rows, cols))
-        image = np.clip(COLOURS[label].transpose(2, 0, 1) + noise, 1, 255).astype(np.uint8)
+        image = np.clip(COLORS[label].transpose(2, 0, 1) + noise, 1, 255).astype(np.uint8)
         label[rng.random(label.shape) < 0.1] = 0
         return Scene(
             name=name,

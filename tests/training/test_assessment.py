@@ -227,7 +227,7 @@ def test_reliability_counts_every_pixel_once_whatever_the_bins() -> None:
             reliability(found, bins)
 
 
-def test_the_reliability_of_nothing_labelled_is_unknown() -> None:
+def test_the_reliability_of_nothing_labeled_is_unknown() -> None:
     curve = reliability(evaluation(scene("a", "x", right_and_wrong(0, 0))))
     assert curve.bins == ()
     assert np.isnan(curve.error)

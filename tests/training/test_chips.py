@@ -1,4 +1,4 @@
-"""Chips: every labelled window once, counted for every class, whole or not there at all."""
+"""Chips: every labeled window once, counted for every class, whole or not there at all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def quiet(line: str) -> None:
     """Nobody listens."""
 
 
-def labelled(scene: MadeScene, folder: Path, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def labeled(scene: MadeScene, folder: Path, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Writes a scene's label raster."""
     picture = look(scene.path)
     write_label(pixels, picture, label_path(folder, picture))
@@ -36,13 +36,13 @@ def labelled(scene: MadeScene, folder: Path, pixels: NDArray[np.uint8]) -> NDArr
 
 @pytest.fixture
 def scene(tmp_path: Path) -> MadeScene:
-    """200 x 150 pixels, its left two thirds labelled."""
+    """200 x 150 pixels, its left two thirds labeled."""
     made = write_scene(
         tmp_path / "img" / "a_2017.tif", cols=200, rows=150, collar=8, overviews=False
     )
     label = np.where(made.valid(), made.classes(), 0).astype(np.uint8)
     label[:, 130:] = 0
-    labelled(made, tmp_path / "labels", label)
+    labeled(made, tmp_path / "labels", label)
     return made
 
 
@@ -106,7 +106,7 @@ def test_pieces_apart_are_scenes_apart(scene: MadeScene, tmp_path: Path) -> None
     label = np.zeros((150, 200), np.uint8)
     label[:64, :64] = 1
     label[80:144, 128:192] = 2
-    labelled(scene, tmp_path / "labels", label)
+    labeled(scene, tmp_path / "labels", label)
     settings = ChipSettings(size=64, stride=16, max_background=0.3)
     manifest = cut(tmp_path / "img", tmp_path / "labels", settings, tmp_path / "chips", say=quiet)
     found = read_scenes(tmp_path / "chips", manifest, [c.id for c in manifest.chips])
@@ -125,7 +125,7 @@ def test_empty_classes_are_a_warning_and_no_class_an_error(
     scene: MadeScene, tmp_path: Path
 ) -> None:
     label = np.full((150, 200), 5, np.uint8)
-    labelled(scene, tmp_path / "labels", label)
+    labeled(scene, tmp_path / "labels", label)
     told: list[str] = []
     cut(tmp_path / "img", tmp_path / "labels", SMALL, tmp_path / "chips", say=told.append)
     manifest = json.loads((tmp_path / "chips" / "manifest.json").read_text())
@@ -134,7 +134,7 @@ def test_empty_classes_are_a_warning_and_no_class_an_error(
     assert "class 3 water" in " ".join(told)
     label[:] = 0
     label[0, :9] = 5
-    labelled(scene, tmp_path / "labels", label)
+    labeled(scene, tmp_path / "labels", label)
     with pytest.raises(ChipError, match="no chip is left"):
         cut(tmp_path / "img", tmp_path / "labels", SMALL, tmp_path / "chips", say=quiet)
     assert read_manifest(tmp_path / "chips").chips  # what was there is still there

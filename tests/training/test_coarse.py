@@ -51,7 +51,7 @@ def net() -> UNet:
     return built
 
 
-def test_a_coarse_scene_is_averaged_and_labelled_with_the_mode_of_what_the_net_says(
+def test_a_coarse_scene_is_averaged_and_labeled_with_the_mode_of_what_the_net_says(
     scene: Scene, card: ModelCard, net: UNet
 ) -> None:
     found = coarse_scenes(net, [scene], card)
@@ -65,7 +65,7 @@ def test_a_coarse_scene_is_averaged_and_labelled_with_the_mode_of_what_the_net_s
         assert (coarse.label == mode_of(fine, factor)).all()
 
 
-def test_demo_county_keeps_its_truth_and_what_is_unlabelled_stays_so(
+def test_demo_county_keeps_its_truth_and_what_is_unlabeled_stays_so(
     scene: Scene, card: ModelCard, net: UNet
 ) -> None:
     label = np.full_like(scene.label, 5)

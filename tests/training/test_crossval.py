@@ -1,4 +1,4 @@
-"""No fold judges ground that it learnt from; a cut-off cross-validation goes on."""
+"""No fold judges ground that it learned from; a cut-off cross-validation goes on."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def quiet(line: str) -> None:
 
 
 def apart(one: Scene, other: Scene) -> float:
-    """Metres between the bounds of two scenes, negative where they overlap."""
+    """Meters between the bounds of two scenes, negative where they overlap."""
     a, b = one.bounds, other.bounds
     return float(max(a.left - b.right, b.left - a.right, a.bottom - b.top, b.bottom - a.top))
 
@@ -54,7 +54,7 @@ def test_every_place_is_judged_whole_by_a_fold_that_never_saw_it(make_scene: Mak
         by_place(scenes[:2])
 
 
-def test_ground_that_is_judged_lies_apart_from_ground_that_is_learnt_from(
+def test_ground_that_is_judged_lies_apart_from_ground_that_is_learned_from(
     make_scene: MakeScene,
 ) -> None:
     rng = np.random.default_rng(5)
@@ -139,7 +139,7 @@ def test_a_crossvalidation_judges_exported_files_and_is_not_run_twice(
         assert (end.step, end.before) == (TINY.steps, 2 * TINY.steps)
     (tmp_path / "cv" / "a").rename(tmp_path / "cv" / "c")
     (tmp_path / "cv" / "b").rename(tmp_path / "cv" / "a")
-    with pytest.raises(AssessmentError, match=r"a/last.pt has learnt from \['a'\]"):
+    with pytest.raises(AssessmentError, match=r"a/last.pt has learned from \['a'\]"):
         run("swapped", begin="cv")
     (tmp_path / "empty").mkdir()
     with pytest.raises(AssessmentError, match="no run to go on from"):
@@ -152,7 +152,7 @@ def test_a_fold_does_not_begin_from_a_net_that_saw_its_place(
     scenes = [make_scene(name=p, place=p) for p in ("a", "b")]
     monkeypatch.setattr("training.crossval.read_chips", lambda chips, without: scenes)
     fit(TINY, Data(Split(tuple(scenes), (), ()), None), tmp_path / "all", say=quiet)
-    with pytest.raises(AssessmentError, match=r"learnt from \['a', 'b'\]"):
+    with pytest.raises(AssessmentError, match=r"learned from \['a', 'b'\]"):
         crossvalidate(
             TINY, tmp_path, tmp_path / "cv", ground_folds=0,
             begin=tmp_path / "all" / "last.pt", other_years=None,
@@ -160,7 +160,7 @@ def test_a_fold_does_not_begin_from_a_net_that_saw_its_place(
         )  # fmt: skip
 
 
-def test_what_is_learnt_once_for_several_folds_was_seen_by_each_and_judged_in_none(
+def test_what_is_learned_once_for_several_folds_was_seen_by_each_and_judged_in_none(
     make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scenes = [replace(make_scene(name=p, place=p, seed=i), epsg=None) for i, p in enumerate("abcd")]
@@ -178,8 +178,8 @@ def test_what_is_learnt_once_for_several_folds_was_seen_by_each_and_judged_in_no
     )  # fmt: skip
     for number, group in enumerate(groups, 1):
         half = Checkpoint.load(tmp_path / "cv" / f"half{number}" / "last.pt")
-        learnt = set(ModelCard.parse(half.card, "half").training.places)
-        assert learnt == set("abcd") - {f.name for f in group}
+        learned = set(ModelCard.parse(half.card, "half").training.places)
+        assert learned == set("abcd") - {f.name for f in group}
         for fold in group:
             end = Checkpoint.load(tmp_path / "cv" / fold.name / "last.pt")
             assert (end.step, end.before) == (TINY.steps, 3)

@@ -50,7 +50,7 @@ def test_a_step_draws_the_same_crops_whenever_it_is_asked(make_scene: MakeScene)
     assert not np.array_equal(first.batch(8)[0], first.batch(7)[0])
 
 
-def test_a_batch_is_standardised_by_the_card(make_scene: MakeScene) -> None:
+def test_a_batch_is_standardized_by_the_card(make_scene: MakeScene) -> None:
     images, labels, doubtful = Crops([make_scene()], PLAIN, CARD).batch(0)
     assert images.shape == (4, 4, 64, 64)
     assert images.dtype == np.float32
@@ -70,7 +70,7 @@ def test_labels_stay_on_their_pixels(make_scene: MakeScene) -> None:
     assert (np.rint(images[:, 0] * 255) == labels * 40).all()
 
 
-def test_ground_beyond_a_scene_is_unlabelled(make_scene: MakeScene) -> None:
+def test_ground_beyond_a_scene_is_unlabeled(make_scene: MakeScene) -> None:
     small = make_scene(size=48)
     images, labels, _ = Crops([small], PLAIN, CARD).batch(0)
     assert images.shape == (4, 4, 64, 64)
@@ -129,7 +129,7 @@ def test_batches_are_those_drawn_on_demand(
     assert list(batches(crops, 6, 6)) == []
 
 
-def test_no_labelled_pixel_is_refused(make_scene: MakeScene) -> None:
+def test_no_labeled_pixel_is_refused(make_scene: MakeScene) -> None:
     scene = make_scene()
     empty = Scene(**{**scene.__dict__, "label": np.zeros_like(scene.label)})
     with pytest.raises(LabelError, match="1 training scenes"):

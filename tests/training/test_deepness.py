@@ -2,7 +2,7 @@
 
 There is no QGIS here. The double takes the steps from the plugin's published source (PUTvision/
 qgis-plugin-deepness, processing/models and processing/map_processor): metadata as JSON, tiles with
-overlap in per cent, uint8 / 255, standardised, argmax of the output with a threshold before it.
+overlap in per cent, uint8 / 255, standardized, argmax of the output with a threshold before it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from model.session import Session  # noqa: E402
 from tests.training.test_esri import ArcGis  # noqa: E402
 from tests.world.graphs import Kind, card_of, decided, graph_of, probabilities_by_hand  # noqa: E402
 from tests.world.ground import on_grid  # noqa: E402
-from training import artefact  # noqa: E402
+from training import artifact  # noqa: E402
 from training.esri import write_esri  # noqa: E402
 from training.evaluate import at_resolution  # noqa: E402
 from training.scenes import read_chips  # noqa: E402
@@ -83,21 +83,21 @@ class Deepness:
 
     def _tile(self, batch: Bytes) -> Bytes:
         scaled = np.float32(batch[:, :, :, : self.input.shape[-3]] * 1.0 / 255.0)
-        standardised = (scaled - self.mean) / self.std
-        (answer,) = self.run.run(None, {self.input.name: np.transpose(standardised, (0, 3, 1, 2))})
+        standardized = (scaled - self.mean) / self.std
+        (answer,) = self.run.run(None, {self.input.name: np.transpose(standardized, (0, 3, 1, 2))})
         answer[answer < self.threshold] = 0.0
         best: Bytes = np.argmax(answer, axis=1).astype(np.uint8)
         return best
 
 
-@pytest.mark.parametrize("name", ["pixelwise", "neighbourhood"])
+@pytest.mark.parametrize("name", ["pixelwise", "neighborhood"])
 def test_deepness_shows_the_classes_that_are_served(tmp_path: Path, name: Kind) -> None:
     path = tmp_path / "net.onnx"
     graph = graph_of(name)
     for value in (graph.graph.input[0], graph.graph.output[0]):
         for axis in (2, 3):
             value.type.tensor_type.shape.dim[axis].dim_param = "S"
-    artefact.write(graph, card_of(name, halo=32), path)
+    artifact.write(graph, card_of(name, halo=32), path)
     image = on_grid(5, 9, 1500, 1300)
     shown = Deepness(path).classify(image)
     served = segment(Session.load(path), image, np.ones(image.shape[1:], bool)).classes
@@ -112,7 +112,7 @@ def test_deepness_shows_the_classes_that_are_served(tmp_path: Path, name: Kind) 
 @pytest.mark.parametrize("halo", [0, 16, 32, 48, 64, 80, 96, 112, 128, 160])
 def test_half_of_deepness_overlap_is_the_halo_and_its_tiles_lie_on_the_lattice(halo: int) -> None:
     card = card_of(halo=halo)
-    tile, percent = artefact.deepness_tiles(card)
+    tile, percent = artifact.deepness_tiles(card)
     overlap = int(tile * percent / 100 * 2) // 2
     assert tile >= card.window
     assert tile % 16 == 0
@@ -120,12 +120,12 @@ def test_half_of_deepness_overlap_is_the_halo_and_its_tiles_lie_on_the_lattice(h
     assert (tile - overlap) % 16 == 0
 
 
-def test_deepness_names_its_layers_as_the_legend_and_reads_metres(tmp_path: Path) -> None:
+def test_deepness_names_its_layers_as_the_legend_and_reads_meters(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     graph = graph_of("pixelwise")
     for axis in (2, 3):
         graph.graph.output[0].type.tensor_type.shape.dim[axis].dim_param = "S"
-    artefact.write(graph, card_of(ground_resolution=0.6, halo=96), path)
+    artifact.write(graph, card_of(ground_resolution=0.6, halo=96), path)
     plugin = Deepness(path)
     names = ["background", "buildings", "roads", "water", "bare", "forest", "planted"]
     assert list(plugin.classes.values()) == names
@@ -143,7 +143,7 @@ def test_on_real_imagery_deepness_and_arcgis_show_the_shipped_models_classes(
     shipped = SHIPPED.read_bytes()
     card = Session(shipped).embedded_card()
     path = tmp_path / "landcover.onnx"
-    artefact.write(onnx.load_model_from_string(shipped), card, path)
+    artifact.write(onnx.load_model_from_string(shipped), card, path)
     scenes = read_chips(chips, without=["nd", "va_nc_border"])
     tiles = [at_resolution(s, card.ground_resolution)[:, :150, :150] for s in scenes]
     square = [t for t in tiles if t.shape[1:] == (150, 150)][:42]

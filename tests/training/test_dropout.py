@@ -24,7 +24,7 @@ def test_the_share_is_dropped_in_every_channel_and_the_mean_kept(share: float) -
     assert y.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_neighbours_are_dropped_independently() -> None:
+def test_neighbors_are_dropped_independently() -> None:
     torch.manual_seed(2)
     gone = (Dropout(0.5).train()(torch.ones(4, 8, 64, 64)) == 0).float() - 0.5
     for dim in (0, 1, 2, 3):

@@ -89,7 +89,7 @@ def scene(rows: int, cols: int) -> tuple[Bytes, Bytes]:
     return np.concatenate([bands, fifth]), mask
 
 
-@pytest.mark.parametrize("kind", ["pixelwise", "neighbourhood"])
+@pytest.mark.parametrize("kind", ["pixelwise", "neighborhood"])
 @pytest.mark.parametrize("whole_tiles", [True, False])
 def test_arcgis_classifies_every_pixel_as_the_server_does(
     tmp_path: Path, kind: Kind, whole_tiles: bool

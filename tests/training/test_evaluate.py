@@ -1,4 +1,4 @@
-"""An assessment: the served file on whole scenes, every labelled pixel counted once."""
+"""An assessment: the served file on whole scenes, every labeled pixel counted once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rasterio.warp import transform_bounds
 torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
 
 from model.card import ModelCard, Training  # noqa: E402
-from training import artefact, cli_assess  # noqa: E402
+from training import artifact, cli_assess  # noqa: E402
 from training.assessment import Evaluation  # noqa: E402
 from training.config import Preset  # noqa: E402
 from training.errors import AssessmentError, LabelError  # noqa: E402
@@ -53,7 +53,7 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
         name="test", version="1", mean=(0.4,) * 4, std=(0.2,) * 4, halo=96, training=training
     )
     path = tmp_path_factory.mktemp("net") / "net.onnx"
-    artefact.write(onnx_of(fold(UNet().eval())), card, path)
+    artifact.write(onnx_of(fold(UNet().eval())), card, path)
     return Subject.load(path)
 
 
@@ -86,7 +86,7 @@ def chips(folder: Path, scenes: list[Scene]) -> Path:
     return folder / "chips.csv"
 
 
-def test_every_labelled_pixel_counts_once_and_a_collar_nowhere(
+def test_every_labeled_pixel_counts_once_and_a_collar_nowhere(
     subject: Subject, make_scene: MakeScene
 ) -> None:
     scene = make_scene(size=100)
@@ -151,7 +151,7 @@ def test_accuracy_goes_into_the_file_and_leaves_the_network_alone(
     tmp_path: Path, subject: Subject, make_scene: MakeScene
 ) -> None:
     path = tmp_path / "net.onnx"
-    artefact.write(onnx_of(fold(UNet().eval())), subject.session.card, path)
+    artifact.write(onnx_of(fold(UNet().eval())), subject.session.card, path)
     before = Subject.load(path)
     results = assess(before.session, [make_scene()], quiet)
     found = Evaluation(
@@ -165,7 +165,7 @@ def test_accuracy_goes_into_the_file_and_leaves_the_network_alone(
     assert (np.array(stamped.contingency) == found.table).all()
 
 
-def test_classes_are_placed_by_nearest_neighbour() -> None:
+def test_classes_are_placed_by_nearest_neighbor() -> None:
     classes = np.arange(1, 5, dtype=np.uint8).reshape(2, 2)
     assert onto(classes, (4, 4)).tolist() == np.kron(classes, np.ones((2, 2), int)).tolist()
     assert (onto(classes, (2, 2)) == classes).all()
@@ -303,10 +303,10 @@ def test_low_resolutions_compare_the_same_ground(subject: Subject, make_scene: M
         pooled_lowres([found, found])
 
 
-def test_years_of_one_ground_are_compared_on_the_same_labelled_pixels(
+def test_years_of_one_ground_are_compared_on_the_same_labeled_pixels(
     subject: Subject, make_scene: MakeScene, tmp_path: Path
 ) -> None:
-    labelled = make_scene("town_2016_3", year="2016")
+    labeled = make_scene("town_2016_3", year="2016")
     for year, seed in (("2016", 0), ("2018", 0), ("2020", 5)):
         other = make_scene(f"town_{year}_3", year=year, seed=seed)
         if year == "2020":
@@ -314,11 +314,11 @@ def test_years_of_one_ground_are_compared_on_the_same_labelled_pixels(
         write(other, tmp_path)
     write(make_scene("town_2018_33", year="2018"), tmp_path)
     found = years_of(
-        subject, [labelled, make_scene("alone_2016_1")], tmp_path, command="do it", say=quiet
+        subject, [labeled, make_scene("alone_2016_1")], tmp_path, command="do it", say=quiet
     )
     (ground,) = found.grounds
     assert (ground.name, ground.label_year) == ("town_3", "2016")
-    pixels = int((labelled.label[10:] > 0).sum())
+    pixels = int((labeled.label[10:] > 0).sum())
     tables = year_tables(found.grounds)
     assert {year: int(t.sum()) for year, t in tables.items()} == dict.fromkeys(
         ("2016", "2018", "2020"), pixels
@@ -343,14 +343,14 @@ def test_years_of_one_ground_are_compared_on_the_same_labelled_pixels(
 def test_labels_that_do_not_hold_in_another_year_are_counted_apart(
     subject: Subject, make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    labelled = make_scene("town_2016_3", year="2016")
+    labeled = make_scene("town_2016_3", year="2016")
     other = make_scene("town_2018_3", year="2018", seed=3)
-    turned = replace(other, label=np.where(labelled.label == 4, 6, labelled.label).astype(np.uint8))
+    turned = replace(other, label=np.where(labeled.label == 4, 6, labeled.label).astype(np.uint8))
     monkeypatch.setattr(
         "training.years.through_years",
-        lambda scenes, folder: [(labelled, {"2016": labelled, "2018": turned})],
+        lambda scenes, folder: [(labeled, {"2016": labeled, "2018": turned})],
     )
-    found = years_of(subject, [labelled], tmp_path, command="do it", say=quiet)
+    found = years_of(subject, [labeled], tmp_path, command="do it", say=quiet)
     every, held = (
         year_tables(y.grounds)["2018"].sum(axis=1) for y in (found, found.where_labels_hold)
     )
@@ -369,12 +369,12 @@ def test_two_ways_of_choosing_scenes_exclude_each_other(command: Callable[..., N
 def test_years_that_do_not_lie_on_each_other_or_do_not_exist_are_refused(
     subject: Subject, make_scene: MakeScene, tmp_path: Path
 ) -> None:
-    labelled = make_scene("town_2016_3", year="2016")
-    with pytest.raises(AssessmentError, match="no labelled scene"):
-        years_of(subject, [labelled], tmp_path, command="do it", say=quiet)
+    labeled = make_scene("town_2016_3", year="2016")
+    with pytest.raises(AssessmentError, match="no labeled scene"):
+        years_of(subject, [labeled], tmp_path, command="do it", say=quiet)
     write(make_scene("town_2018_3", year="2018", left=500_001.0), tmp_path)
     with pytest.raises(AssessmentError, match=r"town_2018_3\.tif does not lie"):
-        years_of(subject, [labelled], tmp_path, command="do it", say=quiet)
+        years_of(subject, [labeled], tmp_path, command="do it", say=quiet)
 
 
 def test_low_resolutions_are_kept(subject: Subject, make_scene: MakeScene, tmp_path: Path) -> None:

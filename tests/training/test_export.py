@@ -13,9 +13,9 @@ torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
 onnx = pytest.importorskip("onnx", reason="needs onnx: make setup TRAIN=1")
 
 from model.card import ModelCard  # noqa: E402
-from model.errors import ArtefactError  # noqa: E402
+from model.errors import ArtifactError  # noqa: E402
 from model.session import Session  # noqa: E402
-from training import artefact  # noqa: E402
+from training import artifact  # noqa: E402
 from training.checkpoint import Checkpoint  # noqa: E402
 from training.config import Activation, Preset  # noqa: E402
 from training.errors import ExportError  # noqa: E402
@@ -74,7 +74,7 @@ def test_a_file_that_answers_otherwise_is_refused(tmp_path: Path, shift: float) 
     other = fold(net)
     with torch.no_grad():
         other.down[0].conv1.bias[3] += shift
-    with pytest.raises((ExportError, ArtefactError), match=r"limit 1e-04|background|sum to 1"):
+    with pytest.raises((ExportError, ArtifactError), match=r"limit 1e-04|background|sum to 1"):
         check_parity(net, onnx_of(other), CARD, made_windows(CARD))
 
 
@@ -150,7 +150,7 @@ def test_deepness_finds_its_keys_with_its_types(exported: Path) -> None:
     assert isinstance(read["seg_thresh"], float)
     assert isinstance(read["seg_small_segment"], int)
     ours = {key for key in read if key.startswith("landcover:")}
-    assert {"landcover:card", "landcover:licence", "landcover:classes"} <= ours
+    assert {"landcover:card", "landcover:license", "landcover:classes"} <= ours
     assert len(read) == len(ours) + 10
 
 
@@ -170,7 +170,7 @@ def test_the_same_weights_give_the_same_bytes(exported: Path, tmp_path: Path) ->
 def test_a_file_is_restamped_without_touching_its_weights(exported: Path, tmp_path: Path) -> None:
     graph = onnx.load(exported)
     card = CARD.model_copy(update={"description": "other"})
-    artefact.write(graph, card, tmp_path / "other.onnx")
+    artifact.write(graph, card, tmp_path / "other.onnx")
     other = onnx.load(tmp_path / "other.onnx")
     assert [w.raw_data for w in other.graph.initializer] == [
         w.raw_data for w in graph.graph.initializer

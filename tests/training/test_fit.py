@@ -91,7 +91,7 @@ def test_a_run_begins_from_the_judged_weights_of_another(data: Data, tmp_path: P
         fit(still, data, tmp_path / "second", say=quiet)
 
 
-def test_a_run_is_normalised_like_the_one_that_it_begins_from(
+def test_a_run_is_normalized_like_the_one_that_it_begins_from(
     data: Data, make_scene: MakeScene, tmp_path: Path
 ) -> None:
     first = Checkpoint.load(fit(SHORT, data, tmp_path / "first", say=quiet))
@@ -123,7 +123,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
         Checkpoint.load(tmp_path / "none.pt")
 
 
-def test_the_made_world_is_learnt(make_scene: MakeScene, tmp_path: Path) -> None:
+def test_the_made_world_is_learned(make_scene: MakeScene, tmp_path: Path) -> None:
     scenes = [make_scene(seed=i, name=f"s{i}") for i in range(4)]
     data = Data(Split(tuple(scenes[:3]), tuple(scenes[3:]), ()), None)
     preset = Preset(
@@ -183,12 +183,12 @@ def test_a_run_shows_its_curves_and_what_it_says_of_scenes_it_does_not_learn_fro
         pixels = np.asarray(sheet)
     (kept,) = data.validation["real"]
     side = kept.label.shape[0]
-    colours = {tuple(rgb_of(c.color_hint)) for c in LEGEND.classes} | {(255, 255, 255)}
+    colors = {tuple(rgb_of(c.color_hint)) for c in LEGEND.classes} | {(255, 255, 255)}
     label = pixels[:side, 196 : 196 + side].reshape(-1, 3)
-    assert {tuple(int(v) for v in pixel) for pixel in label} <= colours
+    assert {tuple(int(v) for v in pixel) for pixel in label} <= colors
 
 
-def test_a_run_goes_on_after_the_program_has_learnt_a_new_setting(
+def test_a_run_goes_on_after_the_program_has_learned_a_new_setting(
     data: Data, tmp_path: Path
 ) -> None:
     fit(SHORT, data, tmp_path, say=quiet, stop_after=4)

@@ -201,7 +201,7 @@ def test_leaving_one_place_out_tests_each_place_whole_and_once() -> None:
         split_chips(manifest, SplitSettings(held_out=("atlantis",)))
 
 
-def test_a_labelled_quad_is_cut_into_squares() -> None:
+def test_a_labeled_quad_is_cut_into_squares() -> None:
     manifest = manifest_of(("quad", "", "2017", 26916, 5e5, 36e5, 30, 30))
     split = split_chips(manifest, SplitSettings(block_m=256, margin_m=32))
     assert split.unit == "square"

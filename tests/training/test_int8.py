@@ -17,11 +17,11 @@ import onnx  # noqa: E402
 from model.card import ModelCard  # noqa: E402
 from model.normalize import normalize  # noqa: E402
 from model.session import Session  # noqa: E402
-from training import artefact, int8  # noqa: E402
+from training import artifact, int8  # noqa: E402
 from training.errors import ExportError  # noqa: E402
 from training.evaluate import classify  # noqa: E402
 from training.graph import onnx_of  # noqa: E402
-from training.int8 import Comparison, check, compare, quantise, quantised, spread  # noqa: E402
+from training.int8 import Comparison, check, compare, quantize, quantized, spread  # noqa: E402
 from training.scenes import Scene  # noqa: E402
 from training.unet import UNet, fold  # noqa: E402
 
@@ -45,13 +45,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name="test", version="1", mean=(0.4,) * 4, std=(0.2,) * 4, description="A net.", halo=32
     )
     path = tmp_path_factory.mktemp("net") / "net.onnx"
-    artefact.write(onnx_of(fold(net)), card, path)
+    artifact.write(onnx_of(fold(net)), card, path)
     return path
 
 
 def graph_of(weights: Path, scene: Scene, exact: int) -> onnx.ModelProto:
     window = normalize(scene.image, Session.load(weights).card)
-    return quantised(onnx.load(weights), [window], exact)
+    return quantized(onnx.load(weights), [window], exact)
 
 
 def weights_of(graph: onnx.ModelProto) -> dict[str, NDArray[np.generic]]:
@@ -91,7 +91,7 @@ def test_the_8_bit_file_carries_the_card_its_own_digest_and_how_far_it_agrees(
     monkeypatch.setattr(int8, "MIN_AGREEMENT", 0.9)  # random weights have many near ties
     scenes = [make_scene("a", seed=1), make_scene("b", seed=2)]
     out = tmp_path / "net.int8.onnx"
-    card, found = quantise(weights, scenes[:1], scenes[1:], out, quiet)
+    card, found = quantize(weights, scenes[:1], scenes[1:], out, quiet)
     served = Session.load(out)
     fp32 = Session.load(weights)
     assert served.card == card
@@ -115,7 +115,7 @@ def test_more_levels_stay_in_32_bits_until_the_file_agrees(
         return Comparison(100, (0.98, 0.996, 1.0)[exact - 1], 0.8, 0.8, exact)
 
     monkeypatch.setattr(int8, "compare", found)
-    _, chosen = quantise(weights, [make_scene()], [make_scene()], tmp_path / "x.onnx", quiet)
+    _, chosen = quantize(weights, [make_scene()], [make_scene()], tmp_path / "x.onnx", quiet)
     assert tried == [1, 2]
     assert chosen.exact == 2
 
@@ -129,7 +129,7 @@ def test_a_file_that_disagrees_is_refused_and_not_written(
     out = tmp_path / "net.int8.onnx"
     monkeypatch.setattr(int8, "EXACT_LEVELS", (1,))
     with pytest.raises(ExportError, match=r"8-bit file gives .* \(limit 99\.5 %\)"):
-        quantise(weights, [black], [make_scene(seed=3)], out, quiet)
+        quantize(weights, [black], [make_scene(seed=3)], out, quiet)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -162,7 +162,7 @@ def test_without_scenes_on_either_side_nothing_is_written(
     blank.label[:] = 0
     for training, validation in (([], [make_scene()]), ([make_scene()], []), ([blank], [blank])):
         with pytest.raises(ExportError, match="8 bits need"):
-            quantise(weights, training, validation, tmp_path / "x.onnx", quiet)
+            quantize(weights, training, validation, tmp_path / "x.onnx", quiet)
 
 
 def test_a_file_agrees_with_itself(weights: Path, make_scene: MakeScene) -> None:

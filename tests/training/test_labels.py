@@ -57,7 +57,7 @@ def test_traced_polygons_give_back_their_pixels(
     source = draw(tmp_path / f"drawn{suffix}", polygons, codes, epsg=epsg)
     report = run(scene.path, source, tmp_path / "out")
     pixels = read(tmp_path / "out" / f"{scene.path.stem}_label.tif")
-    # Borders of the traced pixels run half a pixel from every centre: nothing may move.
+    # Borders of the traced pixels run half a pixel from every center: nothing may move.
     assert (pixels == scene.classes()).all()
     assert report.counts().sum() == pixels.size
     with rasterio.open(tmp_path / "out" / f"{scene.path.stem}_label.tif") as raster:
@@ -127,9 +127,9 @@ def test_the_wrong_crs_is_refused_naming_both(scene: MadeScene, tmp_path: Path) 
     wrong = draw(tmp_path / "wrong.gpkg", here, [1], epsg=26910)
     with pytest.raises(LabelError, match=r"EPSG:26910.*EPSG:26916"):
         run(scene.path, wrong, tmp_path / "out")
-    metres = draw(tmp_path / "metres.geojson", here, [1], epsg=4326)
+    meters = draw(tmp_path / "meters.geojson", here, [1], epsg=4326)
     with pytest.raises(LabelError, match=r"EPSG:4326.*EPSG:26916.*no degrees"):
-        run(scene.path, metres, tmp_path / "out")
+        run(scene.path, meters, tmp_path / "out")
     assert not list(tmp_path.glob("out/*"))
 
 
@@ -220,7 +220,7 @@ def test_nan_codes_are_unknown_not_a_class(scene: MadeScene, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("kind", "told"), [("three_band", "3 bands"), ("uint16", "uint16"), ("text", "cannot be read")]
 )
-def test_imagery_that_cannot_be_learnt_from_is_named(tmp_path: Path, kind: str, told: str) -> None:
+def test_imagery_that_cannot_be_learned_from_is_named(tmp_path: Path, kind: str, told: str) -> None:
     (tmp_path / "img").mkdir()
     path = write_bad_file(tmp_path / "img" / "bad.tif", kind)
     with pytest.raises(LabelError, match=rf"bad\.tif.*{told}"):
@@ -273,11 +273,11 @@ def test_the_real_polygons_give_back_the_real_labels(real_data: Path, tmp_path: 
     for chip in chips:
         (tmp_path / "img" / chip.name).symlink_to(chip)
     run(tmp_path / "img", source, tmp_path / "out", image_field="chip")
-    right = labelled = 0
+    right = labeled = 0
     for chip in chips:
         truth = read(chip.with_name(f"{chip.stem}_label.tif"))
         pixels = read(tmp_path / "out" / f"{chip.stem}_label.tif")
-        labelled += int((truth > 0).sum())
+        labeled += int((truth > 0).sum())
         right += int((pixels == truth)[truth > 0].sum())
-    assert labelled > 100_000
-    assert right / labelled >= 0.99
+    assert labeled > 100_000
+    assert right / labeled >= 0.99

@@ -1,4 +1,4 @@
-"""Unlabelled pixels and the background logit do not exist for the loss."""
+"""Unlabeled pixels and the background logit do not exist for the loss."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def test_equals_torchs_own_loss_over_the_six_classes(smoothing: float) -> None:
     torch.testing.assert_close(masked_cross_entropy(logits, labels, WEIGHTS, smoothing), expected)
 
 
-def test_unlabelled_pixels_change_nothing_at_all() -> None:
+def test_unlabeled_pixels_change_nothing_at_all() -> None:
     logits, labels = _sample()
     before = masked_cross_entropy(logits, labels, WEIGHTS, 0.05)
     wild = torch.where((labels == 0)[:, None], torch.full_like(logits, 1e6), logits)
     assert torch.equal(masked_cross_entropy(wild, labels, WEIGHTS, 0.05), before)
 
 
-def test_no_gradient_reaches_unlabelled_pixels_or_background() -> None:
+def test_no_gradient_reaches_unlabeled_pixels_or_background() -> None:
     logits, labels = _sample()
     logits.requires_grad_()
     masked_cross_entropy(logits, labels, WEIGHTS, 0.05).backward()
@@ -67,7 +67,7 @@ def test_a_doubtful_label_counts_only_where_it_is_believed() -> None:
     )
 
 
-def test_nothing_labelled_is_zero_with_a_zero_gradient() -> None:
+def test_nothing_labeled_is_zero_with_a_zero_gradient() -> None:
     logits, labels = _sample()
     logits.requires_grad_()
     loss = masked_cross_entropy(logits, torch.zeros_like(labels), WEIGHTS)

@@ -10,14 +10,14 @@ from training.metrics import contingency, scores
 TABLE = np.array([[8, 2, 0], [1, 6, 0], [0, 0, 0]], np.int64)
 
 
-def test_contingency_counts_reference_by_row_and_leaves_out_unlabelled() -> None:
+def test_contingency_counts_reference_by_row_and_leaves_out_unlabeled() -> None:
     reference = np.array([[1, 1, 2, 0], [2, 2, 3, 0]], np.uint8)
     predicted = np.array([[1, 2, 2, 3], [2, 1, 3, 0]], np.uint8)
     expected = [[1, 1, 0], [1, 2, 0], [0, 0, 1]]
     assert contingency(reference, predicted, 3).tolist() == expected
 
 
-def test_contingency_of_nothing_labelled_is_zero() -> None:
+def test_contingency_of_nothing_labeled_is_zero() -> None:
     nothing = np.zeros((3, 3), np.uint8)
     assert contingency(nothing, nothing, 6).sum() == 0
 

@@ -26,7 +26,7 @@ from training.scenes import BARE, PLANTED, Image, Label, Scene
 MakeScene = Callable[..., Scene]
 
 RED_NIR = {1: (150, 140), 2: (110, 100), 3: (40, 20), 4: (160, 165), 5: (50, 150), 6: (70, 180)}
-"""Grey levels of red and near infrared of every class; roofs, roads and bare soil are alike."""
+"""Gray levels of red and near infrared of every class; roofs, roads and bare soil are alike."""
 
 SIDE = 48
 
@@ -43,7 +43,7 @@ def town(looks: dict[int, int] | None = None) -> tuple[Image, Label]:
 
 
 def inside(value: int) -> tuple[slice, slice]:
-    """The stripe of a class without the edges, where the means of neighbours mix."""
+    """The stripe of a class without the edges, where the means of neighbors mix."""
     return slice(None), slice((value - 1) * SIDE + 3, value * SIDE - 3)
 
 
@@ -122,7 +122,7 @@ def test_a_place_without_trees_has_no_scale_and_keeps_its_labels(
     bare = replace(drawn, label=few)
     ((_, images),) = through_years([bare], tmp_path)
     assert (images["2018"].label == few).all()
-    alike = replace(drawn, image=town({5: 2})[0])  # trees as grey as roads tell nothing apart
+    alike = replace(drawn, image=town({5: 2})[0])  # trees as gray as roads tell nothing apart
     assert Greenness.of([alike]) is None
 
 

@@ -37,7 +37,7 @@ def rows(table: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> tuple[tuple[
 
 
 def years(accuracies: dict[str, int], held: dict[str, int] | None = None) -> Years:
-    """One ground of 100 labelled pixels, right in so many of each year; `held`: of 50 that hold."""
+    """One ground of 100 labeled pixels, right in so many of each year; `held`: of 50 that hold."""
 
     def ground(right: dict[str, int], pixels: int) -> Ground:
         tables = {y: rows(right_and_wrong(n, pixels - n)) for y, n in right.items()}
@@ -83,7 +83,7 @@ def test_years_are_judged_where_their_labels_hold(
     (goal,) = page.goals()
     assert goal.met is met
     apart = 100 * (max(held) - min(held)) / 50
-    assert goal.found.startswith(f"{apart:.1f} points (on all labelled pixels ")
+    assert goal.found.startswith(f"{apart:.1f} points (on all labeled pixels ")
     text = page.markdown()
     assert "Ground of nobody's training." in text
     assert f"| all | 1 | 50 | {' | '.join(f'{2 * n}.0 %' for n in held)} |" in text
@@ -226,7 +226,7 @@ def test_the_html_page_is_whole_well_formed_and_shows_the_worst_scenes_first(
     assert [r.name for r in worst_first(found.scenes)] == ["worst", "<b>odd&", "best"]
 
 
-def test_pictures_show_classes_in_their_colours_and_errors_where_they_are(
+def test_pictures_show_classes_in_their_colors_and_errors_where_they_are(
     make_scene: MakeScene,
 ) -> None:
     made = make_scene("a", size=4)
@@ -235,15 +235,15 @@ def test_pictures_show_classes_in_their_colours_and_errors_where_they_are(
     shown[0, 1], shown[0, 0], shown[3, 3] = 2, 3, NODATA
     found = pictures_of(made, Segmentation(shown, shown))
 
-    def colours(png: bytes) -> list[list[tuple[int, ...]]]:
+    def colors(png: bytes) -> list[list[tuple[int, ...]]]:
         pixels = np.asarray(Pillow.open(io.BytesIO(png)).convert("RGB"))
         return [[tuple(map(int, p)) for p in row] for row in pixels]
 
     white, green, red = (255, 255, 255), (213, 232, 212), (192, 57, 43)
     legend = {0: white, NODATA: white} | {c.value: c.rgb for c in LEGEND.classes}
-    assert colours(found.label) == [[legend[int(v)] for v in row] for row in made.label]
-    assert colours(found.prediction) == [[legend[int(v)] for v in row] for row in shown]
-    errors = colours(found.errors)
+    assert colors(found.label) == [[legend[int(v)] for v in row] for row in made.label]
+    assert colors(found.prediction) == [[legend[int(v)] for v in row] for row in shown]
+    errors = colors(found.errors)
     assert errors[0] == [white, red, green, green]
     assert errors[2] == [white] * 4
     assert errors[3] == [green, green, green, white]  # no imagery: neither right nor wrong

@@ -108,13 +108,13 @@ def test_a_run_ends_in_a_model_that_the_server_loads(made: Path) -> None:
     assert (made / "run" / "evaluation" / "test.html").is_file()
 
 
-def test_test_ground_is_not_learnt_from(made: Path) -> None:
+def test_test_ground_is_not_learned_from(made: Path) -> None:
     split = json.loads((made / "run" / "split.json").read_text())["sides"]
     data = read_own(made / "run" / "chips", made / "run" / "split.json")
-    learnt = {s.name.split(":")[0] for s in data.train}
+    learned = {s.name.split(":")[0] for s in data.train}
     chosen = {s.name.split(":")[0] for s in data.validation["real"]}
     tested = {i.split(":")[0] for i in split["test"]}
-    assert len(learnt | chosen | tested) == len(learnt) + len(chosen) + len(tested) == 4
+    assert len(learned | chosen | tested) == len(learned) + len(chosen) + len(tested) == 4
     result = json.loads((made / "run" / "evaluation" / "test.json").read_text())
     assert {s["name"] for s in result["scenes"]} == tested
 
@@ -264,7 +264,7 @@ def test_a_run_on_a_full_disk_goes_on_when_there_is_room(
     assert contents(tmp_path / "moved") == contents(made / "run")
 
 
-def test_a_truncated_chip_file_is_never_learnt_from(made: Path, tmp_path: Path) -> None:
+def test_a_truncated_chip_file_is_never_learned_from(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "run" / "chips", tmp_path / "chips")
     largest = max((tmp_path / "chips").glob("*.h5"), key=lambda p: p.stat().st_size)
     os.truncate(largest, largest.stat().st_size // 2)

@@ -1,4 +1,4 @@
-"""Reading labelled imagery: what fits is read as it is, what does not is named."""
+"""Reading labeled imagery: what fits is read as it is, what does not is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No pixel of held-out ground is learnt from: not by place, not by neighbour, not by year."""
+"""No pixel of held-out ground is learned from: not by place, not by neighbor, not by year."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHIPS = Path(__file__).parents[3] / "shared" / "data" / "labels" / "chips.csv"
 
 
 def apart(a: Scene, b: Scene) -> float:
-    """Ground between two scenes in metres, along the axis that separates them most."""
+    """Ground between two scenes in meters, along the axis that separates them most."""
     x, y = a.bounds, b.bounds
     gaps = (x.left - y.right, y.left - x.right, x.bottom - y.top, y.bottom - x.top)
     return float(max(gaps))
@@ -59,7 +59,7 @@ def test_a_held_out_place_is_in_the_test_only(make_scene: MakeScene) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_neighbours_and_years_of_one_place_never_straddle(make_scene: MakeScene, seed: int) -> None:
+def test_neighbors_and_years_of_one_place_never_straddle(make_scene: MakeScene, seed: int) -> None:
     preset = Preset(name="t", held_out=("beta",), validation_share=0.3, seed=seed)
     split = split_places(towns(make_scene), preset)
     assert split.validation
@@ -138,7 +138,7 @@ def test_cutting_to_ground_elsewhere_is_refused(make_scene: MakeScene) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.skipif(not CHIPS.is_file(), reason="needs the labelled chips in ../shared/data")
+@pytest.mark.skipif(not CHIPS.is_file(), reason="needs the labeled chips in ../shared/data")
 def test_the_real_chips_are_split_by_ground() -> None:
     preset = Preset(name="t")
     split = split_places(read_chips(CHIPS, without=preset.left_out), preset)

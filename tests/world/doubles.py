@@ -88,9 +88,9 @@ class Doubles:
 
 
 @contextmanager
-def doubles(**behaviour: Any) -> Iterator[Doubles]:  # noqa: ANN401
+def doubles(**behavior: Any) -> Iterator[Doubles]:  # noqa: ANN401
     """The services on a port of their own."""
-    state = Doubles(**behaviour)
+    state = Doubles(**behavior)
 
     class Handler(_Handler):
         world = state

@@ -2,12 +2,12 @@
 
 pixelwise      a 1 × 1 convolution: a pixel's class is the signature of the made ground its own
                four bands are nearest to. On pure ground that is `ground.class_at`.
-neighbourhood  the same on the mean of 63 × 63 pixels: reaches 31 px, so that a missing or
+neighborhood  the same on the mean of 63 × 63 pixels: reaches 31 px, so that a missing or
                unaligned halo shows.
 slow           pixelwise after some convolutions that change nothing: about 1 s on a 576 px window.
 undecided      every class has the same probability everywhere.
 
-The normalisation of the card differs from band to band and none of it cancels out: a model fed
+The normalization of the card differs from band to band and none of it cancels out: a model fed
 with anything else gives other probabilities.
 """
 
@@ -25,14 +25,14 @@ from onnx import TensorProto, helper, numpy_helper
 from model.card import ModelCard
 from tests.world.ground import MIDDLE, SIGNATURES
 
-Kind = Literal["pixelwise", "neighbourhood", "slow", "undecided"]
-KINDS: tuple[Kind, ...] = ("pixelwise", "neighbourhood", "slow", "undecided")
+Kind = Literal["pixelwise", "neighborhood", "slow", "undecided"]
+KINDS: tuple[Kind, ...] = ("pixelwise", "neighborhood", "slow", "undecided")
 
 REACH = 31
-"""Pixels on every side that `neighbourhood` depends on: its mean is over 63 × 63."""
+"""Pixels on every side that `neighborhood` depends on: its mean is over 63 × 63."""
 
 SHARPNESS = 0.02
-"""Logit per grey level along a signature."""
+"""Logit per gray level along a signature."""
 
 SLOW_STEPS = 16
 
@@ -44,19 +44,19 @@ Doubles = npt.NDArray[np.float64]
 
 def card_of(kind: Kind = "pixelwise", **changes: Any) -> ModelCard:  # noqa: ANN401
     """The card of a hand-made model, fields changed by keyword."""
-    fields = {"name": kind, "version": "1.0", "mean": MEAN, "std": STD, "licence": "MIT"}
+    fields = {"name": kind, "version": "1.0", "mean": MEAN, "std": STD, "license": "MIT"}
     return ModelCard.model_validate(fields | changes)
 
 
 def probabilities_by_hand(kind: Kind, image: npt.NDArray[np.uint8]) -> Doubles:
     """float64 (7, rows, cols) of uint8 (4, rows, cols), in double precision.
 
-    Beyond the image `neighbourhood` sees 0 after normalisation, as its graph does beyond its
+    Beyond the image `neighborhood` sees 0 after normalization, as its graph does beyond its
     window: right to `REACH` pixels within the border.
     """
     mean, std = np.array(MEAN)[:, None, None], np.array(STD)[:, None, None]
     values = (image / 255 - mean) / std
-    if kind == "neighbourhood":
+    if kind == "neighborhood":
         values = _box_mean(values)
     weights, bias = _classifier(kind)
     logits = np.tensordot(weights, values, axes=1) + bias[:, None, None]
@@ -84,7 +84,7 @@ def graph_of(kind: Kind) -> onnx.ModelProto:
     constants: dict[str, npt.NDArray[Any]] = {"weights": weights[:, :, None, None], "bias": bias}
     nodes = []
     last = "image"
-    if kind == "neighbourhood":
+    if kind == "neighborhood":
         side = 2 * REACH + 1
         for name, shape in (("along", (4, 1, 1, side)), ("down", (4, 1, side, 1))):
             constants[name] = np.full(shape, 1 / side)
@@ -147,7 +147,7 @@ def write_model(path: Path, kind: Kind = "pixelwise", card: ModelCard | None = N
 
 
 def _classifier(kind: Kind) -> tuple[Doubles, Doubles]:
-    """weights (7, 4) and bias (7,) on normalised bands; float32 values held as float64."""
+    """weights (7, 4) and bias (7,) on normalized bands; float32 values held as float64."""
     sharpness = 0.0 if kind == "undecided" else SHARPNESS
     weights = np.zeros((7, 4))
     bias = np.full(7, -1e4)

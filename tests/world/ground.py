@@ -1,7 +1,7 @@
 """The made ground: what lies at any metric coordinate in any year, in closed form.
 
 Wavy cells of about 37 × 41 m, each of one class, under a smooth light and a fine texture. A pixel
-shows the ground at its centre, so its bands and its class are known from its coordinates alone:
+shows the ground at its center, so its bands and its class are known from its coordinates alone:
 no file, no scene, no window. No band is ever 0 or 255. From one year to another about a third
 of the cells change class, and the light moves on.
 """
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 Doubles = npt.NDArray[np.float64]
-Metres = Doubles | float
+Meters = Doubles | float
 Bytes = npt.NDArray[np.uint8]
 
 MIDDLE = 128.0
@@ -31,11 +31,11 @@ SIGNATURES = np.array(
 """(class − 1, band): which side of `MIDDLE` a band of a class lies on, by `CONTRAST`."""
 
 NORTH = 10_000_000.0
-"""y of the upper edge of row 0 of the work grid, metres (DESIGN 2)."""
+"""y of the upper edge of row 0 of the work grid, meters (DESIGN 2)."""
 
 
-def class_at(x: Metres, y: Metres, year: int = 2017) -> Bytes:
-    """The class, 1..6, at (x, y) in metres: uint8 of their broadcast shape."""
+def class_at(x: Meters, y: Meters, year: int = 2017) -> Bytes:
+    """The class, 1..6, at (x, y) in meters: uint8 of their broadcast shape."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     column = np.floor((x + 9 * np.sin(y / 23)) / 37).astype(np.int64)
     row = np.floor((y + 9 * np.sin(x / 29)) / 41).astype(np.int64)
@@ -46,8 +46,8 @@ def class_at(x: Metres, y: Metres, year: int = 2017) -> Bytes:
     return value
 
 
-def ground(x: Metres, y: Metres, year: int = 2017) -> Bytes:
-    """Red, green, blue, near infrared at (x, y) in metres: uint8 (4, *broadcast shape)."""
+def ground(x: Meters, y: Meters, year: int = 2017) -> Bytes:
+    """Red, green, blue, near infrared at (x, y) in meters: uint8 (4, *broadcast shape)."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     index = class_at(x, y, year) - 1
     bands = []
@@ -59,10 +59,10 @@ def ground(x: Metres, y: Metres, year: int = 2017) -> Bytes:
     return np.stack(bands)
 
 
-def centres(
+def centers(
     left: float, top: float, cols: int, rows: int, resolution: float = 1.0
 ) -> tuple[Doubles, Doubles]:
-    """x (1, cols) and y (rows, 1) of the pixel centres of a raster with this upper-left corner."""
+    """x (1, cols) and y (rows, 1) of the pixel centers of a raster with this upper-left corner."""
     x = left + (np.arange(cols, dtype=np.float64) + 0.5) * resolution
     y = top - (np.arange(rows, dtype=np.float64) + 0.5) * resolution
     return x[None, :], y[:, None]
@@ -73,7 +73,7 @@ def on_grid(
 ) -> Bytes:
     """What a window of the work grid shows: uint8 (4, rows, cols)."""
     left, top = col * resolution, NORTH - row * resolution
-    return ground(*centres(left, top, cols, rows, resolution), year)
+    return ground(*centers(left, top, cols, rows, resolution), year)
 
 
 def classes_on_grid(
@@ -81,7 +81,7 @@ def classes_on_grid(
 ) -> Bytes:
     """The true classes of a window of the work grid: uint8 (rows, cols), 1..6."""
     left, top = col * resolution, NORTH - row * resolution
-    return class_at(*centres(left, top, cols, rows, resolution), year)
+    return class_at(*centers(left, top, cols, rows, resolution), year)
 
 
 def _sine_of_sum(a: Doubles, b: Doubles) -> Doubles:

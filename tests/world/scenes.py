@@ -15,14 +15,14 @@ from pyproj import Transformer
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import NotGeoreferencedWarning
 
-from tests.world.ground import centres, class_at, ground
+from tests.world.ground import centers, class_at, ground
 
 Bounds = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class MadeScene:
-    """A scene that was written, and what it shows. `left`, `top`: upper-left corner, metres."""
+    """A scene that was written, and what it shows. `left`, `top`: upper-left corner, meters."""
 
     path: Path
     epsg: int
@@ -37,13 +37,13 @@ class MadeScene:
 
     @property
     def bounds(self) -> Bounds:
-        """(left, bottom, right, top) in metres of its CRS."""
+        """(left, bottom, right, top) in meters of its CRS."""
         right = self.left + self.cols * self.resolution
         return self.left, self.top - self.rows * self.resolution, right, self.top
 
     @property
     def lonlat(self) -> tuple[float, float]:
-        """Longitude and latitude of its centre."""
+        """Longitude and latitude of its center."""
         left, bottom, right, top = self.bounds
         return lonlat(self.epsg, (left + right) / 2, (bottom + top) / 2)
 
@@ -57,20 +57,20 @@ class MadeScene:
 
     def classes(self) -> npt.NDArray[np.uint8]:
         """uint8 (rows, cols), the true classes; 255 in the collar."""
-        x, y = centres(self.left, self.top, self.cols, self.rows, self.resolution)
+        x, y = centers(self.left, self.top, self.cols, self.rows, self.resolution)
         return np.where(self.valid(), class_at(x, y, self.year), 255).astype(np.uint8)
 
 
 @lru_cache(maxsize=8)
 def _image(scene: MadeScene) -> npt.NDArray[np.uint8]:
-    x, y = centres(scene.left, scene.top, scene.cols, scene.rows, scene.resolution)
+    x, y = centers(scene.left, scene.top, scene.cols, scene.rows, scene.resolution)
     image = ground(x, y, scene.year) * scene.valid()
     image.setflags(write=False)
     return image
 
 
 def lonlat(epsg: int, x: float, y: float) -> tuple[float, float]:
-    """Degrees of a point in metres of a CRS."""
+    """Degrees of a point in meters of a CRS."""
     longitude, latitude = Transformer.from_crs(epsg, 4326, always_xy=True).transform(x, y)
     return float(longitude), float(latitude)
 

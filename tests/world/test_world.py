@@ -44,7 +44,7 @@ def test_every_class_of_ground_is_told_by_its_pixel_alone(two_quads: World) -> N
         assert np.array_equal(classes, scene.classes())
 
 
-@pytest.mark.parametrize("kind", ["pixelwise", "neighbourhood"])
+@pytest.mark.parametrize("kind", ["pixelwise", "neighborhood"])
 def test_every_class_has_its_share_of_a_scene(kind: graphs.Kind, two_quads: World) -> None:
     classes = graphs.classes_by_hand(kind, two_quads.scenes[0].image())
     shares = np.bincount(classes.ravel(), minlength=7) / classes.size
@@ -52,7 +52,7 @@ def test_every_class_has_its_share_of_a_scene(kind: graphs.Kind, two_quads: Worl
     assert all(0.1 < share < 0.25 for share in shares[1:])
 
 
-@pytest.mark.parametrize("kind", ["pixelwise", "neighbourhood"])
+@pytest.mark.parametrize("kind", ["pixelwise", "neighborhood"])
 def test_the_answer_by_hand_is_rarely_in_doubt(kind: graphs.Kind, two_quads: World) -> None:
     probabilities = graphs.probabilities_by_hand(kind, two_quads.scenes[0].image())
     assert graphs.decided(probabilities).mean() > 0.99

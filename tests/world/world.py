@@ -1,7 +1,7 @@
 """Small worlds: a directory of scenes of the made ground, laid out as NAIP lies.
 
 Everything is near 33° N 87° W, UTM zone 16, but for the seam, which is at 84° W. Origins are whole
-metres and no multiple of 16 or 512; within one CRS every scene shows the same ground.
+meters and no multiple of 16 or 512; within one CRS every scene shows the same ground.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class World:
 
     @property
     def bounds(self) -> Bounds:
-        """(left, bottom, right, top) around all scenes, in metres of their CRS."""
+        """(left, bottom, right, top) around all scenes, in meters of their CRS."""
         left, bottom, right, top = zip(*(scene.bounds for scene in self.scenes), strict=True)
         return min(left), min(bottom), max(right), max(top)
 
@@ -54,10 +54,10 @@ def two_quads(
     At another `resolution` they cover the same ground (2,500 × 2,000 pixels at 0.6 m).
     """
     cols, rows = round(COLS / resolution), round(ROWS / resolution)
-    metres = "1" if resolution == 1 else f"{resolution:g}".replace("0.", "0")
+    meters = "1" if resolution == 1 else f"{resolution:g}".replace("0.", "0")
     scenes = tuple(
         write_scene(
-            directory / f"m_3208601_{quarter}_16_{metres}_{year}0903.tif",
+            directory / f"m_3208601_{quarter}_16_{meters}_{year}0903.tif",
             origin=origin,
             cols=cols,
             rows=rows,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 WIDTH, HEIGHT = 720, 360
 LEFT, RIGHT, TOP, BOTTOM = 52, 160, 16, 44
-COLOURS = ("#c0392b", "#2e6da4", "#1e7b34", "#8e5ea2", "#b8860b")
+COLORS = ("#c0392b", "#2e6da4", "#1e7b34", "#8e5ea2", "#b8860b")
 APART = {"step", "score", "loss"}
 """Not curves of their own on the axis of shares."""
 
@@ -38,16 +38,16 @@ def curves(history: Sequence[Mapping[str, float]]) -> str:
             f"{span * tick:,.0f}</text>",
         ]
     for number, (name, points) in enumerate(series):
-        colour = COLOURS[number % len(COLOURS)]
+        color = COLORS[number % len(COLORS)]
         line = " ".join(at(step, share) for step, share in points)
         y = TOP + 14 + 18 * number
         parts += [
-            f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>',
+            f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2"/>',
             *(
-                f'<circle cx="{x}" cy="{y_}" r="2.5" fill="{colour}"/>'
+                f'<circle cx="{x}" cy="{y_}" r="2.5" fill="{color}"/>'
                 for x, y_ in (at(*point).split(",") for point in points)
             ),
-            f'<text x="{LEFT + wide + 44}" y="{y}" fill="{colour}">{name}</text>',
+            f'<text x="{LEFT + wide + 44}" y="{y}" fill="{color}">{name}</text>',
         ]
     parts.append(f'<text x="{LEFT + wide / 2}" y="{HEIGHT - 8}" text-anchor="middle">steps</text>')
     return (

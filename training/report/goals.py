@@ -67,7 +67,7 @@ def goals(
             Goal(
                 "three years: accuracies apart, where the label holds",
                 "≤ 3 points",
-                f"{100 * held:.1f} points (on all labelled pixels {100 * every:.1f})",
+                f"{100 * held:.1f} points (on all labeled pixels {100 * every:.1f})",
                 round(held, 9) <= 0.03,
             )
         )

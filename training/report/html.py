@@ -73,7 +73,7 @@ def page(found: Evaluation, album: Album, shown: int = 24) -> str:
         (share(s.macro_f1), "macro F1" + between_shares(known.macro_f1)),
         (share(s.kappa), "kappa" + between_shares(known.kappa)),
         (percent(curve.error), "calibration error (ECE)"),
-        (f"{s.pixels.sum():,}", f"labelled pixels, {len(found.scenes)} scenes"),
+        (f"{s.pixels.sum():,}", f"labeled pixels, {len(found.scenes)} scenes"),
     ]
     title = f"Accuracy: {escape(found.name)}"
     lead, *rest = measured_by(found)
@@ -115,7 +115,7 @@ def page(found: Evaluation, album: Album, shown: int = 24) -> str:
 
 
 def worst_first(scenes: Iterable[SceneResult]) -> list[SceneResult]:
-    """By overall accuracy, then name; scenes without a labelled pixel last."""
+    """By overall accuracy, then name; scenes without a labeled pixel last."""
     return sorted(scenes, key=lambda s: (_overall(s, empty=2.0), s.place, s.name))
 
 
@@ -192,7 +192,7 @@ def _scenes(ranked: Sequence[SceneResult]) -> str:
 def _scene(result: SceneResult, pictures: Pictures | None) -> str:
     head = (
         f"<h3>{escape(result.name)}<span>{percent(_overall(result))} of "
-        f"{sum(result.confidence):,} labelled pixels{_confused(result)}</span></h3>"
+        f"{sum(result.confidence):,} labeled pixels{_confused(result)}</span></h3>"
     )
     if pictures is None:
         return f'<div class="scene">{head}</div>'
@@ -223,13 +223,13 @@ def _confused(result: SceneResult) -> str:
 
 def _key() -> str:
     items = [(c.color_hint, c.title) for c in LEGEND.classes]
-    items += [("FFFFFF", "unlabelled"), (RIGHT, "right"), (WRONG, "wrong")]
-    spans = "".join(f"<span>{_swatch(colour)}{escape(text)}</span>" for colour, text in items)
+    items += [("FFFFFF", "unlabeled"), (RIGHT, "right"), (WRONG, "wrong")]
+    spans = "".join(f"<span>{_swatch(color)}{escape(text)}</span>" for color, text in items)
     return f'<div class="key">{spans}</div>'
 
 
-def _swatch(colour: str) -> str:
-    return f'<i class="swatch" style="background: #{colour}"></i>'
+def _swatch(color: str) -> str:
+    return f'<i class="swatch" style="background: #{color}"></i>'
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

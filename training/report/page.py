@@ -87,7 +87,7 @@ class Page:
             "",
             f"The shipped model: sha256 `{self.card.sha256}`, preset `{t.preset}`, seed {t.seed}, "
             f"{t.steps:,} steps, on {', '.join(t.places) or 'nothing named'}. "
-            f"Labelled pixels: {pixels or 'none named'}.",
+            f"Labeled pixels: {pixels or 'none named'}.",
         ]
 
     def _summary(self) -> list[str]:
@@ -147,7 +147,7 @@ class Page:
         if years.in_all_of(THREE_YEARS):
             lines += [
                 "",
-                "The same labelled pixels in every year, where the label holds in all of them:",
+                "The same labeled pixels in every year, where the label holds in all of them:",
                 "",
                 *by_year(years.where_labels_hold, THREE_YEARS),
                 "",
@@ -155,7 +155,7 @@ class Page:
                 "",
                 *between_years(years.where_labels_hold, THREE_YEARS),
                 "",
-                "All labelled pixels, also where the label does not hold:",
+                "All labeled pixels, also where the label does not hold:",
                 "",
                 *by_year(years, THREE_YEARS),
             ]

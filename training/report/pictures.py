@@ -16,7 +16,7 @@ from training.scenes import CLASSES, Image, Label, Scene
 LONGEST = 512
 """Pixels of a picture's longer side; larger scenes are thinned."""
 
-UNLABELLED = "FFFFFF"
+UNLABELED = "FFFFFF"
 RIGHT = "D5E8D4"
 WRONG = "C0392B"
 
@@ -40,16 +40,16 @@ def pictures_of(scene: Scene, answer: Segmentation) -> Pictures:
     wrong = np.where(label == 0, 0, np.where(label == classes, 1, 2)).astype(np.uint8)
     wrong[classes == NODATA] = 0
     return Pictures(
-        imagery=true_colour(image),
-        label=_paletted(label, _class_colours()),
+        imagery=true_color(image),
+        label=_paletted(label, _class_colors()),
         prediction=_paletted(
-            np.where(classes > CLASSES, 0, classes).astype(np.uint8), _class_colours()
+            np.where(classes > CLASSES, 0, classes).astype(np.uint8), _class_colors()
         ),
-        errors=_paletted(wrong, [UNLABELLED, RIGHT, WRONG]),
+        errors=_paletted(wrong, [UNLABELED, RIGHT, WRONG]),
     )
 
 
-def true_colour(image: Image) -> bytes:
+def true_color(image: Image) -> bytes:
     """Red, green, blue stretched between their 1st and 99th per cent: a PNG."""
     bands = image[:3]
     data: NDArray[np.uint8] = bands[:, image.any(axis=0)]
@@ -61,13 +61,13 @@ def true_colour(image: Image) -> bytes:
     return _png(Pillow.fromarray(np.ascontiguousarray(rgb)))
 
 
-def _class_colours() -> list[str]:
-    return [UNLABELLED, *(c.color_hint for c in LEGEND.classes)]
+def _class_colors() -> list[str]:
+    return [UNLABELED, *(c.color_hint for c in LEGEND.classes)]
 
 
-def _paletted(values: Label, colours: list[str]) -> bytes:
+def _paletted(values: Label, colors: list[str]) -> bytes:
     picture = Pillow.fromarray(np.ascontiguousarray(values))
-    picture.putpalette([part for colour in colours for part in rgb_of(colour)])
+    picture.putpalette([part for color in colors for part in rgb_of(color)])
     return _png(picture)
 
 

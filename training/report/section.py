@@ -22,7 +22,7 @@ SUMMARY = ("where", "places", "pixels", "overall", "mean of places", "macro F1",
 METHOD = (
     "Overall: pixels of all places together, in brackets the bootstrap interval that the section "
     "names. Mean of places: every place weighs the same. Macro F1: mean over the classes that have "
-    "labelled pixels. ECE: expected calibration error."
+    "labeled pixels. ECE: expected calibration error."
 )
 
 

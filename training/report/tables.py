@@ -68,7 +68,7 @@ def by_confidence(found: Reliability) -> list[str]:
 
 
 def by_year(years: Years, wanted: Sequence[str]) -> list[str]:
-    """Accuracy of the same labelled pixels in every one of `wanted`, over all and by place."""
+    """Accuracy of the same labeled pixels in every one of `wanted`, over all and by place."""
     grounds = years.in_all_of(wanted)
     places = sorted({g.place for g in grounds})
     rows = []
@@ -98,7 +98,7 @@ def own_year(years: Years) -> list[str]:
 
 
 def between_years(years: Years, wanted: Sequence[str] = ()) -> list[str]:
-    """Labelled pixels that get one class in both years of a pair, over all and by class."""
+    """Labeled pixels that get one class in both years of a pair, over all and by class."""
     grounds = years.in_all_of(wanted)
     rows = []
     for (first, second), found in pair_tables(grounds).items():
@@ -146,7 +146,7 @@ def by_resolution(found: LowRes) -> list[str]:
         "coarse pixels",
         "agree with the mode",
         "kappa",
-        "labelled pixels",
+        "labeled pixels",
         "overall",
     ]
     return table(head, rows)
@@ -163,8 +163,8 @@ def classes_by_resolution(found: LowRes) -> list[str]:
         rows.append(cells)
     head = ["class"]
     for factor in found.factors:
-        metres = f"{found.ground_resolution * factor:g} m"
-        head += [f"pixels, {metres}", f"F1, {metres}"]
+        meters = f"{found.ground_resolution * factor:g} m"
+        head += [f"pixels, {meters}", f"F1, {meters}"]
     return table(head, rows)
 
 

@@ -44,7 +44,7 @@ def metadata(card: ModelCard) -> dict[str, str]:
         "classes": [c.model_dump(mode="json") for c in legend.classes],
         "ground_resolution_m": card.ground_resolution,
         "halo": card.halo,
-        "licence": card.licence,
+        "license": card.license,
         "attribution": card.attribution,
     }
     props = {key: json.dumps(value) for key, value in deepness.items()}
