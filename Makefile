@@ -44,8 +44,9 @@ bench: $(VENV)/.test  ## measure; writes docs/benchmarks.md
 
 setup: $(VENV)/.test  ## everything for development
 
-lock:            ## pin the dependencies anew
-	$(BIN)/python -m uv pip compile --universal --generate-hashes --no-header --python-version 3.11 -q --upgrade --extra s3 -o docker/requirements.txt pyproject.toml
+lock: $(VENV)/.test  ## pin the dependencies anew
+	$(PIP) uv
+	$(BIN)/python -m uv pip compile --universal --generate-hashes --no-header --python-version 3.11 -q --upgrade -o docker/requirements.txt pyproject.toml
 	$(BIN)/python -m uv pip compile --universal --generate-hashes --no-header --python-version 3.11 -q --upgrade --extra dev -o .ci/requirements.txt pyproject.toml
 
 clean:           ## remove what was made here

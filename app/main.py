@@ -10,8 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__
-from app.jobs.office import Office
-from app.middleware import HeadAsGet, Observed
+from app.jobs.office import JobService
 from app.routes import (
     areas,
     health,
@@ -25,6 +24,7 @@ from app.routes import (
     sources,
     tiles,
 )
+from app.routes.middleware import HeadAsGet, Observed
 from app.services import Services
 from app.settings import Settings
 
@@ -47,7 +47,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
             await redis.look()
         watch = asyncio.create_task(app.state.services.watch())
         app.state.jobs = await asyncio.to_thread(
-            Office, app.state.services, asyncio.get_running_loop()
+            JobService, app.state.services, asyncio.get_running_loop()
         )
         try:
             yield

@@ -12,11 +12,11 @@ from app.cache.redis import RedisTier
 from app.errors import ConfigurationError, UnknownName
 from app.imagery import gdal
 from app.imagery.reader import Reader
-from app.landcover import LandCover, Selection
-from app.metrics import Collector
-from app.pool import Gate, Pool
+from app.landcover.blocks import LandCover, Selection
+from app.landcover.source import Sources, sources_of
+from app.monitoring.metrics import Collector
+from app.scheduling import Gate, Pool
 from app.settings import Settings
-from app.source import Sources, sources_of
 from model.cores import available_cores
 from model.errors import ModelError
 from model.session import Session
@@ -96,7 +96,7 @@ class Services:
         while self.settings.refresh_s:
             await asyncio.sleep(self.settings.refresh_s)
             for source in self.sources:
-                await (source.reads or self.reads).run(source.look_again)
+                await (source.reads or self.reads).run(source.refresh)
 
     def close(self) -> None:
         """Waits for what is being worked on; drops what has not begun."""

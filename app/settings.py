@@ -124,7 +124,7 @@ class Settings(BaseSettings):
         )
 
 
-def misspelled(names: Iterable[str] = os.environ) -> list[str]:
+def unknown_settings(names: Iterable[str] = os.environ) -> list[str]:
     """A line for every `LANDCOVER_*` among `names` that is no setting, with the nearest that is."""
     known = [f"LANDCOVER_{name.upper()}" for name in Settings.model_fields]
     lines = []

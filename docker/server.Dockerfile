@@ -19,8 +19,6 @@ RUN /opt/pip/bin/pip --python /opt/landcover/bin/python install --no-cache-dir -
  && rm -rf onnxruntime/transformers onnxruntime/tools onnxruntime/quantization \
  && rm -rf sympy mpmath \
  && if [ -z "${VECTORS}" ]; then rm -rf pyogrio pyogrio.libs pyogrio-*; fi \
- && find botocore/data -mindepth 1 -maxdepth 1 -type d \
-      ! -name s3 ! -name sts ! -name 'sso*' ! -name signin -exec rm -rf {} + \
  && find . -name '*.pyi' -delete \
  && find rasterio uvloop pyproj numpy shapely httptools -name '*.so' -exec strip --strip-unneeded {} +
 COPY model /opt/landcover/src/model

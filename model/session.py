@@ -79,7 +79,7 @@ class Session:
         return session
 
     @property
-    def passport(self) -> ModelCard:
+    def metadata(self) -> ModelCard:
         """The card with the digest of the file that runs, whether a card beside it said so or not:
         what travels with results."""
         return self.card.model_copy(update={"sha256": self.sha256})

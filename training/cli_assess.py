@@ -164,7 +164,7 @@ def accuracy(
 
     measured = [_read(path) for path in results]
     subject = Subject.load(weights)
-    page = collect(subject.session.passport, subject.facts.graph, measured)
+    page = collect(subject.session.metadata, subject.facts.graph, measured)
     if into_card:
         page.card = write_accuracy(weights, [e.assessment() for e in page.evaluations.values()])
     out.write_text(page.markdown(), encoding="utf-8")

@@ -11,9 +11,9 @@ import numpy as np
 
 from app.area.plan import Plan
 from app.area.statistics import HECTARE, measures, origin, when_of
-from app.area.tally import Progress, Tally, silent, walk
-from app.landcover import LandCover, Selection
-from app.transition import BASE, MISREGISTRATION, codes, transition_table
+from app.area.tally import AreaTotals, Progress, silent, walk
+from app.landcover.blocks import LandCover, Selection
+from app.render.transition import BASE, MISREGISTRATION, codes, transition_table
 from model.legend import NODATA, Legend
 
 
@@ -23,10 +23,10 @@ async def count_change(
     after: Selection,
     plan: Plan,
     progress: Progress = silent,
-) -> Tally:
+) -> AreaTotals:
     """Ground area of every transition (from · 10 + to) in an area; 255: a year without imagery."""
     transition_table(after.session.card.legend)  # refuses what does not fit
-    tally = Tally()
+    tally = AreaTotals()
     async with aclosing(walk(landcover, [before, after], plan, progress)) as blocks:
         async for seen in blocks:
             first, second = seen.shown
@@ -38,7 +38,7 @@ async def count_change(
 
 
 def change_statistics(
-    before: Selection, after: Selection, area_m2: float, tally: Tally
+    before: Selection, after: Selection, area_m2: float, tally: AreaTotals
 ) -> dict[str, Any]:
     """The matrix in hectares, row = class before, column = class after, and its sums."""
     legend = after.session.card.legend
@@ -82,6 +82,6 @@ def change_csv(document: dict[str, Any]) -> str:
     return out.getvalue()
 
 
-def _matrix(legend: Legend, tally: Tally) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _matrix(legend: Legend, tally: AreaTotals) -> np.ndarray[Any, np.dtype[np.float64]]:
     values = np.array(legend.values)
     return np.asarray(tally.ground[values[:, None] * BASE + values[None, :]], dtype=np.float64)

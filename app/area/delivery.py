@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from app.area.change import change_csv, change_statistics, count_change
-from app.area.frame import Frame
+from app.area.frame import OutputGrid
 from app.area.item import stac_item
 from app.area.plan import Plan
 from app.area.polygons import AVAILABLE, write_polygons
 from app.area.raster import raster_table, write_raster
 from app.area.statistics import statistics, statistics_csv, when_of
-from app.area.tally import Progress, Tally, count, silent
-from app.geotiff import MEDIA_TYPE
-from app.landcover import LandCover, Selection
+from app.area.tally import AreaTotals, Progress, count, silent
+from app.landcover.blocks import LandCover, Selection
+from app.render.geotiff import MEDIA_TYPE
 from model.card import Assessment
 
 FORMATS = {"tif": MEDIA_TYPE, "zip": "application/zip", **AVAILABLE}
@@ -26,11 +26,11 @@ FORMATS = {"tif": MEDIA_TYPE, "zip": "application/zip", **AVAILABLE}
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ExportRequest:
     """What is to be delivered: one selection's classes, or two selections' transitions."""
 
     plan: Plan
-    frame: Frame
+    frame: OutputGrid
     selections: tuple[Selection, ...]
     assessment: Assessment | None = None
 
@@ -42,7 +42,7 @@ class Wish:
 
 
 async def deliver(
-    landcover: LandCover, wish: Wish, suffix: str, progress: Progress = silent
+    landcover: LandCover, wish: ExportRequest, suffix: str, progress: Progress = silent
 ) -> bytes:
     """The content of a `tif`, `gpkg`, `geojson`, `fgb` or `zip` (raster, sidecar, STAC item, CSV).
 
@@ -62,7 +62,7 @@ async def deliver(
         return await landcover.reads.run(_bundle, wish, raster, tally, csv_of(wish, document))
 
 
-async def figures(landcover: LandCover, wish: Wish) -> tuple[Tally, dict[str, Any]]:
+async def figures(landcover: LandCover, wish: ExportRequest) -> tuple[AreaTotals, dict[str, Any]]:
     """The areas of a wish, and as the document of POST /statistics or POST /change."""
     area = wish.plan.area
     if len(wish.selections) == 2:
@@ -74,7 +74,7 @@ async def figures(landcover: LandCover, wish: Wish) -> tuple[Tally, dict[str, An
     return tally, statistics(selection, area.square_meters, tally, wish.assessment)
 
 
-def csv_of(wish: Wish, document: dict[str, Any]) -> str:
+def csv_of(wish: ExportRequest, document: dict[str, Any]) -> str:
     """The figures as CSV."""
     if len(wish.selections) == 2:
         return change_csv(document)
@@ -82,7 +82,7 @@ def csv_of(wish: Wish, document: dict[str, Any]) -> str:
     return statistics_csv([(area.id if area.id is not None else "", document)])
 
 
-def item_of(wish: Wish, raster: Path, tally: Tally) -> dict[str, Any]:
+def item_of(wish: ExportRequest, raster: Path, tally: AreaTotals) -> dict[str, Any]:
     """The STAC item of a wish's raster."""
     selection = wish.selections[-1]
     table, _ = raster_table([s.session.card.legend for s in wish.selections])
@@ -90,14 +90,14 @@ def item_of(wish: Wish, raster: Path, tally: Tally) -> dict[str, Any]:
         wish.plan.area,
         raster,
         table,
-        selection.session.passport,
+        selection.session.metadata,
         tally.scenes,
         wish.stem,
         selection.source.attribution,
     )
 
 
-def _bundle(wish: Wish, raster: Path, tally: Tally, text: str) -> bytes:
+def _bundle(wish: ExportRequest, raster: Path, tally: AreaTotals, text: str) -> bytes:
     """A zip of everything, the raster stored as it is: it is compressed already."""
     item = item_of(wish, raster, tally)
     target = raster.with_suffix(".zip")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from app.area.plan import MANY_BLOCKS, Plan
-from app.landcover import LandCover, Selection
+from app.landcover.blocks import LandCover, Selection
 
 LOOKED_AT = 512
 """Blocks looked up one by one; of larger areas these stand for the rest."""
@@ -52,7 +52,7 @@ async def estimate(
             for selection in selections:
                 key = landcover.key(selection, part.block)
                 imagery += key is not None
-                cached += key is not None and landcover.cache.holds(key)
+                cached += key is not None and landcover.cache.contains(key)
     scale = total / looked if looked else float(len(selections))
     blocks = round(imagery * scale) if looked else total * len(selections)
     kept = min(round(cached * scale), blocks)

@@ -14,11 +14,11 @@ from pyproj.exceptions import CRSError
 from rasterio.features import geometry_mask
 from shapely.geometry.base import BaseGeometry
 
-from app.area.canvas import Lattice
+from app.area.polygon import AreaOfInterest
 from app.errors import InvalidRequest
-from app.grid import NORTH, WorkGrid, transformer
-from app.landcover import ranked
-from app.polygon import LONLAT, AreaOfInterest
+from app.grid.pixel_grid import LONLAT, NORTH, PixelGrid, transformer
+from app.landcover.blocks import ranked
+from app.sampling.canvas import Lattice
 from model.windows import BLOCK, Window, cover
 
 METERS_PER_DEGREE = 111_319.490793
@@ -26,7 +26,7 @@ METERS_PER_DEGREE = 111_319.490793
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class OutputGrid:
     """`window` of `lattice`; `clip`, in its CRS: pixels whose center lies outside are nodata."""
 
     lattice: Lattice
@@ -37,12 +37,12 @@ class Frame:
     def of(
         cls,
         area: AreaOfInterest,
-        grids: Sequence[WorkGrid],
+        grids: Sequence[PixelGrid],
         crs: str | None = None,
         resolution: float | None = None,
         *,
         clipped: bool = True,
-    ) -> Frame:
+    ) -> OutputGrid:
         """The rectangle around an area in `crs` (`EPSG:<code>`), pixels of `resolution` of its
         units; by default the work grid whose zone holds the area's middle, and its resolution.
 
@@ -68,7 +68,7 @@ class Frame:
         """How many the raster has."""
         return self.window.rows * self.window.cols
 
-    def is_native(self, grids: Sequence[WorkGrid]) -> bool:
+    def is_native(self, grids: Sequence[PixelGrid]) -> bool:
         """Whether its pixels are those of a work grid: then a chunk is a block."""
         return any(self.lattice.is_of(grid) for grid in grids)
 
@@ -115,7 +115,7 @@ class Frame:
         return left, bottom, right, top
 
 
-def _reaching(native: WorkGrid, area: AreaOfInterest) -> str:
+def _reaching(native: PixelGrid, area: AreaOfInterest) -> str:
     """The grid's CRS, or where the area lies far from it (there is no imagery) its own UTM zone."""
     middle = area.geometry.centroid
     known = CRS.from_user_input(native.crs).area_of_use

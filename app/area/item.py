@@ -11,10 +11,10 @@ import rasterio
 from shapely.geometry import mapping
 
 from app import __version__
-from app.attribute_table import Table, stac_of
-from app.classified import SceneRef
-from app.geotiff import MEDIA_TYPE
-from app.polygon import AreaOfInterest
+from app.area.polygon import AreaOfInterest
+from app.grid.classified import SceneRef
+from app.render.attribute_table import Table, stac_of
+from app.render.geotiff import MEDIA_TYPE
 from model.card import ModelCard
 
 EXTENSIONS = [

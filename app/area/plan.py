@@ -18,9 +18,9 @@ import shapely
 from pyproj import Proj
 from shapely.geometry.base import BaseGeometry
 
-from app.coverage import coverage
-from app.grid import Block, Bounds, WorkGrid, central_meridian, transformer
-from app.polygon import LONLAT, STEP, AreaOfInterest, check_order, square_meters
+from app.area.coverage import coverage
+from app.area.polygon import STEP, AreaOfInterest, check_order, square_meters
+from app.grid.pixel_grid import LONLAT, Block, Bounds, PixelGrid, central_meridian, transformer
 from model.windows import BLOCK, Window
 
 Shares = npt.NDArray[np.float64]
@@ -59,7 +59,7 @@ class Part:
 class Region:
     """What of an area belongs to one work grid, in its CRS."""
 
-    grid: WorkGrid
+    grid: PixelGrid
     shape: BaseGeometry
 
     @property
@@ -98,7 +98,7 @@ class Plan:
     beyond: float
 
     @classmethod
-    def of(cls, area: AreaOfInterest, grids: Sequence[WorkGrid], bounds: Bounds) -> Plan:
+    def of(cls, area: AreaOfInterest, grids: Sequence[PixelGrid], bounds: Bounds) -> Plan:
         """`bounds`: (west, south, east, north) of the imagery, degrees; there is nothing beyond.
 
         InvalidArea when the area would lie there if its axes were swapped.
@@ -146,7 +146,7 @@ def areal_scale(crs: str, x: float, y: float) -> float:
     return float(_projection(crs).get_factors(longitude, latitude).areal_scale)
 
 
-def _zones(grids: Sequence[WorkGrid]) -> Iterator[tuple[WorkGrid, float, float]]:
+def _zones(grids: Sequence[PixelGrid]) -> Iterator[tuple[PixelGrid, float, float]]:
     """(grid, west, east): the longitudes at which a grid is the first choice."""
     by_meridian = {central_meridian(grid.crs): grid for grid in sorted(grids, reverse=True)}
     meridians = sorted(by_meridian)
@@ -155,7 +155,7 @@ def _zones(grids: Sequence[WorkGrid]) -> Iterator[tuple[WorkGrid, float, float]]
         yield by_meridian[meridian], west, east
 
 
-def _boxes(grid: WorkGrid, cols: npt.NDArray[np.int64], row: int) -> npt.NDArray[np.object_]:
+def _boxes(grid: PixelGrid, cols: npt.NDArray[np.int64], row: int) -> npt.NDArray[np.object_]:
     """The ground of the blocks (cols, row), as polygons in the grid's CRS."""
     side = BLOCK * grid.resolution
     _, bottom, _, top = grid.bounds(Window(0, row * BLOCK, BLOCK, BLOCK))

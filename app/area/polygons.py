@@ -23,9 +23,9 @@ from rasterio.features import shapes
 from rasterio.windows import Window as RasterWindow
 from shapely.geometry import Polygon, shape
 
-from app.attribute_table import Table
-from app.grid import transformer
-from app.polygon import LONLAT, square_meters
+from app.area.polygon import square_meters
+from app.grid.pixel_grid import LONLAT, transformer
+from app.render.attribute_table import Table
 from model.legend import NODATA
 from model.windows import BLOCK
 

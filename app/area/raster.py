@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from app.area.ahead import ahead
-from app.area.canvas import Classes, Lattice, Shown, classes_under
-from app.area.frame import Frame
+from app.area.frame import OutputGrid
 from app.area.statistics import when_of
 from app.area.tally import Progress, silent
-from app.attribute_table import Table, table_of
-from app.geotiff import class_cog
-from app.grid import WorkGrid
-from app.landcover import LandCover, Selection, all_of
-from app.transition import TRANSITION, codes, transition_table
+from app.grid.pixel_grid import PixelGrid
+from app.landcover.blocks import LandCover, Selection, all_of
+from app.render.attribute_table import Table, table_of
+from app.render.geotiff import class_cog
+from app.render.transition import TRANSITION, codes, transition_table
+from app.sampling.canvas import Classes, Lattice, Shown, classes_under
+from app.scheduling import ahead
 from model.legend import NODATA, Legend
 from model.windows import Window
 
@@ -28,7 +28,7 @@ Chunk = tuple[Window, npt.NDArray[np.bool_]]
 async def write_raster(
     landcover: LandCover,
     selections: Sequence[Selection],
-    frame: Frame,
+    frame: OutputGrid,
     path: Path,
     progress: Progress = silent,
 ) -> None:
@@ -58,7 +58,7 @@ async def write_raster(
                 await landcover.reads.run(raster.write, window, values, scenes)
                 done += 1
                 progress(done, total)
-        card = selections[-1].session.passport
+        card = selections[-1].session.metadata
         years = {"LANDCOVER_YEARS": ",".join(map(when_of, selections))}
         await landcover.reads.run(raster.finish, card, years)
     progress(total, total)
@@ -67,13 +67,13 @@ async def write_raster(
 async def write_window(
     landcover: LandCover,
     selection: Selection,
-    grid: WorkGrid,
+    grid: PixelGrid,
     extent: Window,
     path: Path,
     progress: Progress = silent,
 ) -> None:
     """Classifies `extent` of `grid` into the GeoTIFF `path`; errors as `write_raster`."""
-    frame = Frame(Lattice.of(grid), extent, None)
+    frame = OutputGrid(Lattice.of(grid), extent, None)
     await write_raster(landcover, [selection], frame, path, progress)
 
 

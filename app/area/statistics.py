@@ -7,11 +7,11 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from app.accuracy import adjusted
-from app.area.tally import Tally
+from app.area.accuracy import adjusted
+from app.area.polygon import AreaOfInterest
+from app.area.tally import AreaTotals
 from app.errors import UnknownName
-from app.landcover import Selection
-from app.polygon import AreaOfInterest
+from app.landcover.blocks import Selection
 from model.card import Assessment, ModelCard
 from model.legend import NODATA
 
@@ -55,7 +55,7 @@ def assessment_of(card: ModelCard, name: str | None) -> Assessment | None:
 
 
 def statistics(
-    selection: Selection, area_m2: float, tally: Tally, assessment: Assessment | None
+    selection: Selection, area_m2: float, tally: AreaTotals, assessment: Assessment | None
 ) -> dict[str, Any]:
     """Areas per class (m², ha, acres, per cent of what has imagery), mapped and adjusted.
 
@@ -76,9 +76,9 @@ def statistics(
     return document
 
 
-def total_of(features: Sequence[tuple[AreaOfInterest, Tally]]) -> tuple[float, Tally]:
+def total_of(features: Sequence[tuple[AreaOfInterest, AreaTotals]]) -> tuple[float, AreaTotals]:
     """(m² of the polygons, their tallies together); ground that two of them share counts twice."""
-    together = Tally()
+    together = AreaTotals()
     for _, tally in features:
         together.merge(tally)
     return sum(area.square_meters for area, _ in features), together
@@ -98,7 +98,7 @@ def when_of(selection: Selection) -> str:
     return selection.when.text
 
 
-def origin(selection: Selection, tally: Tally) -> dict[str, Any]:
+def origin(selection: Selection, tally: AreaTotals) -> dict[str, Any]:
     """What a result was made from."""
     dates = sorted({scene.date for scene in tally.scenes if scene.date})
     return {
@@ -137,7 +137,9 @@ def statistics_csv(documents: Iterable[tuple[object, dict[str, Any]]]) -> str:
     return out.getvalue()
 
 
-def _classes(card: ModelCard, tally: Tally, assessment: Assessment | None) -> list[dict[str, Any]]:
+def _classes(
+    card: ModelCard, tally: AreaTotals, assessment: Assessment | None
+) -> list[dict[str, Any]]:
     mapped = [float(tally.ground[each.value]) for each in card.legend.classes]
     covered = tally.covered
     estimate = adjusted(mapped, assessment.contingency) if assessment else None

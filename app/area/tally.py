@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from app.area.ahead import ahead
-from app.area.canvas import Classes, Lattice, Shown, classes_under
 from app.area.plan import Part, Plan, Shares
-from app.classified import SceneRef
-from app.landcover import LandCover, Selection, all_of
+from app.grid.classified import SceneRef
+from app.landcover.blocks import LandCover, Selection, all_of
+from app.sampling.canvas import Classes, Lattice, Shown, classes_under
+from app.scheduling import ahead
 from model.legend import NODATA
 
 Progress = Callable[[int, int], None]
@@ -25,7 +25,7 @@ def silent(done: int, total: int) -> None:
 
 
 @dataclass(slots=True)
-class Tally:
+class AreaTotals:
     """`ground`: m² by pixel value, float64 (256,); 255: no imagery. `pixels`: those with data."""
 
     ground: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(256))
@@ -41,7 +41,7 @@ class Tally:
         self.pixels += int(counts[:NODATA].sum())
         self.blocks += 1
 
-    def merge(self, other: Tally) -> None:
+    def merge(self, other: AreaTotals) -> None:
         """Adds what another tally counted."""
         self.ground += other.ground
         self.pixels += other.pixels
@@ -92,9 +92,9 @@ async def walk(
 
 async def count(
     landcover: LandCover, selection: Selection, plan: Plan, progress: Progress = silent
-) -> Tally:
+) -> AreaTotals:
     """Ground area of every class in an area, exact to the share of every pixel."""
-    tally = Tally()
+    tally = AreaTotals()
     async with aclosing(walk(landcover, [selection], plan, progress)) as blocks:
         async for seen in blocks:
             (shown,) = seen.shown

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from app import metrics
 from app.cache.disk import DiskStore
-from app.cache.flight import Flights
-from app.cache.lease import computed_once
+from app.cache.flight import SingleFlight
+from app.cache.lease import compute_once
 from app.cache.locks import DirectoryLocks, computed_once_here
 from app.cache.redis import RedisTier
 from app.cache.tier import DiskTier, MemoryTier, Tier, look_up
-from app.classified import Classified
-from app.pool import Pool
+from app.grid.classified import ClassifiedBlock
+from app.monitoring import metrics
+from app.scheduling import Pool
 
 
 class BlockCache:
@@ -32,12 +32,12 @@ class BlockCache:
         own: list[MemoryTier | DiskTier] = [self.memory, *(self._disk[:1] if self._disk else [])]
         self._own = own
         self.tiers: list[Tier] = [*own, *([redis] if redis else [])]
-        self.flights: Flights[Classified] = Flights()
+        self.flights: SingleFlight[ClassifiedBlock] = SingleFlight()
         self.computed = 0
 
     async def get_or_compute(
-        self, key: str, compute: Callable[[], Awaitable[Classified]]
-    ) -> Classified:
+        self, key: str, compute: Callable[[], Awaitable[ClassifiedBlock]]
+    ) -> ClassifiedBlock:
         """The block of `key`; `compute` runs at most once at a time for it in this process, and
         once among all that share a Redis or, on one machine, the directory."""
         block = self.memory.store.get(key)
@@ -46,11 +46,11 @@ class BlockCache:
             return block
         return await self.flights.run(key, lambda: self._fetch(key, compute))
 
-    def holds(self, key: str) -> bool:
+    def contains(self, key: str) -> bool:
         """Whether the block of `key` seems to be cached on this machine; nothing is read."""
-        return any(tier.holds(key) for tier in self._own)
+        return any(tier.contains(key) for tier in self._own)
 
-    async def find(self, key: str) -> Classified | None:
+    async def find(self, key: str) -> ClassifiedBlock | None:
         """The block of `key` if it is cached."""
         return await look_up(self.tiers, key)
 
@@ -59,14 +59,16 @@ class BlockCache:
         """tier → why it is out of use."""
         return {tier.name: tier.degraded for tier in self.tiers if tier.degraded}
 
-    async def _fetch(self, key: str, compute: Callable[[], Awaitable[Classified]]) -> Classified:
-        async def counted() -> Classified:
+    async def _fetch(
+        self, key: str, compute: Callable[[], Awaitable[ClassifiedBlock]]
+    ) -> ClassifiedBlock:
+        async def counted() -> ClassifiedBlock:
             block = await compute()
             self.computed += 1
             metrics.BLOCKS_INFERRED.inc()
             return block
 
-        async def here() -> Classified:
+        async def here() -> ClassifiedBlock:
             return await (
                 computed_once_here(*self._disk, key, counted) if self._disk else counted()
             )
@@ -75,8 +77,8 @@ class BlockCache:
         block = await look_up(self._own, key)
         if block is None:
             redis = self.redis
-            block = await (computed_once(redis, key, here) if redis else here())
+            block = await (compute_once(redis, key, here) if redis else here())
             for tier in self._own:
-                if not tier.holds(key):
+                if not tier.contains(key):
                     await tier.put(key, block)
         return block

@@ -13,8 +13,8 @@ import threading
 import time
 from pathlib import Path
 
-from app import metrics
-from app.cache.frame import framed, unframed
+from app.cache.frame import decode_entry, encode_entry
+from app.monitoring import metrics
 
 _EVICT_TO = 0.9
 _RECOUNT = 0.05
@@ -52,7 +52,7 @@ class DiskStore:
         except OSError:
             self.misses += 1
             return None
-        payload = unframed(key, data)
+        payload = decode_entry(key, data)
         if payload is None:
             self.discard(key)
             self.misses += 1
@@ -64,7 +64,7 @@ class DiskStore:
             log.debug("cannot mark %s as used", path)
         return payload
 
-    def holds(self, key: str) -> bool:
+    def contains(self, key: str) -> bool:
         """Whether there is an entry, sound or not."""
         return self._path(key).exists()
 
@@ -81,7 +81,7 @@ class DiskStore:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             before = path.stat().st_size if path.exists() else 0
-            written = write_atomically(path, framed(key, payload))
+            written = write_atomically(path, encode_entry(key, payload))
         except OSError as error:
             self._degrade(f"{self.root}: {error.strerror}")
             return

@@ -6,18 +6,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from app.urgency import Urgency, current_urgency
+from app.scheduling import Priority, current_priority
 
 Value = TypeVar("Value")
 
 
-class Flights(Generic[Value]):
+class SingleFlight(Generic[Value]):
     """The computations under way in this event loop."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[Value]] = {}
         self._waiting: dict[str, int] = {}
-        self._urgency: dict[str, Urgency] = {}
+        self._urgency: dict[str, Priority] = {}
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -37,10 +37,10 @@ class Flights(Generic[Value]):
             task = asyncio.ensure_future(compute())
             self._tasks[key] = task
             self._waiting[key] = 0
-            self._urgency[key] = current_urgency()
+            self._urgency[key] = current_priority()
             task.add_done_callback(lambda done: self._land(key, done))
         self._waiting[key] += 1
-        self._urgency[key].urgent |= current_urgency().urgent
+        self._urgency[key].urgent |= current_priority().urgent
         try:
             return await asyncio.shield(task)
         finally:

@@ -13,13 +13,13 @@ _DIGEST = 16
 _HEADER = len(MAGIC) + 8 + _DIGEST
 
 
-def framed(key: str, payload: bytes) -> bytes:
+def encode_entry(key: str, payload: bytes) -> bytes:
     """An entry."""
     digest = hashlib.blake2b(payload, digest_size=_DIGEST, key=key.encode()[:64]).digest()
     return MAGIC + len(payload).to_bytes(8, "little") + digest + payload
 
 
-def unframed(key: str, data: bytes) -> bytes | None:
+def decode_entry(key: str, data: bytes) -> bytes | None:
     """The payload of an entry, or None when a single bit of it is not as written for `key`."""
     payload = data[_HEADER:]
-    return payload if framed(key, payload) == data else None
+    return payload if encode_entry(key, payload) == data else None

@@ -7,18 +7,18 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from app import metrics
-from app.cache.redis import RedisTier, RedisTrouble
-from app.classified import Classified
+from app.cache.redis import RedisTier, RedisUnavailable
+from app.grid.classified import ClassifiedBlock
+from app.monitoring import metrics
 
 POLL_S = 0.05
 POLL_MOST_S = 0.25
 """How long a loser waits between two looks, at first and at most."""
 
 
-async def computed_once(
-    redis: RedisTier, key: str, compute: Callable[[], Awaitable[Classified]]
-) -> Classified:
+async def compute_once(
+    redis: RedisTier, key: str, compute: Callable[[], Awaitable[ClassifiedBlock]]
+) -> ClassifiedBlock:
     """The block of `key`: computed here under a lease, or found when another has computed it.
 
     A holder that dies is followed by the next caller when its lease runs out, one that fails or is
@@ -30,14 +30,14 @@ async def computed_once(
     while True:
         try:
             answer = await redis.claim(key, token)
-        except RedisTrouble:
+        except RedisUnavailable:
             metrics.LEASES.labels("alone").inc()
             return await compute()
         except asyncio.CancelledError:
             # The claim may have been granted after we stopped listening.
             _later(redis.release(key, token))
             raise
-        if isinstance(answer, Classified):
+        if isinstance(answer, ClassifiedBlock):
             metrics.LEASES.labels("found").inc()
             return answer
         if answer:
@@ -68,7 +68,7 @@ async def _renewed(redis: RedisTier, key: str, token: str) -> None:
         try:
             if not await redis.renew(key, token):
                 return
-        except RedisTrouble:
+        except RedisUnavailable:
             continue
 
 

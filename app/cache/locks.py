@@ -13,7 +13,7 @@ from pathlib import Path
 
 from app.cache.lease import POLL_MOST_S, POLL_S
 from app.cache.tier import DiskTier
-from app.classified import Classified
+from app.grid.classified import ClassifiedBlock
 
 
 class DirectoryLocks:
@@ -58,8 +58,11 @@ class DirectoryLocks:
 
 
 async def computed_once_here(
-    disk: DiskTier, locks: DirectoryLocks, key: str, compute: Callable[[], Awaitable[Classified]]
-) -> Classified:
+    disk: DiskTier,
+    locks: DirectoryLocks,
+    key: str,
+    compute: Callable[[], Awaitable[ClassifiedBlock]],
+) -> ClassifiedBlock:
     """The block of `key`: computed under its lock and left on the disk, or found there when another
     process has done so. Where the disk is in trouble it is computed here: wasteful at worst.
     """

@@ -17,10 +17,10 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from app import metrics
-from app.cache.frame import framed, unframed
-from app.classified import Classified
+from app.cache.frame import decode_entry, encode_entry
 from app.errors import ConfigurationError
+from app.grid.classified import ClassifiedBlock
+from app.monitoring import metrics
 
 CONNECTIONS = 32
 PROBE_S = 1.0
@@ -45,7 +45,7 @@ Result = TypeVar("Result")
 log = logging.getLogger("landcover.cache")
 
 
-class RedisTrouble(Exception):
+class RedisUnavailable(Exception):
     """Redis did not do what it was asked; go on without it."""
 
 
@@ -85,26 +85,26 @@ class RedisTier:
         """Finds out whether Redis is there, so that the first request need not."""
         try:
             await self._call(self._redis.ping)
-        except RedisTrouble:
+        except RedisUnavailable:
             return
 
-    async def get(self, key: str) -> Classified | None:
+    async def get(self, key: str) -> ClassifiedBlock | None:
         """The block, or None: also when Redis is in trouble or the value is no block of this key,
         which is then deleted."""
         try:
             return await self._checked(key, await self._call(lambda: self._redis.get(_block(key))))
-        except RedisTrouble:
+        except RedisUnavailable:
             return None
 
-    async def put(self, key: str, block: Classified) -> None:
+    async def put(self, key: str, block: ClassifiedBlock) -> None:
         """Keeps the block; failing is not an error."""
-        value = framed(key, await asyncio.to_thread(block.encode))
+        value = encode_entry(key, await asyncio.to_thread(block.encode))
         try:
             await self._call(lambda: self._redis.set(_block(key), value, ex=self._keep))
-        except RedisTrouble:
+        except RedisUnavailable:
             return
 
-    async def claim(self, key: str, token: str) -> Classified | bool:
+    async def claim(self, key: str, token: str) -> ClassifiedBlock | bool:
         """The block if it is there; else True when the lease is ours now, False when another has
         it. One step, so that no block finished in between is missed. RedisTrouble."""
         milliseconds = int(self.lease_s * 1000)
@@ -124,7 +124,7 @@ class RedisTier:
         """Gives the lease back if it is ours; RedisTrouble is no reason to fail, it runs out."""
         try:
             await self._call(lambda: self._release(keys=[_lease(key)], args=[token]))
-        except RedisTrouble:
+        except RedisUnavailable:
             return
 
     async def close(self) -> None:
@@ -133,13 +133,13 @@ class RedisTier:
             self._probing.cancel()
         await self._redis.aclose()
 
-    async def _checked(self, key: str, value: bytes | None) -> Classified | None:
+    async def _checked(self, key: str, value: bytes | None) -> ClassifiedBlock | None:
         if value is None:
             return None
-        payload = unframed(key, value)
+        payload = decode_entry(key, value)
         if payload is not None:
             try:
-                return await asyncio.to_thread(Classified.decode, payload)
+                return await asyncio.to_thread(ClassifiedBlock.decode, payload)
             except ValueError:
                 pass
         self.corrupt += 1
@@ -150,22 +150,22 @@ class RedisTier:
 
     async def _call(self, command: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401
         if self._open:
-            raise RedisTrouble(self.degraded)
+            raise RedisUnavailable(self.degraded)
         try:
             async with asyncio.timeout(self._timeout):
                 result = await command()
         except TimeoutError as error:
             self._trip("timeout", f"no answer within {self._timeout:g} s")
-            raise RedisTrouble(self.degraded) from error
+            raise RedisUnavailable(self.degraded) from error
         except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
             kind = "timeout" if isinstance(error, exceptions.TimeoutError) else "unreachable"
             self._trip(kind, str(error))
-            raise RedisTrouble(self.degraded) from error
+            raise RedisUnavailable(self.degraded) from error
         except exceptions.RedisError as error:
             # It answers at once, so others may ask on: out of memory refuses writes, not reads.
             metrics.REDIS_TROUBLE.labels("refused").inc()
             self._degrade(str(error))
-            raise RedisTrouble(self.degraded) from error
+            raise RedisUnavailable(self.degraded) from error
         if self.degraded and not self._open:
             self._recover()
         return result

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from app import metrics
 from app.cache.disk import DiskStore
 from app.cache.memory import MemoryStore
-from app.classified import Classified
-from app.pool import Pool
+from app.grid.classified import ClassifiedBlock
+from app.monitoring import metrics
+from app.scheduling import Pool
 
 
 class Tier(Protocol):
@@ -26,11 +26,11 @@ class Tier(Protocol):
         """Why it is out of use, or None."""
         ...
 
-    async def get(self, key: str) -> Classified | None:
+    async def get(self, key: str) -> ClassifiedBlock | None:
         """The block, or None."""
         ...
 
-    async def put(self, key: str, block: Classified) -> None:
+    async def put(self, key: str, block: ClassifiedBlock) -> None:
         """Keeps the block as long as there is room."""
         ...
 
@@ -42,17 +42,17 @@ class MemoryTier:
     degraded = None
 
     def __init__(self, limit_bytes: int) -> None:
-        self.store: MemoryStore[str, Classified] = MemoryStore(limit_bytes)
+        self.store: MemoryStore[str, ClassifiedBlock] = MemoryStore(limit_bytes)
 
-    async def get(self, key: str) -> Classified | None:
+    async def get(self, key: str) -> ClassifiedBlock | None:
         """The block, or None."""
         return self.store.get(key)
 
-    def holds(self, key: str) -> bool:
+    def contains(self, key: str) -> bool:
         """Whether the block is there."""
         return key in self.store
 
-    async def put(self, key: str, block: Classified) -> None:
+    async def put(self, key: str, block: ClassifiedBlock) -> None:
         """Keeps the block unless it is larger than the limit."""
         self.store.put(key, block, block.nbytes)
 
@@ -72,30 +72,30 @@ class DiskTier:
         """What the disk refused, or None."""
         return self.store.degraded
 
-    async def get(self, key: str) -> Classified | None:
+    async def get(self, key: str) -> ClassifiedBlock | None:
         """The block, or None."""
         return await self._pool.run(self._load, key)
 
-    def holds(self, key: str) -> bool:
+    def contains(self, key: str) -> bool:
         """Whether there is an entry, sound or not; nothing is read."""
-        return self.store.holds(key)
+        return self.store.contains(key)
 
-    async def put(self, key: str, block: Classified) -> None:
+    async def put(self, key: str, block: ClassifiedBlock) -> None:
         """Writes the block; failing is not an error."""
         await self._pool.run(lambda: self.store.put(key, block.encode()))
 
-    def _load(self, key: str) -> Classified | None:
+    def _load(self, key: str) -> ClassifiedBlock | None:
         payload = self.store.get(key)
         if payload is None:
             return None
         try:
-            return Classified.decode(payload)
+            return ClassifiedBlock.decode(payload)
         except ValueError:
             self.store.discard(key)
             return None
 
 
-async def look_up(tiers: Sequence[Tier], key: str) -> Classified | None:
+async def look_up(tiers: Sequence[Tier], key: str) -> ClassifiedBlock | None:
     """The block from the first tier that has it, which the tiers before it are given too."""
     for number, tier in enumerate(tiers):
         block = await tier.get(key)

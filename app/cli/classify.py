@@ -15,11 +15,11 @@ from app.cli import terminal
 from app.cli.areas import Aoi, Scheduler, Server, SourceId, Year, asked, local_of, remote, said
 from app.cli.options import CacheDir, Imagery, Model, Workers, services_of, settings_of
 from app.errors import ConfigurationError, LandcoverError
-from app.imagery.when import LATEST
+from app.imagery.catalog.temporal import LATEST
 from app.jobs.folder import Folder
 from app.jobs.local import read_spec, shard_of, write_spec
 from app.jobs.resolve import spec_of
-from app.landcover import Selection
+from app.landcover.blocks import Selection
 from app.services import Services
 
 INCOMPLETE = 4

@@ -11,11 +11,12 @@ from rich.table import Table
 
 from app.cli import terminal
 from app.cli.options import CacheDir, Imagery, Model, Sources, services_of, settings_of
-from app.imagery import sources_file, stac_check
-from app.imagery.checkup import Checkup, examine
+from app.imagery import config as sources_file
+from app.imagery import stac_check
+from app.imagery.diagnostics import Checkup, examine
 from app.imagery.stac_check import Finding
+from app.landcover.source import Source
 from app.settings import Settings
-from app.source import Source
 
 
 def doctor(
@@ -36,7 +37,7 @@ def doctor(
     try:
         for source in services.sources:
             skipped += _list(source)
-            found = examine(source.catalog, source.remote, session.passport)
+            found = examine(source.catalog, source.remote, session.metadata)
             _report(found)
             faults += len(found.faults)
             if source.remote is not None and source.catalog.scenes:

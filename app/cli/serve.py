@@ -23,7 +23,7 @@ from app.cli.options import (
 )
 from app.demo import write_city as demo_city
 from app.demo import write_county
-from app.settings import Settings, misspelled, settings_page
+from app.settings import Settings, settings_page, unknown_settings
 
 
 def serve(
@@ -94,7 +94,7 @@ def settings() -> None:
 
 
 def _run(settings: Settings) -> None:
-    for line in misspelled():
+    for line in unknown_settings():
         terminal.err.print(f"[yellow]warning:[/] {escape(line)}", highlight=False, soft_wrap=True)
     if settings.processes > 1:
         server.run(settings, None)

@@ -17,9 +17,9 @@ from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
-from app import logs
 from app.cli import terminal
 from app.main import create_app
+from app.monitoring import logs
 from app.services import Services
 from app.settings import Settings
 from model.cores import available_cores

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.imagery.access import Access
 from app.imagery.catalog import Catalog
-from app.imagery.cogs import Cogs, checked, in_mosaic, in_text
+from app.imagery.catalog.files import DirectoryCatalog, UrlListCatalog, checked, in_mosaic, in_text
+from app.imagery.catalog.index_store import IndexStore
+from app.imagery.catalog.stac_api import StacApiCatalog
+from app.imagery.catalog.stac_search import Query, StacApi
+from app.imagery.catalog.stac_static import StaticStacCatalog
 from app.imagery.config import (
     AnyConfig,
     CogsConfig,
@@ -16,24 +19,19 @@ from app.imagery.config import (
     StacApiConfig,
     StacConfig,
 )
-from app.imagery.directory import Directory
-from app.imagery.index_store import IndexStore
-from app.imagery.json_api import JsonApi
-from app.imagery.remote import Limits, Remote
-from app.imagery.s3 import Bucket
-from app.imagery.scene import Reading
-from app.imagery.schemes import ByScheme
-from app.imagery.signing import Signed
-from app.imagery.stac_catalog import StacCatalog
-from app.imagery.stac_search import Query, StacApi
-from app.imagery.stac_static import StaticStac
+from app.imagery.scene import ReadOptions
+from app.imagery.store.json_api import JsonApi
+from app.imagery.store.object_store import ObjectStore, ReadLimits
+from app.imagery.store.planetary_computer import SasAuthenticator
+from app.imagery.store.range_request import Authenticator
+from app.imagery.store.s3 import Bucket, ByScheme
 
 
 def catalog_of(
     config: AnyConfig,
     ground_resolution: float,
     cache_dir: Path | None,
-    remote: Remote | None = None,
+    remote: ObjectStore | None = None,
 ) -> Catalog:
     """The catalog a source's configuration describes.
 
@@ -43,51 +41,55 @@ def catalog_of(
     reading = reading_of(config, ground_resolution)
     store = IndexStore(cache_dir / f"index-{config.id}.json", reading) if cache_dir else None
     if isinstance(config, DirectoryConfig):
-        return Directory(Path(config.path), reading, store)
+        return DirectoryCatalog(Path(config.path), reading, store)
     far = remote or remote_of(config)
     if isinstance(config, MosaicConfig):
         address = config.url
-        return Cogs(lambda: checked(in_mosaic(address, far), config.id), far, reading, store)
+        return UrlListCatalog(
+            lambda: checked(in_mosaic(address, far), config.id), far, reading, store
+        )
     if isinstance(config, CogsConfig):
-        return Cogs(lambda: _listed(config), far, reading, store)
+        return UrlListCatalog(lambda: _listed(config), far, reading, store)
     return _stac(config, reading, far)
 
 
-def reading_of(config: AnyConfig, ground_resolution: float) -> Reading:
+def reading_of(config: AnyConfig, ground_resolution: float) -> ReadOptions:
     """How the images of a source are read."""
-    return Reading(ground_resolution, config.bands, config.nodata, config.resampling, config.force)
+    return ReadOptions(
+        ground_resolution, config.bands, config.nodata, config.resampling, config.force
+    )
 
 
-def remote_of(config: RemoteConfig) -> Remote:
+def remote_of(config: RemoteConfig) -> ObjectStore:
     """The far side of a source."""
-    limits = Limits(
+    limits = ReadLimits(
         config.read_s,
         config.request_s,
         config.retries,
         config.connections,
         cache_bytes=config.cache_mb * 1_000_000,
     )
-    return Remote(config.id, access_of(config), limits)
+    return ObjectStore(config.id, access_of(config), limits)
 
 
-def access_of(config: RemoteConfig) -> Access:
+def access_of(config: RemoteConfig) -> Authenticator:
     """How its files are asked for: `s3://` and signed hosts each by their own way."""
     bucket = Bucket(
         config.region, config.requester_pays, config.endpoint, config.profile, config.anonymous
     )
     signed = None
     if isinstance(config, StacConfig) and config.token_url and config.signing != "never":
-        signed = Signed(config.token_url, config.signing, hosts=config.token_hosts)
+        signed = SasAuthenticator(config.token_url, config.signing, hosts=config.token_hosts)
     return ByScheme(bucket, signed)
 
 
-def _stac(config: StacConfig, reading: Reading, remote: Remote) -> Catalog:
+def _stac(config: StacConfig, reading: ReadOptions, remote: ObjectStore) -> Catalog:
     if not isinstance(config, StacApiConfig):
-        return StaticStac(
+        return StaticStacCatalog(
             config.id, config.url, reading, remote, asset=config.asset, expires_s=config.expires_s
         )
     query = Query(config.collection, config.datetime, config.filters)
-    return StacCatalog(
+    return StacApiCatalog(
         config.id,
         StacApi(config.url, JsonApi(), query),
         reading,

@@ -22,12 +22,12 @@ KNOBS: dict[str, str] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     # No side files: an .aux.xml beside an image must not change what it says.
     "GDAL_PAM_ENABLED": "NO",
-    # GDAL has no business on the network: remote files reach it as bytes (app.imagery.ranges).
+    # GDAL has no business on the network: remote files reach it as bytes (store.opener).
     # Should anything ever hand it an address, no name ends like this and no wait is for ever.
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
     "GDAL_HTTP_TIMEOUT": "10",
     "GDAL_HTTP_CONNECTTIMEOUT": "3",
-    # The first bytes of a file, in one piece: what app.imagery.remote fetches first.
+    # The first bytes of a file, in one piece: what app.imagery.store fetches first.
     "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
     # All internal tiles of a window in one call, however many (by default up to 10 MB of them).
     "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": "67108864",

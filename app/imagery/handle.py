@@ -18,10 +18,10 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from app.errors import SourceUnavailable
-from app.grid import NORTH, WorkGrid
-from app.imagery.mapped import read_mapped
-from app.imagery.ranges import RangeFile, close_remote, open_remote
+from app.grid.pixel_grid import NORTH, PixelGrid
+from app.imagery.resample import read_mapped
 from app.imagery.scene import Scene
+from app.imagery.store.opener import RangeFile, close_remote, open_remote
 from model.windows import Window
 
 Image = npt.NDArray[np.uint8]
@@ -38,7 +38,7 @@ class Handle:
         """The threads that opened it may be gone."""
         self.close()
 
-    def read(self, scene: Scene, grid: WorkGrid, window: Window) -> Image:
+    def read(self, scene: Scene, grid: PixelGrid, window: Window) -> Image:
         """uint8 (4, rows, cols) of `window`; SourceUnavailable, after which the handle must be
         closed: its cache may hold anything."""
         if self.file is None:
@@ -114,7 +114,7 @@ def _is_as_described(dataset: rasterio.DatasetReader, scene: Scene) -> bool:
     )
 
 
-def _read(dataset: rasterio.DatasetReader, scene: Scene, grid: WorkGrid, window: Window) -> Image:
+def _read(dataset: rasterio.DatasetReader, scene: Scene, grid: PixelGrid, window: Window) -> Image:
     if scene.native is not None:
         return read_mapped(dataset, scene, scene.native, grid, window)
     extent = scene.extent(grid)

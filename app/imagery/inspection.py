@@ -12,8 +12,16 @@ import rasterio
 from pyproj.exceptions import ProjError
 from rasterio.errors import RasterioError
 
-from app.imagery.placing import grid_crs, ground_size, is_utm
-from app.imagery.scene import Facts, Native, Reading, Refused, Scene
+from app.imagery.scene import (
+    Georeference,
+    ImageHeader,
+    ReadOptions,
+    Scene,
+    UnsupportedImage,
+    grid_crs,
+    ground_size,
+    is_utm,
+)
 
 LONGEST = 3.0
 """A pixel more than this many times as long as wide is refused."""
@@ -43,7 +51,7 @@ def acquired_of(name: str) -> str:
     return years[-1] if years else ""
 
 
-def inspect(path: Path, reading: Reading, scene_id: str | None = None) -> Scene:
+def inspect(path: Path, reading: ReadOptions, scene_id: str | None = None) -> Scene:
     """The scene in a local GeoTIFF; Refused with the reason when it cannot be served."""
     try:
         identity, length = identity_of(path), path.stat().st_size
@@ -57,14 +65,14 @@ def inspect(path: Path, reading: Reading, scene_id: str | None = None) -> Scene:
                 length=length,
             )
     except OSError as error:
-        raise Refused(f"cannot be opened: {error.strerror or error}") from error
+        raise UnsupportedImage(f"cannot be opened: {error.strerror or error}") from error
     except RasterioError as error:
-        raise Refused(f"is not a readable GeoTIFF: {error}") from error
+        raise UnsupportedImage(f"is not a readable GeoTIFF: {error}") from error
 
 
 def described(
     dataset: rasterio.DatasetReader,
-    reading: Reading,
+    reading: ReadOptions,
     scene_id: str,
     *,
     href: str,
@@ -72,7 +80,9 @@ def described(
     length: int,
 ) -> Scene:
     """The scene in an open file of `length` bytes; Refused when it cannot be served."""
-    facts = Facts(dataset.crs, dataset.transform, dataset.shape, dataset.dtypes, dataset.nodata)
+    facts = ImageHeader(
+        dataset.crs, dataset.transform, dataset.shape, dataset.dtypes, dataset.nodata
+    )
     acquired = acquired_of(Path(href).stem) or _tagged_date(dataset)
     scene = scene_of(facts, reading, scene_id, href=href, identity=identity, acquired=acquired)
     _check_whole(dataset, max(scene.bands), length)
@@ -80,22 +90,28 @@ def described(
 
 
 def scene_of(
-    facts: Facts, reading: Reading, scene_id: str, *, href: str, identity: str, acquired: str
+    facts: ImageHeader,
+    reading: ReadOptions,
+    scene_id: str,
+    *,
+    href: str,
+    identity: str,
+    acquired: str,
 ) -> Scene:
     """The scene of which this is known, no file opened; Refused when it cannot be served."""
     crs = rasterio.crs.CRS.from_user_input(facts.crs) if facts.crs else None
     if crs is None or facts.transform.is_identity:
-        raise Refused("has no CRS or no place in it: georeference it first")
+        raise UnsupportedImage("has no CRS or no place in it: georeference it first")
     count = len(facts.dtypes)
     if count < max(reading.bands):
-        raise Refused(f"has {count} bands; red, green, blue and near infrared are needed")
+        raise UnsupportedImage(f"has {count} bands; red, green, blue and near infrared are needed")
     wrong = {facts.dtypes[band - 1] for band in reading.bands} - {"uint8"}
     if wrong:
-        raise Refused(f"is {', '.join(sorted(wrong))}; NAIP is uint8: rescale it first")
+        raise UnsupportedImage(f"is {', '.join(sorted(wrong))}; NAIP is uint8: rescale it first")
     named = _name_of(crs)
     affine, (rows, cols) = facts.transform, facts.shape
     if affine.determinant == 0:
-        raise Refused("has pixels of no size")
+        raise UnsupportedImage("has pixels of no size")
     upright = not affine.b and not affine.d and affine.a > 0 > affine.e
     try:
         if upright and is_utm(named):
@@ -104,11 +120,11 @@ def scene_of(
             elsewhere = grid_crs(named, affine, facts.shape)
             width, height = ground_size(named, affine, cols / 2, rows / 2)
     except (ProjError, ValueError) as error:
-        raise Refused(f"lies outside of where {crs} is defined") from error
+        raise UnsupportedImage(f"lies outside of where {crs} is defined") from error
     if not (math.isfinite(width) and math.isfinite(height) and width > 0 and height > 0):
-        raise Refused(f"lies outside of where {crs} is defined")
+        raise UnsupportedImage(f"lies outside of where {crs} is defined")
     if max(width / height, height / width) > LONGEST:
-        raise Refused(f"has pixels of {width:.3g} × {height:.3g} m, far from square")
+        raise UnsupportedImage(f"has pixels of {width:.3g} × {height:.3g} m, far from square")
     resolution = (affine.a - affine.e) / 2
     square = abs(affine.a + affine.e) <= 0.01 * abs(resolution)
     on_grid = elsewhere is None and upright and square
@@ -116,11 +132,11 @@ def scene_of(
         resolution = math.sqrt(width * height)
     needed = reading.ground_resolution
     if resolution > COARSEST * needed and not reading.force:
-        raise Refused(
+        raise UnsupportedImage(
             f"has pixels of {resolution:g} m; the model needs {needed:g} m, "
             f"at most {COARSEST * needed:g} m (`force = true` serves it all the same)"
         )
-    native = None if on_grid else Native(named, tuple(affine)[:6], (rows, cols))
+    native = None if on_grid else Georeference(named, tuple(affine)[:6], (rows, cols))
     nodata = reading.nodata if reading.nodata is not None else facts.nodata
     return Scene(
         id=scene_id,
@@ -155,7 +171,7 @@ def _check_whole(dataset: rasterio.DatasetReader, band: int, length: int) -> Non
         for what in ("OFFSET", "SIZE")
     )
     if offset is not None and size is not None and int(offset) + int(size) > length:
-        raise Refused(
+        raise UnsupportedImage(
             f"is truncated: it has {length:,} bytes and needs {int(offset) + int(size):,}"
         )
 

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.classified import SceneRef
-from app.grid import WorkGrid
+from app.grid.classified import SceneRef
+from app.grid.pixel_grid import PixelGrid
+from app.imagery.catalog.temporal import LATEST, TemporalFilter
 from app.imagery.reader import Pixels, Reader
 from app.imagery.scene import Scene
-from app.imagery.when import LATEST, When
 from model.windows import Window
 
 
 def ordered(
-    scenes: Sequence[Scene], grid: WorkGrid, window: Window, when: When = LATEST
+    scenes: Sequence[Scene], grid: PixelGrid, window: Window, when: TemporalFilter = LATEST
 ) -> tuple[Scene, ...]:
     """The scenes that hold any pixel of `window`, first choice first."""
     ranked = []
@@ -38,7 +38,7 @@ def ordered(
             extent.row_stop - middle_row,
         )
         rank = (
-            not when.holds(scene.acquired),
+            not when.contains(scene.acquired),
             -scene.year,
             not extent.contains(window),
             _descending(scene.acquired),
@@ -58,7 +58,7 @@ class Mosaic:
     scenes: tuple[SceneRef, ...]
 
 
-def read(reader: Reader, scenes: Sequence[Scene], grid: WorkGrid, window: Window) -> Mosaic:
+def read(reader: Reader, scenes: Sequence[Scene], grid: PixelGrid, window: Window) -> Mosaic:
     """`window` filled from `scenes` in their order; stops as soon as every pixel has data.
 
     SourceUnavailable when a scene that is needed cannot be read: a hole that should have been

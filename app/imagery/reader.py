@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import SourceUnavailable
-from app.grid import WorkGrid
+from app.grid.pixel_grid import PixelGrid
 from app.imagery.handle import Handle, open_local, open_ranges, translated
 from app.imagery.inspection import identity_of
 from app.imagery.scene import Scene
@@ -39,7 +39,7 @@ class Reader:
     def __init__(self) -> None:
         self._local = threading.local()
 
-    def read(self, scene: Scene, grid: WorkGrid, window: Window) -> Pixels:
+    def read(self, scene: Scene, grid: PixelGrid, window: Window) -> Pixels:
         """`window` of `grid`, which must lie within `scene.extent(grid)`.
 
         On the grid's own resolution pixels are copied; finer scenes are averaged over each grid
@@ -95,10 +95,10 @@ def _is_unchanged(scene: Scene) -> bool:
 
 def _eroded(valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """`valid` without the pixels that touch an invalid one: resampling mixed the collar in."""
-    framed = np.pad(valid, 1, mode="edge")
+    encode_entry = np.pad(valid, 1, mode="edge")
     rows, cols = valid.shape
     out = valid.copy()
     for down in range(3):
         for right in range(3):
-            out &= framed[down : down + rows, right : right + cols]
+            out &= encode_entry[down : down + rows, right : right + cols]
     return out

@@ -10,22 +10,25 @@ import numpy as np
 from affine import Affine
 from shapely.geometry import Polygon, box, mapping
 
-from app.classified import SceneRef
-from app.grid import NORTH, Bounds, WorkGrid, transformer
+from app.grid.classified import SceneRef
+from app.grid.pixel_grid import LONLAT, NORTH, Bounds, PixelGrid, transformer
 from model.windows import Window
 
 if TYPE_CHECKING:
-    from app.imagery.remote import Remote
+    from app.imagery.store.object_store import ObjectStore
+from functools import lru_cache
+
+from pyproj import CRS, Geod
 
 Resampling = Literal["average", "bilinear", "nearest"]
 
 
-class Refused(Exception):
+class UnsupportedImage(Exception):
     """A file that cannot be served, with the reason; listed by `landcover doctor`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReadOptions:
     """How the images of a source are read: what the operator says of them.
 
     `bands`: which bands of the file, from 1, are red, green, blue and near infrared. `nodata`: the
@@ -42,7 +45,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ImageHeader:
     """What a file's header, or a catalog's entry about it, says.
 
     `crs`: anything rasterio takes. `shape`: (rows, cols). `dtypes`: one for each band.
@@ -56,7 +59,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Native:
+class Georeference:
     """How an image lies that is not on its work grid. `transform`: the affine's a..f, pixel (col,
     row) → its own CRS; `shape`: (rows, cols)."""
 
@@ -101,9 +104,9 @@ class Scene:
     identity: str
     bands: tuple[int, int, int, int] = (1, 2, 3, 4)
     resampling: Resampling = "average"
-    native: Native | None = None
+    native: Georeference | None = None
     etag: str = field(default="", compare=False)
-    remote: Remote | None = field(default=None, compare=False, repr=False)
+    remote: ObjectStore | None = field(default=None, compare=False, repr=False)
 
     @property
     def year(self) -> int:
@@ -121,11 +124,11 @@ class Scene:
         bands = ",".join(map(str, self.bands))
         return f"{self.href} {self.identity} {bands} {self.nodata:g} {self.resampling}"
 
-    def matches(self, grid: WorkGrid) -> bool:
+    def matches(self, grid: PixelGrid) -> bool:
         """Whether its pixels are as large as the grid's: then they are copied, not resampled."""
         return self.native is None and abs(self.resolution / grid.resolution - 1) < 1e-6
 
-    def extent(self, grid: WorkGrid) -> Window | None:
+    def extent(self, grid: PixelGrid) -> Window | None:
         """The grid's pixels that lie wholly inside the image, or None.
 
         An image that matches the grid is its own pixels, moved as one by half a pixel at most. Of
@@ -142,10 +145,10 @@ class Scene:
     def footprint(self) -> Polygon:
         """The image's outline in degrees (longitude, latitude), edges densified."""
         if self.native is not None:
-            return self.native.outline("OGC:CRS84")
+            return self.native.outline(LONLAT)
         outline = box(*self.bounds).segmentize(max(self.resolution, 500.0))
         x, y = zip(*outline.exterior.coords, strict=True)
-        return Polygon(zip(*transformer(self.crs, "OGC:CRS84").transform(x, y), strict=True))
+        return Polygon(zip(*transformer(self.crs, LONLAT).transform(x, y), strict=True))
 
     def feature(self) -> dict[str, object]:
         """The footprint as a GeoJSON Feature."""
@@ -156,3 +159,62 @@ class Scene:
             "resolution": round(self.resolution, 4),
         }
         return {"type": "Feature", "geometry": mapping(self.footprint()), "properties": properties}
+
+
+TRUE_TO = 0.05
+"""How far a projection's meters may be from those on the ground, as a share."""
+
+
+_GEOD = Geod(ellps="WGS84")
+
+
+@lru_cache(maxsize=256)
+def is_utm(crs: str) -> bool:
+    """Whether a CRS is a UTM zone, which is true to the meter wherever it is used."""
+    return CRS.from_user_input(crs).utm_zone is not None
+
+
+@lru_cache(maxsize=256)
+def _is_in_meters(crs: str) -> bool:
+    axes = CRS.from_user_input(crs)
+    return axes.is_projected and all(
+        abs(axis.unit_conversion_factor - 1) < 1e-9 for axis in axes.axis_info[:2]
+    )
+
+
+def ground_size(crs: str, affine: Affine, col: float, row: float) -> tuple[float, float]:
+    """Meters on the ground of the pixel at (col, row): (width, height)."""
+    to_degrees = transformer(crs, LONLAT).transform
+    here, right, below = (
+        to_degrees(*_at(affine, col + dx, row + dy)) for dx, dy in ((0, 0), (1, 0), (0, 1))
+    )
+    _, _, width = _GEOD.inv(*here, *right)
+    _, _, height = _GEOD.inv(*here, *below)
+    return float(width), float(height)
+
+
+def grid_crs(crs: str, affine: Affine, shape: tuple[int, int]) -> str | None:
+    """The CRS of the work grid when it is not the image's own, None when it is.
+
+    Own: projected, in meters, and true within `TRUE_TO` at the image's center (Web Mercator at
+    40° N says 1 m for 0.77 m). Else the WGS 84 UTM zone of the center.
+    """
+    rows, cols = shape
+    if _is_in_meters(crs):
+        width, height = ground_size(crs, affine, cols / 2, rows / 2)
+        nominal = math.hypot(affine.a, affine.d), math.hypot(affine.b, affine.e)
+        if all(
+            abs(ground / named - 1) <= TRUE_TO
+            for ground, named in zip((width, height), nominal, strict=True)
+        ):
+            return None
+    longitude, latitude = transformer(crs, LONLAT).transform(*_at(affine, cols / 2, rows / 2))
+    zone = int((longitude + 180) // 6) % 60 + 1
+    return f"EPSG:{32600 if latitude >= 0 else 32700:d}"[:-2] + f"{zone:02d}"
+
+
+def _at(affine: Affine, col: float, row: float) -> tuple[float, float]:
+    return (
+        affine.a * col + affine.b * row + affine.c,
+        affine.d * col + affine.e * row + affine.f,
+    )

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 import httpx2
 
 from app.errors import LandcoverError
-from app.grid import Bounds
-from app.imagery.access import Access
+from app.grid.pixel_grid import Bounds
 from app.imagery.build import access_of, reading_of
+from app.imagery.catalog.stac_api import WORLD
+from app.imagery.catalog.stac_items import scene_of_item
+from app.imagery.catalog.stac_search import Query, StacApi
 from app.imagery.config import AnyConfig, StacApiConfig
 from app.imagery.hrefs import without_query
-from app.imagery.json_api import JsonApi, Unanswered
-from app.imagery.remote import Remote
-from app.imagery.scene import Reading, Refused, Scene
-from app.imagery.schemes import ByScheme
-from app.imagery.stac_catalog import WORLD
-from app.imagery.stac_item import scene_of_item
-from app.imagery.stac_search import Query, StacApi
+from app.imagery.scene import ReadOptions, Scene, UnsupportedImage
+from app.imagery.store.json_api import ApiError, JsonApi
+from app.imagery.store.object_store import ObjectStore
+from app.imagery.store.range_request import Authenticator
+from app.imagery.store.s3 import ByScheme
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Finding:
 
 
 def check_stac(
-    config: StacApiConfig, reading: Reading, access: Access, bounds: Bounds | None = None
+    config: StacApiConfig, reading: ReadOptions, access: Authenticator, bounds: Bounds | None = None
 ) -> list[Finding]:
     """Whether the API answers, has the collection, lists an item that can be served, and whether
     its image can be read. Stops at what the rest depends on."""
@@ -43,7 +43,7 @@ def check_stac(
         api.close()
 
 
-def check_image(access: Access, scene: Scene) -> list[Finding]:
+def check_image(access: Authenticator, scene: Scene) -> list[Finding]:
     """Whether credentials or a token can be had, and the first bytes of one scene read."""
     findings = []
     if isinstance(access, ByScheme):
@@ -78,12 +78,12 @@ def findings_of(config: AnyConfig, ground_resolution: float) -> list[Finding]:
 
 
 def _checked(
-    config: StacApiConfig, reading: Reading, access: Access, api: JsonApi, bounds: Bounds
+    config: StacApiConfig, reading: ReadOptions, access: Authenticator, api: JsonApi, bounds: Bounds
 ) -> list[Finding]:
     service = StacApi(config.url, api, Query(config.collection, config.datetime, config.filters))
     try:
         collection = service.collection()
-    except Unanswered as error:
+    except ApiError as error:
         advice = "check url and network" if error.status != 404 else "check url and collection"
         return [Finding("API", False, str(error), advice)]
     findings = [Finding("API", True, f"has the collection {collection.get('id', '?')}")]
@@ -92,20 +92,24 @@ def _checked(
         for item in service.items(bounds):
             try:
                 scene = scene_of_item(
-                    item, reading, Remote(config.id, access), asset=config.asset, base=config.url
+                    item,
+                    reading,
+                    ObjectStore(config.id, access),
+                    asset=config.asset,
+                    base=config.url,
                 )
-            except Refused as refusal:
+            except UnsupportedImage as refusal:
                 refused = f"{item.get('id') if isinstance(item, dict) else item}: it {refusal}"
                 break
             findings.append(Finding("item", True, f"{scene.id}, {scene.acquired}, {scene.crs}"))
             return findings + check_image(access, scene)
-    except Unanswered as error:
+    except ApiError as error:
         return [*findings, Finding("search", False, str(error), "try again later")]
     detail = refused or "no item in the source's bounds"
     return [*findings, Finding("item", False, detail, "check collection, asset and datetime")]
 
 
-def _first_bytes(access: Access, scene: Scene) -> Finding:
+def _first_bytes(access: Authenticator, scene: Scene) -> Finding:
     """A read of 16 bytes as the reader does it: once more after 401, 403 or 409."""
     shown = without_query(scene.href)
     try:
@@ -126,7 +130,7 @@ def _first_bytes(access: Access, scene: Scene) -> Finding:
     return Finding("read", True, f"{shown} answers")
 
 
-def _read(access: Access, href: str, *, renew: bool) -> tuple[int, bytes, str]:
+def _read(access: Authenticator, href: str, *, renew: bool) -> tuple[int, bytes, str]:
     """(status, up to 16 bytes, the region S3 names)."""
     address = access.address(href, {"range": "bytes=0-15"}, renew=renew)
     with (

@@ -7,13 +7,13 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExec
 
 from app.errors import SourceUnavailable
 from app.jobs.job import Stopped
-from app.jobs.task import Record, Task, Workshop, bind, run
+from app.jobs.task import Record, Task, WorkerContext, bind, run
 
 ATTEMPTS = 3
 """Tries of a block whose imagery cannot be read."""
 
 
-def threads_of(workshop: Workshop) -> ThreadPoolExecutor:
+def threads_of(workshop: WorkerContext) -> ThreadPoolExecutor:
     """The default executor: threads that only wait for blocks the service computes in its pools,
     two for each inference thread so that reading hides behind inference."""
     workers = 2 * workshop.services.landcover.infers.workers

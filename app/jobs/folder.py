@@ -12,9 +12,9 @@ from pathlib import Path
 
 from app.cache.blocks import BlockCache
 from app.cache.disk import write_atomically
-from app.cache.frame import framed, unframed
-from app.classified import Classified
-from app.pool import Pool
+from app.cache.frame import decode_entry, encode_entry
+from app.grid.classified import ClassifiedBlock
+from app.scheduling import Pool
 
 
 class Folder:
@@ -39,17 +39,17 @@ class Folder:
         """The file of a block."""
         return self.root / "blocks" / key[:2] / key
 
-    def put(self, key: str, classified: Classified) -> None:
+    def put(self, key: str, classified: ClassifiedBlock) -> None:
         """Keeps a block; OSError when it cannot be written: unlike a cache, a job needs it."""
         path = self.block(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, framed(key, classified.encode()))
+        write_atomically(path, encode_entry(key, classified.encode()))
 
-    def get(self, key: str) -> Classified | None:
+    def get(self, key: str) -> ClassifiedBlock | None:
         """A block; None when it is not there or damaged, and will be computed anew."""
         try:
-            payload = unframed(key, self.block(key).read_bytes())
-            return Classified.decode(payload) if payload is not None else None
+            payload = decode_entry(key, self.block(key).read_bytes())
+            return ClassifiedBlock.decode(payload) if payload is not None else None
         except (OSError, ValueError):
             return None
 
@@ -72,8 +72,8 @@ class FolderCache(BlockCache):
         self._shared = shared
 
     async def get_or_compute(
-        self, key: str, compute: Callable[[], Awaitable[Classified]]
-    ) -> Classified:
+        self, key: str, compute: Callable[[], Awaitable[ClassifiedBlock]]
+    ) -> ClassifiedBlock:
         """The block of `key`, in the folder when this returns."""
         block = await self.find(key)
         if block is None:
@@ -81,6 +81,6 @@ class FolderCache(BlockCache):
             await self._pool.run(self._folder.put, key, block)
         return block
 
-    async def find(self, key: str) -> Classified | None:
+    async def find(self, key: str) -> ClassifiedBlock | None:
         """The block of `key` if the folder has it."""
         return await self._pool.run(self._folder.get, key)

@@ -20,7 +20,7 @@ from app.jobs.drive import drive, threads_of
 from app.jobs.folder import Folder
 from app.jobs.job import Spec
 from app.jobs.resolve import tasks_of, work_of
-from app.jobs.task import Workshop
+from app.jobs.task import WorkerContext
 from app.services import Services
 
 Progress = Callable[[int, int], None]
@@ -46,7 +46,7 @@ class Local:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self.workshop = Workshop(services, self._loop)
+        self.workshop = WorkerContext(services, self._loop)
         self._executor = executor or threads_of(self.workshop)
 
     def __enter__(self) -> Self:

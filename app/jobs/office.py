@@ -17,11 +17,11 @@ from app.jobs.plan import km2_of
 from app.jobs.resolve import spec_of, work_of
 from app.jobs.runner import Runner
 from app.jobs.store import Store
-from app.jobs.task import Workshop
+from app.jobs.task import WorkerContext
 from app.services import Services
 
 
-class Office:
+class JobService:
     """The journal, its folder and the runner."""
 
     def __init__(self, services: Services, loop: asyncio.AbstractEventLoop) -> None:
@@ -32,7 +32,7 @@ class Office:
         if root is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="landcover-jobs-")
             root = Path(self._temporary.name)
-        self._workshop = Workshop(services, loop)
+        self._workshop = WorkerContext(services, loop)
         self.store = Store(root / "jobs.sqlite")
         services.collectors.append(self.store)
         cluster = Cluster(self.settings.scheduler) if self.settings.scheduler else None

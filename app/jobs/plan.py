@@ -10,12 +10,12 @@ from typing import Any
 import shapely
 from shapely.geometry import mapping, shape
 
-from app.area.frame import Frame
+from app.area.frame import OutputGrid
+from app.area.geojson import areas_of
 from app.area.plan import Plan
-from app.geojson import areas_of
-from app.grid import Block
-from app.landcover import Selection
-from app.polygon import AreaOfInterest
+from app.area.polygon import AreaOfInterest
+from app.grid.pixel_grid import Block
+from app.landcover.blocks import Selection
 
 MOST_VERTICES = 10_000
 """Of a job's polygons together."""
@@ -50,9 +50,9 @@ class Work:
         return cls(plan, tuple(selections), tuple(blocks))
 
     @property
-    def frame(self) -> Frame:
+    def frame(self) -> OutputGrid:
         """What its raster shows: pixels whose center lies in the area."""
-        return Frame.of(self.plan.area, self.selections[0].source.grids())
+        return OutputGrid.of(self.plan.area, self.selections[0].source.grids())
 
 
 def km2_of(geometry: dict[str, Any]) -> float:

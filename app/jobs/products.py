@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from app.area.delivery import Wish, csv_of, figures, item_of
+from app.area.delivery import ExportRequest, csv_of, figures, item_of
 from app.area.polygons import MEDIA_TYPES, write_polygons
 from app.area.raster import raster_table, write_raster
 from app.area.statistics import assessment_of
-from app.geotiff import MEDIA_TYPE
 from app.jobs.plan import Work
-from app.landcover import LandCover
-from app.urgency import patient
+from app.landcover.blocks import LandCover
+from app.render.geotiff import MEDIA_TYPE
+from app.scheduling import background
 
 _FROM_RASTER = ("cog", "polygons", "item")
 
@@ -28,10 +28,10 @@ async def write(
     SourceUnavailable, or OSError when a file cannot be written.
     """
     assessment = assessment_of(work.selections[0].session.card, None)
-    wish = Wish(work.plan, work.frame, work.selections, assessment)
+    wish = ExportRequest(work.plan, work.frame, work.selections, assessment)
     raster = folder / f"{wish.stem}.tif"
     results: dict[str, Any] = {}
-    with patient():
+    with background():
         if any(name in outputs for name in _FROM_RASTER):
             await write_raster(landcover, wish.selections, wish.frame, raster)
         if "cog" in outputs:

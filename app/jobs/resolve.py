@@ -9,8 +9,8 @@ from shapely.geometry import shape
 from app.jobs.folder import Folder
 from app.jobs.job import Process, Spec, outputs_of
 from app.jobs.plan import Work, geometry_of
-from app.jobs.task import Task, Workshop
-from app.landcover import Selection
+from app.jobs.task import Task, WorkerContext
+from app.landcover.blocks import Selection
 from app.services import Services
 
 
@@ -30,12 +30,14 @@ def spec_of(
     return Spec(process, geometry_of(area), first.source.id, name, tuple(years), wanted)
 
 
-def selections_of(workshop: Workshop, spec: Spec) -> list[Selection]:
+def selections_of(workshop: WorkerContext, spec: Spec) -> list[Selection]:
     """What the job's source, years and model stand for now; UnknownName when they have gone."""
     return [workshop.services.select(spec.source, year, spec.model) for year in spec.years]
 
 
-def work_of(workshop: Workshop, spec: Spec, stopped: Callable[[], bool] = lambda: False) -> Work:
+def work_of(
+    workshop: WorkerContext, spec: Spec, stopped: Callable[[], bool] = lambda: False
+) -> Work:
     """The job's blocks: the same after every restart. Not to be called on the workshop's loop.
 
     SourceUnavailable when a catalog on a network cannot be asked.
@@ -47,7 +49,7 @@ def work_of(workshop: Workshop, spec: Spec, stopped: Callable[[], bool] = lambda
     return Work.of(spec.area, selections)
 
 
-def tasks_of(workshop: Workshop, spec: Spec, work: Work, folder: Folder) -> list[Task]:
+def tasks_of(workshop: WorkerContext, spec: Spec, work: Work, folder: Folder) -> list[Task]:
     """A task for every block of a job."""
     # A password is not written out: whoever computes may have a Redis in its own environment.
     settings = workshop.services.settings.model_dump_json(exclude={"redis_url"})

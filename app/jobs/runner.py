@@ -20,7 +20,7 @@ from app.jobs.folder import Folder
 from app.jobs.job import IllegalTransition, Job, Stopped
 from app.jobs.resolve import tasks_of, work_of
 from app.jobs.store import LEASE_S, Store
-from app.jobs.task import Record, Workshop
+from app.jobs.task import Record, WorkerContext
 
 log = logging.getLogger("landcover.jobs")
 
@@ -32,7 +32,7 @@ class Runner:
         self,
         store: Store,
         root: Path,
-        workshop: Workshop,
+        workshop: WorkerContext,
         executor: Executor | None = None,
         in_flight: int | None = None,
     ) -> None:

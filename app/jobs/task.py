@@ -15,14 +15,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from app.grid import Block, WorkGrid
+from app.grid.pixel_grid import Block, PixelGrid
 from app.jobs.folder import Folder, FolderCache
 from app.jobs.job import Stopped
-from app.landcover import LandCover
-from app.pool import Gate
+from app.landcover.blocks import LandCover
+from app.scheduling import Gate, background
 from app.services import Services
 from app.settings import Settings
-from app.urgency import patient
 
 Result = TypeVar("Result")
 _UNLIMITED = 1 << 40
@@ -30,7 +29,7 @@ _LOOK_S = 0.1
 """Seconds between looks whether the job was stopped."""
 
 
-class Workshop:
+class WorkerContext:
     """The services of a process and the event loop they live on, for threads beside that loop."""
 
     def __init__(self, services: Services, loop: asyncio.AbstractEventLoop) -> None:
@@ -66,17 +65,17 @@ class Workshop:
 _here = threading.local()
 
 
-def bind(workshop: Workshop) -> None:
+def bind(workshop: WorkerContext) -> None:
     """Tasks of this thread use `workshop`: the initializer of a pool of threads."""
     _here.workshop = workshop
 
 
 @lru_cache(maxsize=2)
-def own_workshop(settings: str) -> Workshop:
+def own_workshop(settings: str) -> WorkerContext:
     """A workshop of this process's own, built once from the settings as JSON."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="landcover-loop", daemon=True).start()
-    return Workshop(Services(Settings.model_validate_json(settings)), loop)
+    return WorkerContext(Services(Settings.model_validate_json(settings)), loop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ class Task:
     @property
     def block(self) -> Block:
         """The block's address."""
-        return Block(WorkGrid(*self.grid), self.col, self.row)
+        return Block(PixelGrid(*self.grid), self.col, self.row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ class Record:
 
 def run(task: Task) -> Record:
     """Computes a block and leaves it in the folder; Stopped when the job was."""
-    bound: Workshop | None = getattr(_here, "workshop", None)
+    bound: WorkerContext | None = getattr(_here, "workshop", None)
     workshop = bound or own_workshop(task.settings)
     folder = Folder(Path(task.folder))
     if folder.stopped:
@@ -118,9 +117,9 @@ def run(task: Task) -> Record:
     return workshop.call(_compute(workshop, task, folder), lambda: folder.stopped)
 
 
-async def _compute(workshop: Workshop, task: Task, folder: Folder) -> Record:
+async def _compute(workshop: WorkerContext, task: Task, folder: Folder) -> Record:
     selection = workshop.services.select(task.source, task.year, task.model)
     landcover = workshop.landcover(folder if task.keep else None)
-    with patient():
+    with background():
         block = await landcover.block(selection, task.block)
     return Record(task.number, block is None)

@@ -10,12 +10,12 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.area.estimate import estimate
+from app.area.geojson import Areas, read_areas
 from app.area.plan import Plan
+from app.area.polygon import AreaOfInterest
 from app.errors import InvalidRequest, TooLarge
-from app.geojson import Areas, read_areas
-from app.landcover import Selection
-from app.polygon import AreaOfInterest
-from app.routes.body import body_of
+from app.landcover.blocks import Selection
+from app.routes.requests import body_of
 from app.routes.schemas import query_of
 from app.services import Services
 

@@ -9,14 +9,14 @@ from shapely.geometry import mapping
 from starlette.responses import JSONResponse, Response
 
 from app.area.change import change_csv, change_statistics, count_change
-from app.area.delivery import FORMATS, Wish, deliver
+from app.area.delivery import FORMATS, ExportRequest, deliver
 from app.area.estimate import estimate
-from app.area.frame import Frame
+from app.area.frame import OutputGrid
+from app.area.geojson import Areas
+from app.area.polygon import AreaOfInterest
 from app.area.statistics import assessment_of, statistics, statistics_csv, total_of
 from app.area.tally import count
 from app.errors import TooLarge, UnknownName
-from app.geojson import Areas
-from app.polygon import AreaOfInterest
 from app.routes.area_requests import (
     BODY,
     GEOJSON,
@@ -35,8 +35,8 @@ from app.routes.area_requests import (
     two_years,
     wants_csv,
 )
+from app.routes.requests import while_connected
 from app.routes.schemas import degrees, openapi_parameters, query_of
-from app.routes.work import while_connected
 from app.services import Services
 from model.windows import BLOCK
 
@@ -208,12 +208,12 @@ async def _deliver(
     selections = selector(services, query)
     (planned,) = await plans_within_limit(services, areas, selections)
     grids = selections[0].source.grids()
-    frame = Frame.of(planned.area, grids, query.crs, query.resolution, clipped=clipped)
+    frame = OutputGrid.of(planned.area, grids, query.crs, query.resolution, clipped=clipped)
     most = services.settings.area_blocks * _RASTER_PIXELS_PER_BLOCK
     if frame.pixels > most:
         raise TooLarge("the number of pixels of the file", frame.pixels, most, hint=JOBS)
     assessment = assessment_of(selections[0].session.card, query.assessment)
-    wish = Wish(planned.plan, frame, tuple(selections), assessment)
+    wish = ExportRequest(planned.plan, frame, tuple(selections), assessment)
     content = await deliver(services.landcover, wish, suffix)
     headers = {
         "content-disposition": f'attachment; filename="{wish.stem}.{suffix}"',

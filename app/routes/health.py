@@ -7,7 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from app import metrics
+from app.monitoring import metrics
 from app.services import Services
 
 router = APIRouter(tags=["operation"])

@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from app.errors import SourceUnavailable
-from app.imagery.when import When
-from app.picture import MEDIA_TYPES, Rgba, encode, picture
+from app.grid.tile import Tile
+from app.imagery.catalog.temporal import TemporalFilter
+from app.landcover.source import Source
+from app.routes.requests import while_connected
 from app.routes.schemas import openapi_parameters, query_of, tile_and_suffix
-from app.routes.work import while_connected
+from app.sampling.pictures import MEDIA_TYPES, Rgba, encode, picture
 from app.services import Services
-from app.source import Source
-from app.tile import Tile
 
 router = APIRouter(tags=["imagery"])
 
@@ -67,7 +67,7 @@ async def imagery_tile(request: Request) -> Response:
 async def _paint(
     services: Services,
     source: Source,
-    when: When,
+    when: TemporalFilter,
     tile: Tile,
     query: ImageryQuery,
     suffix: str,
@@ -82,5 +82,5 @@ async def _paint(
         return await reads.run(paint)
     except SourceUnavailable as error:
         if not error.whole_source:
-            await reads.run(source.look_again)
+            await reads.run(source.refresh)
         raise

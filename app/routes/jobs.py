@@ -10,7 +10,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from app.errors import UnknownName
 from app.jobs.job import IllegalTransition, Job
-from app.jobs.office import Office
+from app.jobs.office import JobService
 from app.routes.problems import OGC_EXCEPTIONS, problem
 
 router = APIRouter(tags=["jobs"])
@@ -25,8 +25,8 @@ class JobHasNoResults(Exception):
         self.job = job
 
 
-def _office(request: Request) -> Office:
-    office: Office = request.app.state.jobs
+def _office(request: Request) -> JobService:
+    office: JobService = request.app.state.jobs
     return office
 
 

@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 
-from app.attribute_table import stac_of
 from app.errors import UnknownName
-from app.routes.chosen import selections_of
+from app.grid.tile import TMS_NAMES
+from app.render.attribute_table import stac_of
+from app.render.transition import transition_table
+from app.routes.requests import selections_of
 from app.routes.schemas import TileQuery, openapi_parameters, query_of
 from app.services import Services
-from app.tile import TMS_NAMES
-from app.transition import transition_table
 from model.legend import COLORMAPS, Rgb
 
 router = APIRouter(tags=["meta"])
@@ -72,7 +72,7 @@ async def model_card(
     name: Annotated[str | None, Query(description="name of a model")] = None,
 ) -> dict[str, Any]:
     """The model's card: what it expects, what it was trained on, how accurate it is."""
-    return _services(request).model(name).passport.model_dump(mode="json")
+    return _services(request).model(name).metadata.model_dump(mode="json")
 
 
 @router.get(

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from app.landcover import Selection
+from app.landcover.blocks import Selection
+from app.routes.requests import while_connected
 from app.routes.schemas import degrees
-from app.routes.work import while_connected
+from app.sampling.tiles import Found, at_point
 from app.services import Services
-from app.view import Found, at_point
 
 router = APIRouter(tags=["point"])
 

@@ -21,7 +21,7 @@ from app.errors import (
     TooLarge,
     UnknownName,
 )
-from app.routes.work import ClientGone
+from app.routes.requests import ClientGone
 
 MEDIA_TYPE = "application/problem+json"
 OGC_EXCEPTIONS = "http://www.opengis.net/def/exceptions/ogcapi-processes-1/1.0/"

@@ -11,10 +11,9 @@ from starlette.responses import JSONResponse, Response
 
 from app.errors import InvalidRequest, TooLarge, UnknownName
 from app.jobs.job import OUTPUTS, PROCESSES, Job, Process, Spec
-from app.jobs.office import Office
-from app.routes.body import body_of
+from app.jobs.office import JobService
 from app.routes.jobs import results_of
-from app.routes.work import while_connected
+from app.routes.requests import body_of, while_connected
 
 router = APIRouter(tags=["processes"])
 
@@ -107,16 +106,16 @@ async def execute(request: Request, processID: str) -> Response:  # noqa: N803
     return JSONResponse(results_of(ended, base))
 
 
-async def _ended(office: Office, job: Job) -> Job:
+async def _ended(office: JobService, job: Job) -> Job:
     while job.status in ("accepted", "running"):
         await asyncio.sleep(0.1)
         job = await asyncio.to_thread(office.store.get, job.id)
     return job
 
 
-async def _asked(request: Request, name: str) -> tuple[Office, Spec]:
+async def _asked(request: Request, name: str) -> tuple[JobService, Spec]:
     process = _known(name)
-    office: Office = request.app.state.jobs
+    office: JobService = request.app.state.jobs
     body = await body_of(request, office.settings.body_kb)
     try:
         document = from_json(body, allow_inf_nan=False)

@@ -13,8 +13,8 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.errors import InvalidRequest, UnknownName
-from app.render import MEDIA_TYPES
-from app.tile import TMS_NAMES, Tile
+from app.grid.tile import TMS_NAMES, Tile
+from app.render.images import MEDIA_TYPES
 from model.legend import COLORMAPS, Rgb, rgb_of
 
 Query = TypeVar("Query", bound=BaseModel)
@@ -87,7 +87,7 @@ class TileQuery(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class TileAsked:
+class TileRequest:
     """A land cover tile as it was asked for, every value checked."""
 
     tile: Tile
@@ -96,13 +96,13 @@ class TileAsked:
 
 
 @lru_cache(maxsize=4096)
-def tile_asked(tms: str, z: str, x: str, y: str, query: bytes) -> TileAsked:
+def tile_request(tms: str, z: str, x: str, y: str, query: bytes) -> TileRequest:
     """Parses path and query; InvalidRequest or UnknownName names the field, value and limit."""
     parsed = query_of(TileQuery, query)
     if parsed.colormap_name not in COLORMAPS:
         raise UnknownName("colormap_name", parsed.colormap_name, COLORMAPS)
     tile, suffix = tile_and_suffix(tms, z, x, y, tuple(MEDIA_TYPES), int(parsed.tilesize))
-    return TileAsked(tile, suffix, parsed)
+    return TileRequest(tile, suffix, parsed)
 
 
 def tile_and_suffix(

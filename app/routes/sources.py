@@ -7,12 +7,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 
 from app.errors import InvalidRequest
-from app.grid import Bounds
-from app.imagery.coverage import Cover, cover_by_year, cover_of, outline_of
+from app.grid.pixel_grid import Bounds
+from app.imagery.catalog.footprints import Cover, cover_by_year, cover_of, outline_of
 from app.imagery.scene import Scene
-from app.routes.work import while_connected
+from app.landcover.source import Source
+from app.routes.requests import while_connected
 from app.services import Services
-from app.source import Source
 
 router = APIRouter(tags=["sources"])
 
@@ -116,7 +116,7 @@ async def _asked(
     source = services.sources.get(source_id)
     when = source.when(year, datetime, fill)
     if not bbox:
-        return source, [scene for scene in source.catalog.scenes if when.admits(scene.acquired)]
+        return source, [scene for scene in source.catalog.scenes if when.accepts(scene.acquired)]
     ground = box_of(bbox)
     if not source.catalog.knows(ground, when):
         await _work(request, source, lambda: source.catalog.prepare(ground, when))

@@ -7,16 +7,15 @@ import hashlib
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app import geotiff
-from app.landcover import Selection
-from app.render import MEDIA_TYPES, Palette, render, shown_values
-from app.routes.chosen import selections_of
-from app.routes.schemas import TileAsked, TileQuery, openapi_parameters, tile_asked
-from app.routes.work import while_connected
+from app.grid.tile import CRS, TMS_NAMES
+from app.landcover.blocks import Selection
+from app.render import geotiff
+from app.render.images import MEDIA_TYPES, Palette, render, shown_values
+from app.render.transition import BASE, stayed, transition_table
+from app.routes.requests import selections_of, while_connected
+from app.routes.schemas import TileQuery, TileRequest, openapi_parameters, tile_request
+from app.sampling.tiles import View, compose, compose_change, fingerprint
 from app.services import Rendered, Services
-from app.tile import CRS, TMS_NAMES
-from app.transition import BASE, stayed, transition_table
-from app.view import View, compose, compose_change, fingerprint
 from model.session import Session
 
 router = APIRouter(tags=["tiles"])
@@ -55,7 +54,7 @@ async def _answer(request: Request, tms: str, z: str, x: str, y: str) -> Respons
     if rendered is not None:
         scope["outcome"] = "memory"
         return _send(request, services, rendered)
-    asked = tile_asked(tms, z, x, y, scope["query_string"])
+    asked = tile_request(tms, z, x, y, scope["query_string"])
     selections = selections_of(services, asked.query)
     source = selections[-1].source
     if source.shows(asked.tile):
@@ -74,7 +73,7 @@ async def _answer(request: Request, tms: str, z: str, x: str, y: str) -> Respons
 
 
 async def _render(
-    services: Services, selections: list[Selection], asked: TileAsked, etag: str
+    services: Services, selections: list[Selection], asked: TileRequest, etag: str
 ) -> Rendered:
     view = await _view(services, asked, selections)
     content = await services.reads.run(_encode, view, asked, selections[-1].session)
@@ -88,7 +87,7 @@ async def _render(
     return Rendered(kept_as, media_type, content, tuple(headers), selections[-1].source.id)
 
 
-async def _view(services: Services, asked: TileAsked, selections: list[Selection]) -> View:
+async def _view(services: Services, asked: TileRequest, selections: list[Selection]) -> View:
     layer, budget = asked.query.layer, services.settings.block_budget
     if layer != "change":
         return await compose(services.landcover, selections[0], asked.tile, layer, budget)
@@ -96,13 +95,13 @@ async def _view(services: Services, asked: TileAsked, selections: list[Selection
     return await compose_change(services.landcover, before, after, asked.tile, budget)
 
 
-def _encode(view: View, asked: TileAsked, session: Session) -> bytes:
+def _encode(view: View, asked: TileRequest, session: Session) -> bytes:
     palette = _palette(asked.query, session, data=asked.suffix in ("tif", "npy"))
     if asked.suffix != "tif":
         return render(view.array, palette, asked.suffix)
     array = shown_values(view.array, palette)
     return geotiff.tile_tif(
-        array, palette.colors, asked.tile.bounds, CRS, session.passport, view.scenes
+        array, palette.colors, asked.tile.bounds, CRS, session.metadata, view.scenes
     )
 
 
@@ -123,7 +122,7 @@ def _palette(query: TileQuery, session: Session, data: bool = False) -> Palette:
     return Palette.of_classes(legend, colors, shown)
 
 
-def _etag(services: Services, selections: list[Selection], asked: TileAsked) -> str:
+def _etag(services: Services, selections: list[Selection], asked: TileRequest) -> str:
     """Digest of the blocks' keys and of how they are drawn; no pixel is read for it."""
     palette = _palette(asked.query, selections[-1].session)
     style = f"{asked.tile} {asked.suffix} {asked.query.layer} {palette.colors}"

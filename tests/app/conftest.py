@@ -17,9 +17,9 @@ from pyproj import Transformer
 from rasterio.io import MemoryFile
 from starlette.testclient import TestClient
 
+from app.grid.tile import TMS
 from app.main import create_app
 from app.settings import Settings
-from app.tile import TMS
 from model.legend import LEGEND, NODATA
 
 Classes = npt.NDArray[np.uint8]

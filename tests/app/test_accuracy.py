@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.accuracy import Z95, adjusted
+from app.area.accuracy import Z95, adjusted
 
 # Olofsson et al. 2014, table 8: rows are the map, columns the reference; deforestation, gain,
 # stable forest, stable non-forest. Mapped pixels of 30 m.

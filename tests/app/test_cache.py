@@ -17,20 +17,20 @@ import pytest
 
 from app.cache.blocks import BlockCache
 from app.cache.disk import DiskStore
-from app.cache.flight import Flights
-from app.cache.frame import framed, unframed
+from app.cache.flight import SingleFlight
+from app.cache.frame import decode_entry, encode_entry
 from app.cache.memory import MemoryStore
-from app.classified import Classified, SceneRef
-from app.pool import Pool
+from app.grid.classified import ClassifiedBlock, SceneRef
+from app.scheduling import Pool
 from model.windows import BLOCK
 
 MB = 1_000_000
 KEY, OTHER = "ab" * 20, "cd" * 20
 
 
-def block_of(value: int) -> Classified:
+def block_of(value: int) -> ClassifiedBlock:
     classes = np.full((BLOCK, BLOCK), value, dtype=np.uint8)
-    return Classified(classes, classes, (SceneRef(f"scene {value}", "2017-09-03"),))
+    return ClassifiedBlock(classes, classes, (SceneRef(f"scene {value}", "2017-09-03"),))
 
 
 def entries(root: Path) -> list[Path]:
@@ -91,22 +91,22 @@ def test_what_is_put_is_there_and_still_after_a_restart(tmp_path: Path) -> None:
 def test_no_changed_byte_is_ever_served(tmp_path: Path) -> None:
     """1,000 flips of one bit each, the header's bytes all among them."""
     payload = random.Random(1).randbytes(5000)
-    whole = framed(KEY, payload)
+    whole = encode_entry(KEY, payload)
     draw = random.Random(2)
     header = len(whole) - len(payload)
     places = [*range(header), *(draw.randrange(len(whole)) for _ in range(1000 - header))]
     for place in places:
         damaged = bytearray(whole)
         damaged[place] ^= 1 << draw.randrange(8)
-        assert unframed(KEY, bytes(damaged)) is None
-    assert unframed(KEY, whole) == payload
+        assert decode_entry(KEY, bytes(damaged)) is None
+    assert decode_entry(KEY, whole) == payload
 
 
 @pytest.mark.parametrize("cut", [0, 3, 11, 27, 28, 40, -1])
 def test_a_shortened_or_lengthened_entry_is_not_served(cut: int) -> None:
-    whole = framed(KEY, b"x" * 100)
-    assert unframed(KEY, whole[:cut]) is None
-    assert unframed(KEY, whole + whole[: abs(cut) + 1]) is None
+    whole = encode_entry(KEY, b"x" * 100)
+    assert decode_entry(KEY, whole[:cut]) is None
+    assert decode_entry(KEY, whole + whole[: abs(cut) + 1]) is None
 
 
 @pytest.mark.parametrize("place", [0, 4, 12, 27, 28, -1])
@@ -252,7 +252,7 @@ def test_fifty_callers_at_once_cost_one_computation() -> None:
         return computed
 
     async def story() -> None:
-        flights: Flights[int] = Flights()
+        flights: SingleFlight[int] = SingleFlight()
         assert await asyncio.gather(*(flights.run("a", compute) for _ in range(50))) == [1] * 50
         assert len(flights) == 0
         assert await flights.run("a", compute) == 2
@@ -262,7 +262,7 @@ def test_fifty_callers_at_once_cost_one_computation() -> None:
 
 def test_keys_do_not_wait_for_each_other() -> None:
     async def story() -> None:
-        flights: Flights[str] = Flights()
+        flights: SingleFlight[str] = SingleFlight()
         never = asyncio.Event()
         stuck = asyncio.create_task(flights.run("a", lambda: _answer(never, "a")))
         await asyncio.sleep(0)
@@ -279,7 +279,7 @@ def test_keys_do_not_wait_for_each_other() -> None:
 
 def test_a_computation_is_cancelled_only_when_all_who_waited_have_gone() -> None:
     async def story() -> None:
-        flights: Flights[str] = Flights()
+        flights: SingleFlight[str] = SingleFlight()
         stopped, event = asyncio.Event(), asyncio.Event()
 
         async def compute() -> str:
@@ -305,7 +305,7 @@ def test_a_computation_is_cancelled_only_when_all_who_waited_have_gone() -> None
 
 def test_one_who_stays_gets_the_result_when_the_first_has_gone() -> None:
     async def story() -> None:
-        flights: Flights[str] = Flights()
+        flights: SingleFlight[str] = SingleFlight()
         event = asyncio.Event()
         first, second = (
             asyncio.create_task(flights.run("a", lambda: _answer(event, "done"))) for _ in range(2)
@@ -321,7 +321,7 @@ def test_one_who_stays_gets_the_result_when_the_first_has_gone() -> None:
 
 def test_one_who_comes_after_a_cancellation_starts_anew() -> None:
     async def story() -> None:
-        flights: Flights[int] = Flights()
+        flights: SingleFlight[int] = SingleFlight()
         number = 0
         event = asyncio.Event()
 
@@ -354,7 +354,7 @@ def test_one_who_comes_after_a_cancellation_starts_anew() -> None:
 
 def test_an_error_reaches_all_who_wait_and_is_not_kept() -> None:
     async def story() -> None:
-        flights: Flights[str] = Flights()
+        flights: SingleFlight[str] = SingleFlight()
 
         async def fail() -> str:
             await asyncio.sleep(0.005)
@@ -387,8 +387,8 @@ def pool() -> Iterator[Pool]:
     threads.close()
 
 
-def computing(value: int, calls: list[int]) -> Callable[[], Awaitable[Classified]]:
-    async def compute() -> Classified:
+def computing(value: int, calls: list[int]) -> Callable[[], Awaitable[ClassifiedBlock]]:
+    async def compute() -> ClassifiedBlock:
         calls.append(value)
         return block_of(value)
 
@@ -424,7 +424,7 @@ def test_a_block_whose_bytes_are_sound_and_no_block_is_computed_anew(
         calls: list[int] = []
         assert (await cache.get_or_compute(KEY, computing(5, calls))).classes[0, 0] == 5
         assert (calls, disk.corrupt) == ([5], 1)
-        assert Classified.decode(disk.get(KEY) or b"").classes[0, 0] == 5
+        assert ClassifiedBlock.decode(disk.get(KEY) or b"").classes[0, 0] == 5
 
     asyncio.run(story())
 
@@ -443,13 +443,13 @@ def test_blocks_are_computed_and_kept_in_memory_without_the_disk(
         trouble()
         await cache.get_or_compute(OTHER, computing(4, calls))
         assert disk.degraded is None
-        assert Classified.decode(disk.get(OTHER) or b"").classes[0, 0] == 4
+        assert ClassifiedBlock.decode(disk.get(OTHER) or b"").classes[0, 0] == 4
 
     asyncio.run(story())
 
 
 def test_a_failed_computation_is_not_kept(tmp_path: Path, pool: Pool) -> None:
-    async def fail() -> Classified:
+    async def fail() -> ClassifiedBlock:
         raise OSError("no imagery today")
 
     async def story() -> None:

@@ -16,8 +16,8 @@ import pytest
 
 from app.cache.blocks import BlockCache
 from app.cache.disk import DiskStore
-from app.classified import Classified
-from app.pool import Pool
+from app.grid.classified import ClassifiedBlock
+from app.scheduling import Pool
 from model.windows import BLOCK
 
 pytestmark = pytest.mark.alone
@@ -26,21 +26,21 @@ MB = 1_000_000
 KEY, OTHER = "ab" * 20, "cd" * 20
 
 
-def block_of(number: int) -> Classified:
+def block_of(number: int) -> ClassifiedBlock:
     """A block that does not compress: some 100 kB on disk."""
     classes = np.random.default_rng(number).integers(1, 7, (BLOCK, BLOCK), dtype=np.uint8)
-    return Classified(classes, classes)
+    return ClassifiedBlock(classes, classes)
 
 
-def computing(number: int, calls: list[int]) -> Callable[[], Awaitable[Classified]]:
-    async def compute() -> Classified:
+def computing(number: int, calls: list[int]) -> Callable[[], Awaitable[ClassifiedBlock]]:
+    async def compute() -> ClassifiedBlock:
         calls.append(number)
         return block_of(number)
 
     return compute
 
 
-def same(found: Classified, number: int) -> bool:
+def same(found: ClassifiedBlock, number: int) -> bool:
     return bool((found.classes == block_of(number).classes).all())
 
 
@@ -111,11 +111,11 @@ def test_a_disk_that_is_really_full_is_said_and_used_again(small_disk: Path, poo
         assert calls == list(range(40))
         for number in range(40):  # what the disk has is whole
             payload = store.get(f"{number:040x}")
-            assert payload is None or same(Classified.decode(payload), number)
+            assert payload is None or same(ClassifiedBlock.decode(payload), number)
         (small_disk / "foreign").unlink()
         await cache.get_or_compute(KEY, computing(3, calls))
         assert store.degraded is None
-        assert same(Classified.decode(store.get(KEY) or b""), 3)
+        assert same(ClassifiedBlock.decode(store.get(KEY) or b""), 3)
 
     asyncio.run(story())
 
@@ -133,7 +133,7 @@ def test_a_disk_that_turns_read_only_is_said_and_used_again(small_disk: Path, po
         await cache.get_or_compute(OTHER, computing(4, calls))
         assert calls == [2, 4]
         assert store.degraded is not None
-        assert same(Classified.decode(store.get(KEY) or b""), 2)  # still read
+        assert same(ClassifiedBlock.decode(store.get(KEY) or b""), 2)  # still read
         remounted("rw")
         await cache.get_or_compute("ef" * 20, computing(5, calls))
         assert store.degraded is None

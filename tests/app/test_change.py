@@ -23,7 +23,7 @@ from shapely.geometry import mapping
 from starlette.testclient import TestClient
 
 from app.errors import InvalidRequest
-from app.transition import codes, stayed, transition_table
+from app.render.transition import codes, stayed, transition_table
 from model.legend import LEGEND, NODATA, LandCoverClass, Legend
 from tests.app.conftest import Classes, Serve, classes_in, tiles_around
 from tests.world.ground import class_at

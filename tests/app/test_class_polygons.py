@@ -17,8 +17,8 @@ from rasterio.features import shapes
 from shapely.geometry import shape
 
 from app.area.polygons import write_polygons
-from app.attribute_table import table_of
-from app.geotiff import CREATION
+from app.render.attribute_table import table_of
+from app.render.geotiff import CREATION
 from model.legend import LEGEND, NODATA
 from tests.app.conftest import Classes
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.classified import LEVELS, Classes, Classified, SceneRef, mean_of, mode_of
+from app.grid.classified import LEVELS, Classes, ClassifiedBlock, SceneRef, mean_of, mode_of
 from model.legend import NODATA
 from model.windows import BLOCK
 
@@ -94,7 +94,7 @@ def test_a_level_shows_the_mean_confidence_of_the_pixels_with_data(level: int) -
 
 def test_a_block_answers_each_level_of_each_layer_for_itself() -> None:
     confidence = np.where(patchy() == NODATA, NODATA, 77).astype(np.uint8)
-    block = Classified(patchy(), confidence)
+    block = ClassifiedBlock(patchy(), confidence)
     for level in range(1, LEVELS + 1):
         assert np.array_equal(block.level(level), mode_of(block.classes, level))
         assert np.array_equal(block.level(level, "confidence"), mean_of(confidence, level))
@@ -103,8 +103,8 @@ def test_a_block_answers_each_level_of_each_layer_for_itself() -> None:
 
 
 def test_a_block_comes_back_from_its_bytes_as_it_was() -> None:
-    block = Classified(patchy(1), patchy(2), SCENES)
-    again = Classified.decode(block.encode())
+    block = ClassifiedBlock(patchy(1), patchy(2), SCENES)
+    again = ClassifiedBlock.decode(block.encode())
     assert np.array_equal(again.classes, block.classes)
     assert np.array_equal(again.confidence, block.confidence)
     assert again.scenes == SCENES
@@ -119,17 +119,17 @@ def test_a_block_comes_back_from_its_bytes_as_it_was() -> None:
         b"\x02\x00\x00\x00[]not zlib",
         b"\x02\x00\x00\x00\xff\xff",
         b"\x03\x00\x00\x00[1]",
-        Classified(np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)).encode(),
+        ClassifiedBlock(np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)).encode(),
     ],
     ids=["empty", "zeros", "no body", "no zlib", "no text", "no scenes", "other size"],
 )
 def test_bytes_that_are_no_block_are_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - of several kinds
-        Classified.decode(data)
+        ClassifiedBlock.decode(data)
 
 
 def test_the_weight_of_a_block_holds_its_pyramid() -> None:
-    block = Classified(patchy(1), patchy(2))
+    block = ClassifiedBlock(patchy(1), patchy(2))
     held = sum(
         block.level(level, layer).nbytes
         for level in range(LEVELS + 1)

@@ -9,7 +9,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.coverage import coverage
+from app.area.coverage import coverage
 
 SIZE = 24
 LEFT, TOP = 1000.0, 5024.0

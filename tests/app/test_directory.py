@@ -17,13 +17,13 @@ from affine import Affine
 from pyproj import Transformer
 
 from app.errors import ConfigurationError
-from app.grid import WorkGrid
+from app.grid.pixel_grid import PixelGrid
 from app.imagery import gdal
-from app.imagery.directory import Directory
-from app.imagery.index import Index
+from app.imagery.catalog.files import DirectoryCatalog
+from app.imagery.catalog.index import Index
+from app.imagery.catalog.temporal import LATEST, TemporalFilter
 from app.imagery.inspection import inspect
-from app.imagery.scene import Reading, Refused, Scene
-from app.imagery.when import LATEST, When
+from app.imagery.scene import ReadOptions, Scene, UnsupportedImage
 from tests.app.conftest import Serve, tiles_around
 from tests.world.scenes import MadeScene, write_scene
 from tests.world.world import World
@@ -46,8 +46,8 @@ def small(path: Path, **changes: object) -> MadeScene:
 
 
 def reason_of(path: Path) -> str:
-    with pytest.raises(Refused) as refusal:
-        inspect(path, Reading())
+    with pytest.raises(UnsupportedImage) as refusal:
+        inspect(path, ReadOptions())
     return str(refusal.value)
 
 
@@ -101,13 +101,13 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("meters", [0.3, 0.6, 1.0, 2.0])
 def test_pixels_of_up_to_twice_the_models_are_served(tmp_path: Path, meters: float) -> None:
-    scene = inspect(small(tmp_path / "a.tif", resolution=meters).path, Reading())
+    scene = inspect(small(tmp_path / "a.tif", resolution=meters).path, ReadOptions())
     assert scene.resolution == pytest.approx(meters)
 
 
 def test_a_scene_is_what_its_file_says(two_quads: World) -> None:
     for made in two_quads.scenes:
-        scene = inspect(made.path, Reading())
+        scene = inspect(made.path, ReadOptions())
         assert scene.id == made.path.stem
         assert scene.href == str(made.path)
         assert scene.crs == "EPSG:26916"
@@ -119,15 +119,15 @@ def test_a_scene_is_what_its_file_says(two_quads: World) -> None:
 
 def test_the_date_is_taken_from_the_file_where_its_name_has_none(tmp_path: Path) -> None:
     path = small(tmp_path / "ortho.tif").path
-    assert inspect(path, Reading()).year == 0
+    assert inspect(path, ReadOptions()).year == 0
     with rasterio.open(path, "r+") as dataset:
         dataset.update_tags(TIFFTAG_DATETIME="2018:05:06 10:00:00")
-    assert inspect(path, Reading()).acquired == "2018-05-06"
+    assert inspect(path, ReadOptions()).acquired == "2018-05-06"
 
 
 def test_a_footprint_encloses_its_ground_and_no_more(two_quads: World) -> None:
     made = two_quads.scenes[0]
-    footprint = inspect(made.path, Reading()).footprint()
+    footprint = inspect(made.path, ReadOptions()).footprint()
     left, bottom, right, top = made.bounds
     project = Transformer.from_crs(26916, 4326, always_xy=True).transform
     draw = random.Random(3)
@@ -152,7 +152,7 @@ def test_nothing_is_read_through_a_vrt_that_is_named_tif(
     (imagery / "a.tif").write_text(text.replace(shown, str(good.path)))
     os.utime(good.path, ns=(0, good.path.stat().st_mtime_ns))
     assert "VRT" in DRIVERS
-    index = Directory(imagery, Reading()).index
+    index = DirectoryCatalog(imagery, ReadOptions()).index
     assert [scene.id for scene in index.scenes] == [Path(NAME).stem]
     assert [problem.path for problem in index.problems] == ["a.tif"]
     assert str(good.path) not in index.problems[0].reason
@@ -170,7 +170,7 @@ def test_bad_files_are_named_and_the_others_served(
     (tmp_path / "nowhere.tif").symlink_to(tmp_path / "gone.tif")
     for kind, path in bad_files.items():
         shutil.copy(path, tmp_path / f"{kind}.tif")
-    index = Directory(tmp_path, Reading()).index
+    index = DirectoryCatalog(tmp_path, ReadOptions()).index
     assert [scene.id for scene in index.scenes] == ["UPPER", "long", Path(NAME).stem]
     named = {problem.path for problem in index.problems}
     assert named >= {f"{kind}.tif" for kind in bad_files} | {"nowhere.tif"}
@@ -180,30 +180,32 @@ def test_bad_files_are_named_and_the_others_served(
 def test_files_of_one_name_have_ids_of_their_own_that_do_not_change(tmp_path: Path) -> None:
     for folder in ("b", "a", "c"):
         small(tmp_path / folder / NAME)
-    ids = {scene.href: scene.id for scene in Directory(tmp_path, Reading()).index.scenes}
+    ids = {scene.href: scene.id for scene in DirectoryCatalog(tmp_path, ReadOptions()).index.scenes}
     assert len(set(ids.values())) == 3
     assert ids[str(tmp_path / "a" / NAME)] == Path(NAME).stem
-    again = {scene.href: scene.id for scene in Directory(tmp_path, Reading()).index.scenes}
+    again = {
+        scene.href: scene.id for scene in DirectoryCatalog(tmp_path, ReadOptions()).index.scenes
+    }
     assert again == ids
 
 
 def test_one_file_is_a_source_too(tmp_path: Path) -> None:
     made = small(tmp_path / NAME)
     small(tmp_path / "other.tif")
-    assert [scene.href for scene in Directory(made.path, Reading()).index.scenes] == [
+    assert [scene.href for scene in DirectoryCatalog(made.path, ReadOptions()).index.scenes] == [
         str(made.path)
     ]
 
 
 def test_a_missing_directory_cannot_be_served(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="nowhere: no such directory"):
-        Directory(tmp_path / "nowhere", Reading())
+        DirectoryCatalog(tmp_path / "nowhere", ReadOptions())
 
 
 def test_a_directory_without_imagery_cannot_be_served(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not imagery")
     with pytest.raises(ConfigurationError, match="no GeoTIFF in it"):
-        Directory(tmp_path, Reading())
+        DirectoryCatalog(tmp_path, ReadOptions())
 
 
 def test_a_directory_of_bad_files_cannot_be_served_and_they_are_named(
@@ -211,7 +213,7 @@ def test_a_directory_of_bad_files_cannot_be_served_and_they_are_named(
 ) -> None:
     shutil.copy(bad_files["three_band"], tmp_path / "odd.tif")
     with pytest.raises(ConfigurationError, match=r"odd\.tif: has 3 bands"):
-        Directory(tmp_path, Reading())
+        DirectoryCatalog(tmp_path, ReadOptions())
 
 
 # ---- search --------------------------------------------------------------------------------------
@@ -258,7 +260,7 @@ def test_a_search_finds_what_a_look_at_every_scene_finds() -> None:
                 and scene.bounds[1] < box[3]
                 and scene.bounds[3] > box[1]
             }
-            found = index.search(crs, box, LATEST if year is None else When.of_year(year))
+            found = index.search(crs, box, LATEST if year is None else TemporalFilter.of_year(year))
             assert len(found) == len(expected)
             assert {scene.id for scene in found} == expected
             found_any += bool(found)
@@ -277,13 +279,15 @@ def test_a_search_answers_in_one_order_whatever_order_the_scenes_came_in() -> No
 
 
 def test_years_are_those_of_the_scenes_and_unknown_ones_are_none(two_years: World) -> None:
-    index = Directory(two_years.directory, Reading()).index
+    index = DirectoryCatalog(two_years.directory, ReadOptions()).index
     assert index.years == (2017, 2019)
     assert Index([replace(index.scenes[0], acquired="")]).years == ()
 
 
 def test_the_bounds_in_degrees_enclose_every_scene_tightly(utm_seam: World) -> None:
-    west, south, east, north = Directory(utm_seam.directory, Reading()).index.lonlat_bounds
+    west, south, east, north = DirectoryCatalog(
+        utm_seam.directory, ReadOptions()
+    ).index.lonlat_bounds
     lon, lat = [], []
     for made in utm_seam.scenes:
         left, bottom, right, top = made.bounds
@@ -297,11 +301,13 @@ def test_the_bounds_in_degrees_enclose_every_scene_tightly(utm_seam: World) -> N
 
 
 def test_there_is_one_grid_for_every_crs(utm_seam: World, two_quads: World) -> None:
-    assert Directory(utm_seam.directory, Reading()).grids() == (
-        WorkGrid("EPSG:26916"),
-        WorkGrid("EPSG:26917"),
+    assert DirectoryCatalog(utm_seam.directory, ReadOptions()).grids() == (
+        PixelGrid("EPSG:26916"),
+        PixelGrid("EPSG:26917"),
     )
-    assert Directory(two_quads.directory, Reading(0.6)).grids() == (WorkGrid("EPSG:26916", 0.6),)
+    assert DirectoryCatalog(two_quads.directory, ReadOptions(0.6)).grids() == (
+        PixelGrid("EPSG:26916", 0.6),
+    )
 
 
 # ---- refresh -------------------------------------------------------------------------------------
@@ -312,13 +318,13 @@ def test_a_refresh_of_the_same_files_changes_nothing_and_opens_none(
 ) -> None:
     small(tmp_path / NAME)
     (tmp_path / "bad.tif").write_text("no image")
-    directory = Directory(tmp_path, Reading())
+    directory = DirectoryCatalog(tmp_path, ReadOptions())
     before = directory.index
 
     def opened(*_: object) -> Scene:
         raise AssertionError("a file that has not changed was opened")
 
-    monkeypatch.setattr("app.imagery.directory.inspect", opened)
+    monkeypatch.setattr("app.imagery.catalog.files.inspect", opened)
     directory.refresh()
     assert directory.index is before
     assert directory.generation == 0
@@ -330,7 +336,7 @@ def test_a_refresh_finds_new_files_drops_vanished_ones_and_renews_changed_ones(
     small(tmp_path / "kept.tif")
     changed = small(tmp_path / "changed.tif").path
     vanished = small(tmp_path / "vanished.tif").path
-    directory = Directory(tmp_path, Reading())
+    directory = DirectoryCatalog(tmp_path, ReadOptions())
     before = {scene.id: scene for scene in directory.index.scenes}
     vanished.unlink()
     small(changed, year=2019, cols=70)
@@ -349,7 +355,7 @@ def test_a_file_that_turned_bad_becomes_a_problem_and_a_mended_one_a_scene(tmp_p
     first, second = tmp_path / "first.tif", tmp_path / "second.tif"
     small(first)
     second.write_text("no image")
-    directory = Directory(tmp_path, Reading())
+    directory = DirectoryCatalog(tmp_path, ReadOptions())
     assert [problem.path for problem in directory.index.problems] == ["second.tif"]
     first.write_text("no image")
     small(second)
@@ -369,7 +375,7 @@ def test_when_nothing_is_left_the_scenes_stay_as_they_were_known(
 ) -> None:
     imagery = tmp_path / "imagery"
     made = small(imagery / NAME)
-    directory = Directory(imagery, Reading())
+    directory = DirectoryCatalog(imagery, ReadOptions())
     before = directory.index
     kept = shutil.copy2(made.path, tmp_path / "kept")
     lose(imagery)

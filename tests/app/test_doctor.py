@@ -13,10 +13,10 @@ from typer.testing import CliRunner, Result
 
 from app.cli import cli, terminal
 from app.imagery import gdal
-from app.imagery.checkup import examine
-from app.imagery.directory import Directory
-from app.imagery.index_store import IndexStore
-from app.imagery.scene import Reading
+from app.imagery.catalog.files import DirectoryCatalog
+from app.imagery.catalog.index_store import IndexStore
+from app.imagery.diagnostics import examine
+from app.imagery.scene import ReadOptions
 from model.card import ModelCard
 from model.session import Session
 from tests.world.range_server import range_server
@@ -59,7 +59,7 @@ def card_like(world: World, session: Session) -> ModelCard:
 
 def test_imagery_like_trainings_raises_no_doubt(two_quads: World, pixelwise: Session) -> None:
     card = card_like(two_quads, pixelwise)
-    found = examine(Directory(two_quads.directory, Reading()), None, card)
+    found = examine(DirectoryCatalog(two_quads.directory, ReadOptions()), None, card)
     assert found.faults == found.doubts == []
     assert [band.name for band in found.bands] == ["red", "green", "blue", "near infrared"]
     assert all(abs(band.off) < 0.5 and band.low < band.mean < band.high for band in found.bands)
@@ -68,7 +68,7 @@ def test_imagery_like_trainings_raises_no_doubt(two_quads: World, pixelwise: Ses
 
 def test_a_band_of_one_value_is_named(two_quads: World, pixelwise: Session, tmp_path: Path) -> None:
     folder = altered(two_quads, tmp_path / "alpha", [0, 1, 2, -1])
-    found = examine(Directory(folder, Reading()), None, card_like(two_quads, pixelwise))
+    found = examine(DirectoryCatalog(folder, ReadOptions()), None, card_like(two_quads, pixelwise))
     (doubt,) = [each for each in found.doubts if "one value only" in each]
     assert doubt.startswith("near infrared")
 
@@ -77,7 +77,7 @@ def test_a_stretched_band_is_named_with_how_far_it_is_off(
     two_quads: World, pixelwise: Session, tmp_path: Path
 ) -> None:
     folder = altered(two_quads, tmp_path / "dark", [0, 1, 2, 3], 0.3)
-    found = examine(Directory(folder, Reading()), None, card_like(two_quads, pixelwise))
+    found = examine(DirectoryCatalog(folder, ReadOptions()), None, card_like(two_quads, pixelwise))
     assert len([each for each in found.doubts if "below training's" in each]) == 4
 
 
@@ -94,9 +94,9 @@ def test_bands_in_another_order_are_suspected(
     card = pixelwise.card.model_copy(update={"mean": mean, "std": (0.2,) * 4})
     with rasterio.open(folder / "a.tif", "w", **profile) as target:
         target.write(image[[3, 0, 1, 2]])
-    found = examine(Directory(folder, Reading()), None, card)
+    found = examine(DirectoryCatalog(folder, ReadOptions()), None, card)
     assert any("bands = [2, 3, 4, 1]" in each for each in found.doubts)
-    right = examine(Directory(folder, Reading(bands=(2, 3, 4, 1))), None, card)
+    right = examine(DirectoryCatalog(folder, ReadOptions(bands=(2, 3, 4, 1))), None, card)
     assert not any("bands = " in each for each in right.doubts)
 
 
@@ -131,30 +131,30 @@ def test_an_index_spares_opening_what_has_not_changed(tmp_path: Path) -> None:
     for number in range(3):
         write_scene(folder / f"{number}_2017.tif", cols=60, rows=50, overviews=False)
     (folder / "bad.tif").write_text("no image")
-    store = IndexStore(tmp_path / "index.json", Reading())
-    first = Directory(folder, Reading(), store)
+    store = IndexStore(tmp_path / "index.json", ReadOptions())
+    first = DirectoryCatalog(folder, ReadOptions(), store)
     assert first.opened == 4
-    again = Directory(folder, Reading(), store)
+    again = DirectoryCatalog(folder, ReadOptions(), store)
     assert again.opened == 0
     assert again.scenes == first.scenes
     assert again.problems == first.problems
     write_scene(folder / "1_2017.tif", cols=70, rows=50, year=2019, overviews=False)
     os.utime(folder / "2_2017.tif", ns=(7, 7))
     (folder / "0_2017.tif").unlink()
-    third = Directory(folder, Reading(), store)
+    third = DirectoryCatalog(folder, ReadOptions(), store)
     assert third.opened == 2
     assert [scene.id for scene in third.scenes] == ["1_2017", "2_2017"]
-    other = Reading(nodata=9)
-    assert Directory(folder, other, IndexStore(store.path, other)).opened == 3
+    other = ReadOptions(nodata=9)
+    assert DirectoryCatalog(folder, other, IndexStore(store.path, other)).opened == 3
 
 
 def test_a_glob_is_a_source(tmp_path: Path) -> None:
     for name in ("al/2017/a.tif", "al/2019/b.tif", "ga/2019/c.tif"):
         write_scene(tmp_path / name, cols=60, rows=50, overviews=False)
-    found = Directory(tmp_path / "*" / "2019" / "*.tif", Reading())
+    found = DirectoryCatalog(tmp_path / "*" / "2019" / "*.tif", ReadOptions())
     assert [scene.id for scene in found.scenes] == ["b", "c"]
     assert found.unavailable is None
-    deep = Directory(tmp_path / "**" / "[ab].tif", Reading())
+    deep = DirectoryCatalog(tmp_path / "**" / "[ab].tif", ReadOptions())
     assert [scene.id for scene in deep.scenes] == ["a", "b"]
 
 

@@ -10,18 +10,18 @@ import pytest
 import rasterio
 from rasterio.io import MemoryFile
 
-from app.attribute_table import table_of
-from app.classified import SceneRef
-from app.geotiff import class_cog, tile_tif
-from app.grid import WorkGrid
-from app.tile import Tile
+from app.grid.classified import SceneRef
+from app.grid.pixel_grid import PixelGrid
+from app.grid.tile import Tile
+from app.render.attribute_table import table_of
+from app.render.geotiff import class_cog, tile_tif
 from model.legend import LEGEND, NODATA
 from model.windows import BLOCK, Window, cover
 from tests.app.conftest import Classes
 from tests.world.graphs import card_of
 from tests.world.ground import classes_on_grid
 
-GRID = WorkGrid("EPSG:26916")
+GRID = PixelGrid("EPSG:26916")
 EXTENT = Window(502_700, 6_351_400, 1500, 1200)
 COLORS = tuple(LEGEND.colors().items())
 TABLE = table_of(LEGEND)

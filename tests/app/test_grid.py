@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Transformer
 
-from app.grid import Block, WorkGrid, bounds_between, central_meridian, transformer
+from app.grid.pixel_grid import Block, PixelGrid, bounds_between, central_meridian, transformer
 from model.windows import BLOCK, Window, cover
 
-GRID = WorkGrid("EPSG:26916")
+GRID = PixelGrid("EPSG:26916")
 RESOLUTIONS = [0.5, 0.6, 1.0, 2.0]
 meters = st.floats(1000, 900_000)
 northings = st.floats(0, 9_000_000)
@@ -22,7 +22,7 @@ sides = st.floats(0.1, 3000)
 
 @given(meters, northings, st.sampled_from(RESOLUTIONS))
 def test_a_point_lies_in_the_square_of_its_pixel(x: float, y: float, resolution: float) -> None:
-    cols, rows = WorkGrid("EPSG:26916", resolution).cells(np.array([x]), np.array([y]))
+    cols, rows = PixelGrid("EPSG:26916", resolution).cells(np.array([x]), np.array([y]))
     col, row = int(cols[0]), int(rows[0])
     rounding = 1e-6
     assert col * resolution - rounding <= x <= (col + 1) * resolution + rounding
@@ -40,7 +40,7 @@ def test_the_upper_left_corner_belongs_to_the_pixel() -> None:
 def test_pixels_that_touch_and_pixels_inside_are_those_counted_one_by_one(
     x: float, y: float, width: float, height: float, resolution: float
 ) -> None:
-    grid = WorkGrid("EPSG:26916", resolution)
+    grid = PixelGrid("EPSG:26916", resolution)
     bounds = (x, y, x + width, y + height)
     touching, inside = grid.touching(bounds), grid.inside(bounds)
     left, bottom, right, top = grid.bounds(touching)
@@ -78,7 +78,7 @@ def test_whole_meter_bounds_are_their_own_pixels() -> None:
 def test_the_affine_of_a_window_puts_pixel_centers_where_cells_finds_them(
     col: int, row: int, resolution: float
 ) -> None:
-    grid = WorkGrid("EPSG:26916", resolution)
+    grid = PixelGrid("EPSG:26916", resolution)
     affine = grid.transform(Window(col, row, 7, 5))
     x, y = affine.c + 6.5 * affine.a, affine.f + 4.5 * affine.e
     assert (affine.b, affine.d) == (0, 0)

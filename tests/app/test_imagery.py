@@ -15,11 +15,11 @@ import pytest
 import rasterio
 
 from app.errors import SourceUnavailable
-from app.grid import NORTH, WorkGrid
+from app.grid.pixel_grid import NORTH, PixelGrid
 from app.imagery import gdal, mosaic
 from app.imagery.inspection import acquired_of, identity_of, inspect
 from app.imagery.reader import OPEN_PER_THREAD, Pixels, Reader
-from app.imagery.scene import Reading, Scene
+from app.imagery.scene import ReadOptions, Scene
 from model.windows import Window
 from tests.world.ground import on_grid
 from tests.world.scenes import MadeScene, write_bad_file, write_scene
@@ -29,7 +29,7 @@ with rasterio.Env() as env:
     # Every driver is there, before the application leaves some out: the reader must not need that.
     DRIVERS = env.drivers()
 
-GRID = WorkGrid("EPSG:26916")
+GRID = PixelGrid("EPSG:26916")
 ORIGIN = (502_700.0, 3_648_600.0)
 CORNER = (502_700, 6_351_400)
 """Work-grid pixel (col, row) of the upper-left corner of `ORIGIN`."""
@@ -41,11 +41,11 @@ def _configured() -> None:
 
 
 def scene_of(made: MadeScene, **changes: object) -> Scene:
-    scene = inspect(made.path, Reading())
+    scene = inspect(made.path, ReadOptions())
     return replace(scene, **changes) if changes else scene  # type: ignore[arg-type]
 
 
-def extent_of(scene: Scene, grid: WorkGrid = GRID) -> Window:
+def extent_of(scene: Scene, grid: PixelGrid = GRID) -> Window:
     extent = scene.extent(grid)
     assert extent is not None
     return extent
@@ -73,7 +73,7 @@ class Counting(Reader):
         super().__init__()
         self.asked: list[str] = []
 
-    def read(self, scene: Scene, grid: WorkGrid, window: Window) -> Pixels:
+    def read(self, scene: Scene, grid: PixelGrid, window: Window) -> Pixels:
         self.asked.append(scene.id)
         return super().read(scene, grid, window)
 

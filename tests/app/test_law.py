@@ -14,14 +14,14 @@ from typer.testing import CliRunner
 
 from app.area.raster import write_window
 from app.cli import cli
-from app.grid import Block, WorkGrid
+from app.grid.pixel_grid import Block, PixelGrid
+from app.grid.tile import TMS, Tile
 from app.imagery import mosaic
-from app.imagery.when import LATEST
-from app.landcover import Selection
+from app.imagery.catalog.temporal import LATEST
+from app.landcover.blocks import Selection
+from app.sampling.tiles import level_of
 from app.services import Services
 from app.settings import SHIPPED_MODEL, Settings
-from app.tile import TMS, Tile
-from app.view import level_of
 from model.legend import NODATA
 from model.normalize import normalize
 from model.segment import segment_window
@@ -34,7 +34,7 @@ from tests.world.ground import on_grid
 from tests.world.scenes import lonlat, write_scene
 from tests.world.world import World
 
-GRID = WorkGrid("EPSG:26916")
+GRID = PixelGrid("EPSG:26916")
 
 
 def extent_of(world: World) -> Window:
@@ -43,7 +43,7 @@ def extent_of(world: World) -> Window:
     return extent
 
 
-def raster_of(imagery: Path, model: Path, grid: WorkGrid, extent: Window, path: Path) -> Path:
+def raster_of(imagery: Path, model: Path, grid: PixelGrid, extent: Window, path: Path) -> Path:
     services = Services(Settings(imagery=imagery, model=model))
     try:
         selection = Selection(services.sources.get(None), LATEST, services.model(None))

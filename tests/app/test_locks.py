@@ -15,8 +15,8 @@ import pytest
 from app.cache.disk import DiskStore
 from app.cache.locks import DirectoryLocks, computed_once_here
 from app.cache.tier import DiskTier
-from app.classified import Classified
-from app.pool import Pool
+from app.grid.classified import ClassifiedBlock
+from app.scheduling import Pool
 
 pytestmark = pytest.mark.alone
 
@@ -42,9 +42,9 @@ def holding(root: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-def block() -> Classified:
+def block() -> ClassifiedBlock:
     classes = np.full((512, 512), 2, np.uint8)
-    return Classified(classes, np.full((512, 512), 90, np.uint8))
+    return ClassifiedBlock(classes, np.full((512, 512), 90, np.uint8))
 
 
 def test_a_lock_is_held_against_other_processes_until_it_is_given_back(tmp_path: Path) -> None:
@@ -65,11 +65,11 @@ def test_who_waits_takes_what_the_holder_left_or_follows_it(tmp_path: Path) -> N
     disk = DiskTier(DiskStore(tmp_path, 10**6), pool)
     computed: list[str] = []
 
-    async def compute() -> Classified:
+    async def compute() -> ClassifiedBlock:
         computed.append("here")
         return block()
 
-    async def waited(left: bool) -> Classified:
+    async def waited(left: bool) -> ClassifiedBlock:
         with holding(tmp_path) as holder:
             waiting = asyncio.create_task(
                 computed_once_here(disk, DirectoryLocks(tmp_path), "k", compute)
@@ -97,7 +97,7 @@ def test_a_directory_that_cannot_be_locked_costs_nothing_but_the_sharing(tmp_pat
     (tmp_path / ".locks").mkdir()  # cannot be opened for writing, not even by root
     disk = DiskTier(DiskStore(tmp_path, 10**6), pool)
 
-    async def compute() -> Classified:
+    async def compute() -> ClassifiedBlock:
         return block()
 
     try:

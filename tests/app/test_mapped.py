@@ -14,17 +14,17 @@ from affine import Affine
 from pyproj import Transformer
 from rasterio.enums import ColorInterp, Resampling
 
-from app.grid import NORTH, WorkGrid
+from app.grid.pixel_grid import NORTH, PixelGrid
 from app.imagery import gdal, mosaic
-from app.imagery.index_store import IndexStore
+from app.imagery.catalog.index_store import IndexStore
 from app.imagery.inspection import inspect
 from app.imagery.reader import Reader
-from app.imagery.scene import Reading, Refused, Scene
+from app.imagery.scene import ReadOptions, Scene, UnsupportedImage
 from model.windows import Window
 from tests.app.conftest import Serve, classes_in, tiles_around
 from tests.world.ground import classes_on_grid, ground, on_grid
 
-GRID = WorkGrid("EPSG:32616")
+GRID = PixelGrid("EPSG:32616")
 CENTER = (503_000.0, 3_648_000.0)
 
 
@@ -81,7 +81,7 @@ def write(path: Path, place: str, *, alpha: bool = False, overviews: bool = Fals
 
 
 def scene_of(path: Path) -> Scene:
-    return inspect(path, Reading())
+    return inspect(path, ReadOptions())
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -186,7 +186,7 @@ def test_what_lies_outside_of_the_image_is_not_valid(tmp_path: Path, place: str)
 
 
 def test_the_nodata_value_is_kept_where_the_image_does_not_reach(tmp_path: Path) -> None:
-    scene = inspect(write(tmp_path / "a.tif", "turned"), Reading(nodata=255))
+    scene = inspect(write(tmp_path / "a.tif", "turned"), ReadOptions(nodata=255))
     extent = scene.extent(GRID)
     assert extent is not None
     pixels = Reader().read(scene, GRID, extent)
@@ -238,13 +238,13 @@ def test_pixels_too_coarse_are_refused_unless_forced(tmp_path: Path) -> None:
     PLACES["coarse"] = ("EPSG:4326", around("EPSG:4326", 2.3 / 93_400, 2.3 / 110_900))
     path = write(tmp_path / "a.tif", "coarse")
     del PLACES["coarse"]
-    with pytest.raises(Refused, match=r"has pixels of 2\.\d+ m.*force = true"):
+    with pytest.raises(UnsupportedImage, match=r"has pixels of 2\.\d+ m.*force = true"):
         scene_of(path)
-    assert inspect(path, Reading(force=True)).resolution == pytest.approx(2.3, rel=0.01)
+    assert inspect(path, ReadOptions(force=True)).resolution == pytest.approx(2.3, rel=0.01)
 
 
 def test_what_is_known_of_it_outlives_the_process(tmp_path: Path) -> None:
     scene = scene_of(write(tmp_path / "a.tif", "feet"))
-    store = IndexStore(tmp_path / "index.json", Reading())
+    store = IndexStore(tmp_path / "index.json", ReadOptions())
     store.save({"a": ("1", scene)})
     assert store.load() == {"a": ("1", scene)}

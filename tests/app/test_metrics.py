@@ -13,9 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 from starlette.types import Message
 
-from app import logs
-from app.middleware import Observed
-from app.settings import Settings, misspelled
+from app.monitoring import logs
+from app.routes.middleware import Observed
+from app.settings import Settings, unknown_settings
 from tests.app.conftest import Serve, tiles_around
 from tests.world.world import World
 
@@ -163,8 +163,8 @@ def test_an_error_in_a_json_line_keeps_its_traceback_in_one_line() -> None:
 
 def test_a_misspelled_variable_is_named_with_the_nearest_setting() -> None:
     known = [f"LANDCOVER_{name.upper()}" for name in Settings.model_fields]
-    assert misspelled([*known, "PATH", "GDAL_CACHEMAX"]) == []
-    assert misspelled(["LANDCOVER_IMAGRY", "LANDCOVER_QQQ"]) == [
+    assert unknown_settings([*known, "PATH", "GDAL_CACHEMAX"]) == []
+    assert unknown_settings(["LANDCOVER_IMAGRY", "LANDCOVER_QQQ"]) == [
         "LANDCOVER_IMAGRY is no setting and does nothing; did you mean LANDCOVER_IMAGERY?",
         "LANDCOVER_QQQ is no setting and does nothing",
     ]

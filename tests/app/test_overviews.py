@@ -9,12 +9,12 @@ import pytest
 import rasterio
 from affine import Affine
 
-from app.attribute_table import table_of
-from app.classified import mode_of
-from app.geotiff import CREATION, class_cog
-from app.grid import WorkGrid
+from app.grid.classified import mode_of
+from app.grid.pixel_grid import PixelGrid
 from app.imagery import gdal
-from app.overviews import levels_of, modes, write_overviews
+from app.render.attribute_table import table_of
+from app.render.geotiff import CREATION, class_cog
+from app.render.overviews import levels_of, modes, write_overviews
 from model.legend import LEGEND, NODATA
 from model.windows import Window
 from tests.app.conftest import Classes
@@ -84,7 +84,7 @@ def test_a_class_raster_takes_them_over_whatever_the_service_tells_gdal(tmp_path
     gdal.configure(64)
     array, extent = patches(1024, 2048), Window(1000, 1000, 2048, 1024)
     path = tmp_path / "cog.tif"
-    with class_cog(path, WorkGrid("EPSG:26916"), extent, table_of(LEGEND)) as raster:
+    with class_cog(path, PixelGrid("EPSG:26916"), extent, table_of(LEGEND)) as raster:
         raster.write(extent, array, ())
         raster.finish(card_of())
     for level in (1, 2):

@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 from pyproj import Transformer
 
+from app.grid.tile import TMS, Tile
 from app.imagery import gdal
-from app.imagery.directory import Directory
+from app.imagery.catalog.files import DirectoryCatalog
+from app.imagery.catalog.temporal import LATEST, TemporalFilter
 from app.imagery.reader import Reader
-from app.imagery.scene import Reading
-from app.imagery.when import LATEST, When
-from app.picture import Rgba, Style, encode, picture
-from app.source import Source
-from app.tile import TMS, Tile
+from app.imagery.scene import ReadOptions
+from app.landcover.source import Source
+from app.sampling.pictures import Rgba, Style, encode, picture
 from tests.app.conftest import tiles_around
 from tests.world.ground import ground
 from tests.world.world import World
@@ -38,13 +38,13 @@ def reader() -> Reader:
 
 
 def source_of(directory: Path) -> Source:
-    return Source("made", "Made", "", Directory(directory, Reading()))
+    return Source("made", "Made", "", DirectoryCatalog(directory, ReadOptions()))
 
 
 def shown(
     reader: Reader, world: World, tile: Tile, style: Style = "rgb", year: int | None = None
 ) -> Rgba:
-    when = LATEST if year is None else When.of_year(year)
+    when = LATEST if year is None else TemporalFilter.of_year(year)
     return picture(reader, source_of(world.directory), when, tile, style)
 
 

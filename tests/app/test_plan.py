@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from pyproj import Geod
 
 from app.area.plan import Part, Plan
+from app.area.polygon import AreaOfInterest
 from app.errors import InvalidArea
-from app.grid import WorkGrid, transformer
-from app.polygon import AreaOfInterest
+from app.grid.pixel_grid import PixelGrid, transformer
 from model.windows import BLOCK
 
-ZONES = [WorkGrid(f"EPSG:269{zone}") for zone in range(10, 20)]
+ZONES = [PixelGrid(f"EPSG:269{zone}") for zone in range(10, 20)]
 CONUS = (-126.0, 24.0, -66.0, 50.0)
 
 
@@ -89,7 +89,7 @@ def test_every_block_once_and_only_those_that_share_ground() -> None:
     plan = Plan.of(AreaOfInterest(polygon), ZONES, CONUS)
     blocks = [part.block for part in plan.parts()]
     assert len(set(blocks)) == len(blocks) == plan.count()
-    grid = WorkGrid("EPSG:26916")
+    grid = PixelGrid("EPSG:26916")
     project = transformer("OGC:CRS84", grid.crs).transform
     shape = shapely.transform(shapely.segmentize(polygon, 1e-4), project, interleaved=False)
     window = grid.touching(shape.bounds)
@@ -132,7 +132,7 @@ def test_a_whole_state_is_counted_by_its_size() -> None:
 
 
 def test_two_grids_of_one_meridian_share_no_ground() -> None:
-    grids = [WorkGrid("EPSG:26916"), WorkGrid("EPSG:32616")]
+    grids = [PixelGrid("EPSG:26916"), PixelGrid("EPSG:32616")]
     polygon = shapely.box(-87.01, 33.0, -87.0, 33.01)
     plan = Plan.of(AreaOfInterest(polygon), grids, CONUS)
     assert [region.grid.crs for region in plan.regions] == ["EPSG:26916"]

@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from shapely.geometry import mapping
 
+from app.area.geojson import areas_of, read_areas
+from app.area.polygon import AreaOfInterest
 from app.errors import InvalidArea, InvalidRequest, TooLarge
-from app.geojson import areas_of, read_areas
-from app.polygon import AreaOfInterest
 from tests.app.bad_areas import BAD, RING, collection, feature, polygon
 
 MOST = 1000

@@ -10,8 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from app.errors import Busy
-from app.pool import Gate, Pool
-from app.urgency import Urgency, current_urgency, patient
+from app.scheduling import Gate, Pool, Priority, background, current_priority
 
 pytestmark = pytest.mark.alone
 
@@ -159,11 +158,11 @@ async def order_of(work: list[tuple[str, bool]], hurried: str = "") -> list[str]
         if urgent:
             await pool.run(order.append, name)
             return
-        with patient() as urgency:
+        with background() as urgency:
             urgencies[name] = urgency
             await pool.run(order.append, name)
 
-    urgencies: dict[str, Urgency] = {}
+    urgencies: dict[str, Priority] = {}
     async with pool_of(1) as pool:
         busy = asyncio.create_task(pool.run(release.wait, 10))
         await asyncio.sleep(0)
@@ -196,12 +195,12 @@ def test_what_becomes_urgent_while_it_waits_goes_first() -> None:
 def test_work_a_patient_task_starts_is_patient_too() -> None:
     async def story() -> tuple[bool, bool, bool]:
         async def child() -> bool:
-            return current_urgency().urgent
+            return current_priority().urgent
 
-        with patient():
+        with background():
             inherited = await asyncio.create_task(child())
-            direct = current_urgency().urgent
-        return inherited, direct, current_urgency().urgent
+            direct = current_priority().urgent
+        return inherited, direct, current_priority().urgent
 
     assert asyncio.run(story()) == (False, False, True)
 
@@ -211,7 +210,7 @@ def test_patient_work_cancelled_before_it_begins_never_begins() -> None:
     release = threading.Event()
 
     async def wait_patiently(pool: Pool) -> None:
-        with patient():
+        with background():
             await pool.run(began.append, "job")
 
     async def story() -> None:

@@ -15,29 +15,28 @@ import pytest
 from rasterio.shutil import copy as raster_copy
 
 from app.errors import SourceTooSlow, SourceUnavailable
-from app.grid import WorkGrid
+from app.grid.pixel_grid import PixelGrid
 from app.imagery import gdal
-from app.imagery.access import Access, Address
-from app.imagery.circuit import Circuit
-from app.imagery.cogs import Cogs
-from app.imagery.exchange import Changed
-from app.imagery.index_store import IndexStore
+from app.imagery.catalog.files import UrlListCatalog
+from app.imagery.catalog.index_store import IndexStore
+from app.imagery.catalog.temporal import LATEST
 from app.imagery.inspection import inspect
 from app.imagery.reader import Pixels, Reader
-from app.imagery.remote import HEADER_BYTES, Limits, Remote
-from app.imagery.scene import Reading, Scene
-from app.imagery.segments import Segments
-from app.imagery.when import LATEST
+from app.imagery.scene import ReadOptions, Scene
+from app.imagery.store.object_store import HEADER_BYTES, ObjectStore, ReadLimits
+from app.imagery.store.range_cache import RangeCache
+from app.imagery.store.range_request import Authenticator, FileChanged, SignedRequest
+from app.resilience import CircuitBreaker
 from model.windows import Window
 from tests.world.range_server import Mode, RangeServer, range_server
 from tests.world.scenes import MadeScene, write_scene
 
 pytestmark = pytest.mark.alone
 
-Far = Callable[..., Remote]
-GRID = WorkGrid("EPSG:26916")
+Far = Callable[..., ObjectStore]
+GRID = PixelGrid("EPSG:26916")
 NAME = "m_3208601_nw_16_1_20170903.tif"
-QUICK = Limits(read_s=3, request_s=1, retries=2, connections=4, pause_s=0.01)
+QUICK = ReadLimits(read_s=3, request_s=1, retries=2, connections=4, pause_s=0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -62,8 +61,8 @@ def server(made: MadeScene) -> Iterator[RangeServer]:
 
 
 @pytest.fixture
-def remote() -> Iterator[Remote]:
-    running = Remote("far", limits=QUICK)
+def remote() -> Iterator[ObjectStore]:
+    running = ObjectStore("far", limits=QUICK)
     yield running
     running.close()
 
@@ -71,10 +70,10 @@ def remote() -> Iterator[Remote]:
 @pytest.fixture
 def far() -> Iterator[Far]:
     """far(access, **limits): another far side, closed in the end."""
-    made: list[Remote] = []
+    made: list[ObjectStore] = []
 
-    def build(access: Access | None = None, **limits: float) -> Remote:
-        made.append(Remote("far", access, replace(QUICK, **limits)))  # type: ignore[arg-type]
+    def build(access: Authenticator | None = None, **limits: float) -> ObjectStore:
+        made.append(ObjectStore("far", access, replace(QUICK, **limits)))  # type: ignore[arg-type]
         return made[-1]
 
     yield build
@@ -82,8 +81,8 @@ def far() -> Iterator[Far]:
         each.close()
 
 
-def scene_at(server: RangeServer, made: MadeScene, remote: Remote) -> Scene:
-    local = inspect(made.path, Reading())
+def scene_at(server: RangeServer, made: MadeScene, remote: ObjectStore) -> Scene:
+    local = inspect(made.path, ReadOptions())
     return replace(local, href=server.url(made.path), identity="1", remote=remote)
 
 
@@ -94,11 +93,11 @@ def window_at(scene: Scene, col: int, row: int, cols: int, rows: int) -> Window:
 
 
 def read_local(made: MadeScene, window: Window) -> Pixels:
-    return Reader().read(inspect(made.path, Reading()), GRID, window)
+    return Reader().read(inspect(made.path, ReadOptions()), GRID, window)
 
 
 def test_every_window_has_the_pixels_it_has_on_disk(
-    server: RangeServer, made: MadeScene, remote: Remote
+    server: RangeServer, made: MadeScene, remote: ObjectStore
 ) -> None:
     scene, reader, draw = scene_at(server, made, remote), Reader(), random.Random(5)
     for _ in range(12):
@@ -110,10 +109,10 @@ def test_every_window_has_the_pixels_it_has_on_disk(
 
 
 def test_a_reduced_window_has_the_pixels_it_has_on_disk(
-    server: RangeServer, made: MadeScene, remote: Remote
+    server: RangeServer, made: MadeScene, remote: ObjectStore
 ) -> None:
-    coarse = WorkGrid(GRID.crs, 2.0)
-    scene, local = scene_at(server, made, remote), inspect(made.path, Reading())
+    coarse = PixelGrid(GRID.crs, 2.0)
+    scene, local = scene_at(server, made, remote), inspect(made.path, ReadOptions())
     window = scene.extent(coarse)
     assert window is not None
     found, expected = Reader().read(scene, coarse, window), Reader().read(local, coarse, window)
@@ -142,7 +141,7 @@ def tile_ranges(path: Path, col: int, row: int, cols: int, rows: int) -> list[tu
 
 
 def test_a_cold_block_costs_the_header_and_its_tiles_and_no_more(
-    server: RangeServer, made: MadeScene, remote: Remote
+    server: RangeServer, made: MadeScene, remote: ObjectStore
 ) -> None:
     scene = scene_at(server, made, remote)
     where = (700, 500, 704, 704)
@@ -155,7 +154,7 @@ def test_a_cold_block_costs_the_header_and_its_tiles_and_no_more(
 
 
 def test_bytes_that_neighbors_share_are_asked_for_once(
-    server: RangeServer, made: MadeScene, remote: Remote
+    server: RangeServer, made: MadeScene, remote: ObjectStore
 ) -> None:
     scene, reader = scene_at(server, made, remote), Reader()
     for col in (0, 512, 1024):
@@ -180,7 +179,7 @@ def test_bytes_that_neighbors_share_are_asked_for_once(
 
 
 def test_a_server_that_fails_twice_is_asked_again(
-    server: RangeServer, made: MadeScene, remote: Remote
+    server: RangeServer, made: MadeScene, remote: ObjectStore
 ) -> None:
     scene = scene_at(server, made, remote)
     window = window_at(scene, 10, 10, 400, 300)
@@ -196,7 +195,7 @@ def test_a_server_that_fails_twice_is_asked_again(
     "mode", ["503", "truncate", "corrupt", "404", "403", "no-range", "redirect"]
 )
 def test_a_fault_is_an_error_and_never_a_pixel_and_is_over_when_it_ends(
-    server: RangeServer, made: MadeScene, remote: Remote, mode: Mode, opened: bool
+    server: RangeServer, made: MadeScene, remote: ObjectStore, mode: Mode, opened: bool
 ) -> None:
     scene, reader = scene_at(server, made, remote), Reader()
     window = window_at(scene, 900, 900, 500, 400)
@@ -234,7 +233,7 @@ def test_of_a_hundred_damaged_answers_none_gives_a_pixel(
 
 
 def test_a_server_that_hangs_is_given_up_within_the_limit(
-    server: RangeServer, made: MadeScene, remote: Remote
+    server: RangeServer, made: MadeScene, remote: ObjectStore
 ) -> None:
     scene, reader = scene_at(server, made, remote), Reader()
     reader.read(scene, GRID, window_at(scene, 0, 0, 10, 10))
@@ -273,7 +272,7 @@ def test_after_five_failures_the_source_is_left_alone_and_then_tried_once(
 
 def test_a_half_open_circuit_lets_one_through_and_no_more() -> None:
     now = [0.0]
-    circuit = Circuit(2, 10, clock=lambda: now[0])
+    circuit = CircuitBreaker(2, 10, clock=lambda: now[0])
     circuit.failed("a")
     assert circuit.enter() == 0
     circuit.failed("b")
@@ -294,7 +293,7 @@ def test_a_file_that_changes_midway_is_never_mixed(tmp_path: Path, far: Far, ope
     made = write_scene(tmp_path / NAME, cols=1500, rows=900)
     remote = far()
     with range_server(tmp_path) as server:
-        catalog = Cogs(lambda: [server.url(made.path)], remote, Reading())
+        catalog = UrlListCatalog(lambda: [server.url(made.path)], remote, ReadOptions())
         (scene,) = catalog.scenes
         reader = Reader()
         if opened:
@@ -302,7 +301,7 @@ def test_a_file_that_changes_midway_is_never_mixed(tmp_path: Path, far: Far, ope
         other = write_scene(tmp_path / NAME, cols=1500, rows=900, year=2019)
         window = window_at(scene, 800, 500, 300, 300)
         for _ in range(2):
-            with pytest.raises(Changed):
+            with pytest.raises(FileChanged):
                 reader.read(scene, GRID, window)
         catalog.refresh()
         (renewed,) = catalog.scenes
@@ -313,7 +312,7 @@ def test_a_file_that_changes_midway_is_never_mixed(tmp_path: Path, far: Far, ope
 
 
 def test_a_file_that_is_not_what_its_catalog_says_is_unavailable(
-    server: RangeServer, made: MadeScene, remote: Remote
+    server: RangeServer, made: MadeScene, remote: ObjectStore
 ) -> None:
     scene = scene_at(server, made, remote)
     left, bottom, right, top = scene.bounds
@@ -339,16 +338,16 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_list_serves_what_the_files_are_and_names_the_others(
-    folder: Path, remote: Remote
+    folder: Path, remote: ObjectStore
 ) -> None:
     with range_server(folder) as server:
         urls = [server.url(path) for path in folder.glob("*.tif")] + [server.url("gone.tif")]
-        catalog = Cogs(lambda: urls, remote, Reading())
+        catalog = UrlListCatalog(lambda: urls, remote, ReadOptions())
         assert [scene.id for scene in catalog.scenes] == [
             "m_3208601_ne_16_1_20170903",
             "m_3208601_nw_16_1_20170903",
         ]
-        local = inspect(folder / NAME, Reading())
+        local = inspect(folder / NAME, ReadOptions())
         (found,) = [scene for scene in catalog.scenes if scene.id == local.id]
         assert (found.crs, found.bounds, found.acquired) == (
             local.crs,
@@ -366,22 +365,22 @@ def test_a_list_serves_what_the_files_are_and_names_the_others(
 def test_what_is_known_of_files_outlives_the_process(
     folder: Path, tmp_path: Path, far: Far
 ) -> None:
-    store = IndexStore(tmp_path / "index.json", Reading())
+    store = IndexStore(tmp_path / "index.json", ReadOptions())
     with range_server(folder) as server:
         urls = [server.url(path) for path in folder.glob("m_*.tif")]
-        first = Cogs(lambda: urls, far(), Reading(), store)
+        first = UrlListCatalog(lambda: urls, far(), ReadOptions(), store)
         asked = len(server.asked)
-        again = Cogs(lambda: urls, far(), Reading(), store)
+        again = UrlListCatalog(lambda: urls, far(), ReadOptions(), store)
         assert len(server.asked) == asked
         assert again.scenes == first.scenes
-        other = IndexStore(tmp_path / "index.json", Reading(bands=(4, 1, 2, 3)))
+        other = IndexStore(tmp_path / "index.json", ReadOptions(bands=(4, 1, 2, 3)))
         assert other.load() == {}
         server.fault("503")
-        third = Cogs(lambda: urls, far(), Reading(), store)
+        third = UrlListCatalog(lambda: urls, far(), ReadOptions(), store)
         assert third.scenes == first.scenes
         (tmp_path / "index.json").write_text("{")
         with pytest.raises(SourceUnavailable):
-            Cogs(lambda: urls, far(retries=0), Reading(), store)
+            UrlListCatalog(lambda: urls, far(retries=0), ReadOptions(), store)
 
 
 # ---- what neighbors share -----------------------------------------------------------------------
@@ -391,7 +390,7 @@ def test_segments_give_back_what_was_put_and_name_what_is_missing() -> None:
     draw = random.Random(4)
     content = bytes(draw.randrange(256) for _ in range(2000))
     for _ in range(60):
-        segments, held = Segments(10_000), np.zeros(2000, dtype=bool)
+        segments, held = RangeCache(10_000), np.zeros(2000, dtype=bool)
         for _ in range(draw.randint(0, 6)):
             start = draw.randrange(1900)
             stop = min(start + draw.randint(1, 500), 2000)
@@ -411,7 +410,7 @@ def test_segments_give_back_what_was_put_and_name_what_is_missing() -> None:
 
 
 def test_segments_stay_within_their_limit() -> None:
-    segments = Segments(1000)
+    segments = RangeCache(1000)
     for number in range(50):
         segments.put(str(number % 7), number, bytes(90))
         assert segments.nbytes <= 1000
@@ -427,9 +426,11 @@ def test_a_signed_address_is_renewed_once_and_shown_nowhere(
     class Signing:
         renewed = 0
 
-        def address(self, href: str, headers: Mapping[str, str], *, renew: bool = False) -> Address:
+        def address(
+            self, href: str, headers: Mapping[str, str], *, renew: bool = False
+        ) -> SignedRequest:
             self.renewed += renew
-            return Address(f"{href}?sig=SECRET{self.renewed}", headers)
+            return SignedRequest(f"{href}?sig=SECRET{self.renewed}", headers)
 
     access = Signing()
     remote = far(access)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.render import Palette, npy, render, shown_values
+from app.render.images import Palette, npy, render, shown_values
 from model.legend import COLORMAPS, LEGEND, NODATA
 from tests.app.conftest import Classes, classes_in
 

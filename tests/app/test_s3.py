@@ -21,15 +21,14 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.errors import ConfigurationError, SourceUnavailable
-from app.grid import WorkGrid
+from app.grid.pixel_grid import PixelGrid
 from app.imagery import gdal
-from app.imagery.access import Address
+from app.imagery.catalog.stac_items import scene_of_item
 from app.imagery.reader import Reader
-from app.imagery.remote import Remote
-from app.imagery.s3 import S3, Bucket
-from app.imagery.scene import Reading
-from app.imagery.schemes import ByScheme
-from app.imagery.stac_item import scene_of_item
+from app.imagery.scene import ReadOptions
+from app.imagery.store.object_store import ObjectStore
+from app.imagery.store.range_request import SignedRequest
+from app.imagery.store.s3 import S3, Bucket, ByScheme
 from app.main import create_app
 from app.settings import Settings
 from model.legend import NODATA
@@ -53,7 +52,7 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
 
 
-def get(address: Address) -> tuple[int, bytes]:
+def get(address: SignedRequest) -> tuple[int, bytes]:
     request = urllib.request.Request(address.url, headers=dict(address.headers))  # noqa: S310
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
@@ -331,12 +330,12 @@ def test_a_reader_that_serves_two_sources_reads_each_in_its_own_way(two_quads: W
             Bucket("us-west-2", requester_pays=True, endpoint=services.url),
             Bucket("eu-central-1", endpoint=services.url),
         ):
-            remote = Remote(bucket.region, S3(bucket))
-            scene = scene_of_item(item_of(made, href), Reading(), remote)
-            extent = scene.extent(WorkGrid("EPSG:26916"))
+            remote = ObjectStore(bucket.region, S3(bucket))
+            scene = scene_of_item(item_of(made, href), ReadOptions(), remote)
+            extent = scene.extent(PixelGrid("EPSG:26916"))
             assert extent is not None
             before = len(services.headers)
-            reader.read(scene, WorkGrid("EPSG:26916"), Window(extent.col, extent.row, 600, 600))
+            reader.read(scene, PixelGrid("EPSG:26916"), Window(extent.col, extent.row, 600, 600))
             sent = services.headers[before:]
             assert sent
             assert all(bucket.region in headers["authorization"] for headers in sent)

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from app.errors import SourceUnavailable
-from app.imagery.access import Address
-from app.imagery.json_api import JsonApi, Patience
-from app.imagery.signing import Signed
+from app.imagery.store.json_api import JsonApi, RetryPolicy
+from app.imagery.store.planetary_computer import SasAuthenticator
+from app.imagery.store.range_request import SignedRequest
 from tests.world.doubles import Doubles, doubles
 
 pytestmark = pytest.mark.alone
 
-QUICK = Patience(attempts=3, attempt_s=5, total_s=3, first_pause_s=0.01)
+QUICK = RetryPolicy(attempts=3, attempt_s=5, total_s=3, first_pause_s=0.01)
 
 
 APIS: list[JsonApi] = []
@@ -44,13 +44,13 @@ def href(services: Doubles) -> str:
     return services.blob("m_1.tif")
 
 
-def signed(services: Doubles, mode: Any = "auto", **options: Any) -> Signed:  # noqa: ANN401
+def signed(services: Doubles, mode: Any = "auto", **options: Any) -> SasAuthenticator:  # noqa: ANN401
     api = options.pop("api", None) or JsonApi(QUICK)
     APIS.append(api)
-    return Signed(services.token_url, mode, hosts=(services.host,), api=api, **options)
+    return SasAuthenticator(services.token_url, mode, hosts=(services.host,), api=api, **options)
 
 
-def status_of(address: Address) -> int:
+def status_of(address: SignedRequest) -> int:
     request = urllib.request.Request(address.url, headers=dict(address.headers))  # noqa: S310
     try:
         with urllib.request.urlopen(request) as answer:  # noqa: S310
@@ -60,7 +60,7 @@ def status_of(address: Address) -> int:
         return error.code
 
 
-def read(access: Signed, href: str) -> int:
+def read(access: SasAuthenticator, href: str) -> int:
     """As a reader does: once more after 401, 403 or 409."""
     status = status_of(access.address(href, {"range": "bytes=0-9"}))
     if status in (401, 403, 409):
@@ -112,7 +112,7 @@ def test_a_token_goes_to_no_other_host(services: Doubles) -> None:
 
 def test_the_account_and_the_container_are_taken_from_the_address(services: Doubles) -> None:
     APIS.append(JsonApi(QUICK))
-    access = Signed(services.token_url, "always", api=APIS[-1])
+    access = SasAuthenticator(services.token_url, "always", api=APIS[-1])
     access.address("https://naipeuwest.blob.core.windows.net/naip/v002/a.tif", {})
     access.address("https://naipeuwest.blob.core.windows.net/naip/v002/b.tif", {})
     access.address("https://naipeuwest.blob.core.windows.net/other/a.tif", {})

@@ -19,7 +19,7 @@ from shapely.geometry import shape
 from starlette.testclient import TestClient
 
 from app.errors import ConfigurationError
-from app.imagery import sources_file
+from app.imagery import config as sources_file
 from app.main import create_app
 from app.settings import Settings
 from tests.app.conftest import classes_in, tiles_around
@@ -220,7 +220,7 @@ def test_f2_what_is_cached_is_served_while_the_source_is_down_and_says_so(
         assert "x-landcover-stale" not in before.headers
         server.fault("503")
         source = source_of(client, "far")
-        source.look_again()
+        source.refresh()
         for address in (tile, tile.replace(".png", ".webp")):
             after = client.get(address)
             assert after.status_code == 200
@@ -228,7 +228,7 @@ def test_f2_what_is_cached_is_served_while_the_source_is_down_and_says_so(
         assert client.get(tile).content == before.content
         assert client.get("/readyz").status_code == 503
         server.mend()
-        source.look_again()
+        source.refresh()
         assert "x-landcover-stale" not in client.get(tile).headers
         assert client.get("/readyz").status_code == 200
     server.fault("503")
@@ -320,7 +320,7 @@ def test_f6_a_file_that_changes_gets_a_new_key_and_no_mixed_tile(
             before = client.get(f"{tile}?source=far")
             shutil.copy(new.path, made.path)
             source = source_of(client, "far")
-            source.look_again()
+            source.refresh()
             after, expected = (client.get(f"{tile}?source={each}") for each in ("far", "near"))
             assert after.content == expected.content != before.content
             assert after.headers["etag"] != before.headers["etag"]

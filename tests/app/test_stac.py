@@ -14,19 +14,19 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from app.errors import ConfigurationError, SourceUnavailable, TooLarge
-from app.grid import Bounds, WorkGrid
+from app.grid.pixel_grid import Bounds, PixelGrid
 from app.imagery.build import catalog_of
+from app.imagery.catalog.files import DirectoryCatalog
+from app.imagery.catalog.stac_api import StacApiCatalog
+from app.imagery.catalog.stac_items import scene_of_item
+from app.imagery.catalog.stac_search import Query, StacApi
+from app.imagery.catalog.stac_static import StaticStacCatalog
+from app.imagery.catalog.temporal import LATEST, TemporalFilter
+from app.imagery.catalog.tile_index import Cells, Found, bounds_of, cells_of, runs_of
 from app.imagery.config import AnyConfig
-from app.imagery.directory import Directory
-from app.imagery.json_api import JsonApi, Patience
-from app.imagery.remote import Remote
-from app.imagery.scene import Reading, Refused, Scene
-from app.imagery.stac_catalog import StacCatalog
-from app.imagery.stac_cells import Cells, Found, bounds_of, cells_of, runs_of
-from app.imagery.stac_item import scene_of_item
-from app.imagery.stac_search import Query, StacApi
-from app.imagery.stac_static import StaticStac
-from app.imagery.when import LATEST, When
+from app.imagery.scene import ReadOptions, Scene, UnsupportedImage
+from app.imagery.store.json_api import JsonApi, RetryPolicy
+from app.imagery.store.object_store import ObjectStore
 from tests.world.doubles import Doubles, doubles
 from tests.world.scenes import MadeScene, write_scene
 from tests.world.stac import Projection, item_of
@@ -34,7 +34,7 @@ from tests.world.world import World
 
 pytestmark = pytest.mark.alone
 
-READING, REMOTE = Reading(), Remote("pc")
+READING, REMOTE = ReadOptions(), ObjectStore("pc")
 CONFIG: TypeAdapter[Any] = TypeAdapter(AnyConfig)
 PC = "https://naipeuwest.blob.core.windows.net/naip/v002/al/2017/al_100cm_2017/32086/"
 Change = Callable[[dict[str, Any]], object]
@@ -45,7 +45,7 @@ def scene_from(item: object, **options: Any) -> Scene:  # noqa: ANN401
 
 
 def reason_of(item: object, **options: Any) -> str:  # noqa: ANN401
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(UnsupportedImage) as refusal:
         scene_from(item, **options)
     return str(refusal.value)
 
@@ -67,7 +67,7 @@ def test_an_item_is_the_scene_that_its_file_is(
     request: pytest.FixtureRequest,
 ) -> None:
     made_world: World = request.getfixturevalue(world)
-    files = {Path(s.href).name: s for s in Directory(made_world.directory, READING).scenes}
+    files = {Path(s.href).name: s for s in DirectoryCatalog(made_world.directory, READING).scenes}
     for made in made_world.scenes:
         scene = scene_from(item_of(made, PC + made.path.name, projection=projection))
         file = files[made.path.name]
@@ -236,7 +236,7 @@ def test_a_changed_item_is_another_identity_and_an_unchanged_one_the_same(
 
 # ---- the API -------------------------------------------------------------------------------------
 
-QUICK = Patience(attempts=2, attempt_s=5, total_s=3, first_pause_s=0.01)
+QUICK = RetryPolicy(attempts=2, attempt_s=5, total_s=3, first_pause_s=0.01)
 APIS: list[JsonApi] = []
 
 
@@ -256,10 +256,10 @@ class Clock:
         return self.now
 
 
-def catalog_at(services: Doubles, **options: Any) -> StacCatalog:  # noqa: ANN401
+def catalog_at(services: Doubles, **options: Any) -> StacApiCatalog:  # noqa: ANN401
     APIS.append(JsonApi(QUICK))
     api = StacApi(services.stac_url, APIS[-1], Query("naip"))
-    return StacCatalog("pc", api, READING, REMOTE, **options)
+    return StacApiCatalog("pc", api, READING, REMOTE, **options)
 
 
 def listed(services: Doubles, *worlds: World) -> list[MadeScene]:
@@ -293,21 +293,26 @@ def test_a_search_finds_what_a_directory_of_the_same_files_finds(
     expected = [
         scene
         for world in (two_quads, two_years)
-        for scene in Directory(world.directory, READING).scenes
+        for scene in DirectoryCatalog(world.directory, READING).scenes
     ]
-    for when in (LATEST, When.of_year(2017), When.of_year(2019), When.of_year(2020)):
+    for when in (
+        LATEST,
+        TemporalFilter.of_year(2017),
+        TemporalFilter.of_year(2019),
+        TemporalFilter.of_year(2020),
+    ):
         for window in (made[0].bounds, made[1].bounds, (0.0, 0.0, 1.0, 1.0)):
             ids = {
                 f"al_{Path(scene.href).stem}"
                 for scene in expected
-                if when.admits(scene.acquired)
+                if when.accepts(scene.acquired)
                 and scene.bounds[0] <= window[2]
                 and scene.bounds[2] >= window[0]
                 and scene.bounds[1] <= window[3]
                 and scene.bounds[3] >= window[1]
             }
             assert {s.id for s in catalog.search("EPSG:26916", window, when)} == ids
-    assert catalog.grids() == (WorkGrid("EPSG:26916"),)
+    assert catalog.grids() == (PixelGrid("EPSG:26916"),)
     assert catalog.years == tuple(range(2010, 2024))
     assert catalog.lonlat_bounds == (-160.0, 17.0, -67.0, 50.0)
 
@@ -318,7 +323,7 @@ def test_scenes_of_two_zones_are_found_by_degrees(services: Doubles, utm_seam: W
     ground = around(made[0])
     catalog.prepare(ground, LATEST)
     assert {s.crs for s in catalog.within(ground, LATEST)} == {"EPSG:26916", "EPSG:26917"}
-    assert catalog.grids() == (WorkGrid("EPSG:26916"), WorkGrid("EPSG:26917"))
+    assert catalog.grids() == (PixelGrid("EPSG:26916"), PixelGrid("EPSG:26917"))
 
 
 def test_known_ground_is_not_searched_again_for_another_date(
@@ -326,9 +331,9 @@ def test_known_ground_is_not_searched_again_for_another_date(
 ) -> None:
     made = listed(services, two_years)
     catalog = catalog_at(services)
-    catalog.prepare(around(made[0]), When.of_year(2017))
+    catalog.prepare(around(made[0]), TemporalFilter.of_year(2017))
     asked = services.count("/search")
-    for when in (LATEST, When.of_year(2019), When("2018-01-01", "")):
+    for when in (LATEST, TemporalFilter.of_year(2019), TemporalFilter("2018-01-01", "")):
         assert catalog.knows(around(made[0]), when)
         catalog.prepare(around(made[0]), when)
     assert services.count("/search") == asked
@@ -527,8 +532,8 @@ def test_a_static_catalog_of_local_files_is_the_directory_of_them(
     two_quads: World, tmp_path: Path
 ) -> None:
     path = saved_catalog(tmp_path, two_quads.scenes)
-    catalog = StaticStac("county", str(path), READING, REMOTE)
-    directory = Directory(two_quads.directory, READING)
+    catalog = StaticStacCatalog("county", str(path), READING, REMOTE)
+    directory = DirectoryCatalog(two_quads.directory, READING)
     assert {s.key for s in catalog.scenes} == {s.key for s in directory.scenes}
     assert catalog.years == (2017,)
 
@@ -540,7 +545,7 @@ def test_an_item_collection_on_the_web_is_read_and_its_hrefs_stay_unsigned(
     path = tmp_path / "items.json"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
     APIS.append(JsonApi(QUICK))
-    catalog = StaticStac("pc", services.add(path), READING, REMOTE, api=APIS[-1])
+    catalog = StaticStacCatalog("pc", services.add(path), READING, REMOTE, api=APIS[-1])
     assert {s.href for s in catalog.scenes} == {
         services.blob(made.path.name) for made in two_quads.scenes
     }
@@ -552,7 +557,7 @@ def test_a_static_catalog_is_read_again_when_it_changed_and_kept_when_it_is_gone
     items = [item_of(made, PC + made.path.name) for made in two_quads.scenes]
     path = tmp_path / "items.json"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": items[:1]}))
-    catalog = StaticStac("a", str(path), READING, REMOTE)
+    catalog = StaticStacCatalog("a", str(path), READING, REMOTE)
     catalog.refresh()
     assert (len(catalog.scenes), catalog.generation) == (1, 0)
     path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
@@ -571,7 +576,7 @@ def test_a_static_catalog_whose_server_is_away_is_unavailable_and_no_wrong_setti
     APIS.append(JsonApi(QUICK))
     services.broken = 503
     with pytest.raises(SourceUnavailable, match="503"):
-        StaticStac("a", services.blob("items.json"), READING, REMOTE, api=APIS[-1])
+        StaticStacCatalog("a", services.blob("items.json"), READING, REMOTE, api=APIS[-1])
 
 
 @pytest.mark.parametrize(
@@ -589,7 +594,7 @@ def test_a_document_that_is_no_catalog_cannot_be_served(
     path = tmp_path / "a.json"
     path.write_text(text)
     with pytest.raises(ConfigurationError, match=reason):
-        StaticStac("a", str(path), READING, REMOTE)
+        StaticStacCatalog("a", str(path), READING, REMOTE)
 
 
 # ---- configuration -------------------------------------------------------------------------------
@@ -639,7 +644,7 @@ def test_a_configured_source_searches_its_api(services: Doubles, two_quads: Worl
     catalog = catalog_of(config, 1.0, None)
     catalog.prepare(around(made[0]), LATEST)
     assert len(catalog.within(around(made[0], 0.001), LATEST)) >= 1
-    assert isinstance(catalog, StacCatalog)
+    assert isinstance(catalog, StacApiCatalog)
     APIS.append(catalog._api._api)
 
 

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from app.cli import cli
 from app.imagery.build import access_of
 from app.imagery.config import AnyConfig, StacApiConfig
-from app.imagery.scene import Reading
-from app.imagery.schemes import ByScheme
+from app.imagery.scene import ReadOptions
 from app.imagery.stac_check import Finding, check_s3, check_stac
+from app.imagery.store.s3 import ByScheme
 from tests.world.doubles import Doubles, doubles
 from tests.world.stac import item_of
 from tests.world.world import World
@@ -46,7 +46,7 @@ def checked(services: Doubles, **changes: object) -> list[Finding]:
     assert isinstance(config, StacApiConfig)
     access = access_of(config)
     assert isinstance(access, ByScheme)
-    found = check_stac(config, Reading(), access)
+    found = check_stac(config, ReadOptions(), access)
     if access.signed is not None:
         access.signed._api.close()
     return found

@@ -14,13 +14,13 @@ import redis as redis_client
 
 from app.cache.blocks import BlockCache
 from app.cache.disk import DiskStore
-from app.cache.frame import framed
-from app.cache.lease import computed_once
-from app.cache.redis import RedisTier, RedisTrouble
+from app.cache.frame import encode_entry
+from app.cache.lease import compute_once
+from app.cache.redis import RedisTier, RedisUnavailable
 from app.cache.tier import DiskTier, MemoryTier, Tier, look_up
-from app.classified import Classified, SceneRef
 from app.errors import ConfigurationError
-from app.pool import Pool
+from app.grid.classified import ClassifiedBlock, SceneRef
+from app.scheduling import Pool
 from model.windows import BLOCK
 from tests.app.redis_server import RedisServer, redis_server
 
@@ -31,13 +31,13 @@ KEY, OTHER = "ab" * 20, "cd" * 20
 LEASE_S = 1.0
 
 
-def block_of(value: int) -> Classified:
+def block_of(value: int) -> ClassifiedBlock:
     classes = np.full((BLOCK, BLOCK), value, dtype=np.uint8)
     classes[3, 5] = 255
-    return Classified(classes, classes // 2, (SceneRef(f"scene {value}", "2017-09-03"),))
+    return ClassifiedBlock(classes, classes // 2, (SceneRef(f"scene {value}", "2017-09-03"),))
 
 
-def same(found: Classified | None, value: int) -> bool:
+def same(found: ClassifiedBlock | None, value: int) -> bool:
     wanted = block_of(value)
     return (
         found is not None
@@ -155,7 +155,7 @@ def test_a_damaged_or_foreign_value_is_a_miss_deleted_and_counted(
                     "shortened": raw.get(name)[:-1],
                     "foreign": b"somebody else's",
                     "of another key": raw.get(other),
-                    "no block": framed(KEY, b"no block"),
+                    "no block": encode_entry(KEY, b"no block"),
                 }[kind])  # fmt: skip
                 assert await tier.get(KEY) is None
                 assert tier.corrupt == 1
@@ -185,8 +185,8 @@ def test_an_address_that_is_none_is_refused() -> None:
 # Leases
 
 
-def computing(calls: list[int], seconds: float = 0.0) -> Callable[[], Awaitable[Classified]]:
-    async def compute() -> Classified:
+def computing(calls: list[int], seconds: float = 0.0) -> Callable[[], Awaitable[ClassifiedBlock]]:
+    async def compute() -> ClassifiedBlock:
         calls.append(1)
         await asyncio.sleep(seconds)
         return block_of(4)
@@ -201,7 +201,7 @@ def test_many_callers_of_two_processes_cost_one_computation(server: RedisServer)
         calls: list[int] = []
         async with tier_on(server, 5) as one, tier_on(server, 5) as two:
             found = await asyncio.gather(
-                *(computed_once(t, KEY, computing(calls, 0.3)) for t in (one, two) * 20)
+                *(compute_once(t, KEY, computing(calls, 0.3)) for t in (one, two) * 20)
             )
         assert all(same(block, 4) for block in found)
         assert len(calls) == 1
@@ -214,9 +214,9 @@ def test_a_lease_is_renewed_as_long_as_the_work_takes(server: RedisServer) -> No
         calls: list[int] = []
         async with tier_on(server, 5) as one, tier_on(server, 5) as two:
             slow = computing(calls, 3 * LEASE_S)
-            first = asyncio.create_task(computed_once(one, KEY, slow))
+            first = asyncio.create_task(compute_once(one, KEY, slow))
             await asyncio.sleep(0.2)
-            await computed_once(two, KEY, slow)
+            await compute_once(two, KEY, slow)
             await first
         assert len(calls) == 1
 
@@ -229,7 +229,7 @@ def test_a_holder_that_died_is_followed_when_its_lease_runs_out(server: RedisSer
         async with tier_on(server, 5) as dead, tier_on(server, 5) as next_one:
             assert await dead.claim(KEY, "never heard of again") is True
             began = time.monotonic()
-            assert same(await computed_once(next_one, KEY, computing(calls)), 4)
+            assert same(await compute_once(next_one, KEY, computing(calls)), 4)
             waited = time.monotonic() - began
         assert calls == [1]
         # Not a matter of speed: the lease and two looks; a busy machine is given a second more.
@@ -240,7 +240,7 @@ def test_a_holder_that_died_is_followed_when_its_lease_runs_out(server: RedisSer
 
 @pytest.mark.parametrize("end", ["fails", "cancelled"])
 def test_a_holder_that_gives_up_is_followed_at_once(server: RedisServer, end: str) -> None:
-    async def fail() -> Classified:
+    async def fail() -> ClassifiedBlock:
         raise OSError("no imagery")
 
     async def story() -> None:
@@ -248,14 +248,14 @@ def test_a_holder_that_gives_up_is_followed_at_once(server: RedisServer, end: st
         tier = RedisTier(server.url, timeout_s=5, lease_s=60, keep_s=600)
         if end == "fails":
             with pytest.raises(OSError, match="no imagery"):
-                await computed_once(tier, KEY, fail)
+                await compute_once(tier, KEY, fail)
         else:
-            task = asyncio.create_task(computed_once(tier, KEY, computing([], 60)))
+            task = asyncio.create_task(compute_once(tier, KEY, computing([], 60)))
             await asyncio.sleep(0.3)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         # With a lease of a minute: nobody waits it out.
-        await asyncio.wait_for(computed_once(tier, KEY, computing(calls)), 20)
+        await asyncio.wait_for(compute_once(tier, KEY, computing(calls)), 20)
         assert calls == [1]
         await tier.close()
 
@@ -329,9 +329,9 @@ def test_redis_that_ends_while_somebody_waits_for_a_block_leaves_nobody_waiting(
     async def story() -> None:
         calls: list[int] = []
         async with tier_on(server, 0.5) as one, tier_on(server, 0.5) as two:
-            holder = asyncio.create_task(computed_once(one, KEY, computing(calls, 1.5)))
+            holder = asyncio.create_task(compute_once(one, KEY, computing(calls, 1.5)))
             await asyncio.sleep(0.2)
-            waiter = asyncio.create_task(computed_once(two, KEY, computing(calls, 0)))
+            waiter = asyncio.create_task(compute_once(two, KEY, computing(calls, 0)))
             await asyncio.sleep(0.2)
             trouble()
             found = await asyncio.wait_for(asyncio.gather(holder, waiter), 30)
@@ -346,14 +346,14 @@ def test_a_full_redis_costs_nobody_a_block_and_is_said(server: RedisServer) -> N
             raw.config_set("maxmemory", "1mb")
             raw.config_set("maxmemory-policy", "noeviction")
         async with tier_on(server) as tier:
-            assert same(await computed_once(tier, KEY, computing([])), 4)
+            assert same(await compute_once(tier, KEY, computing([])), 4)
             assert tier.degraded
             assert "memory" in tier.degraded
-            with pytest.raises(RedisTrouble):
+            with pytest.raises(RedisUnavailable):
                 await tier.claim(OTHER, "token")
             with _raw(server) as raw:
                 raw.config_set("maxmemory", "0")
-            assert same(await computed_once(tier, KEY, computing([])), 4)
+            assert same(await compute_once(tier, KEY, computing([])), 4)
             assert tier.degraded is None
             assert same(await tier.get(KEY), 4)
 

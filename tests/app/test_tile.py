@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pyproj import Transformer
 
 from app.errors import InvalidRequest
-from app.grid import WorkGrid
-from app.tile import MAX_ZOOM, SIZES, TMS, TMS_NAMES, Tile, native_zoom
+from app.grid.pixel_grid import PixelGrid
+from app.grid.tile import MAX_ZOOM, SIZES, TMS, TMS_NAMES, Tile, native_zoom
 
 HALF = math.pi * 6378137.0
 
@@ -72,7 +72,7 @@ def test_every_pixel_of_a_tile_has_the_grid_pixel_proj_gives_it(
     lon, lat = 6 * zone - 183 + draw.uniform(-3.4, 3.4), draw.uniform(25, 49)
     at = TMS.tile(lon, lat, z)
     tile = Tile(z, at.x, at.y, size)
-    grid = WorkGrid(f"EPSG:{26900 + zone}", resolution)
+    grid = PixelGrid(f"EPSG:{26900 + zone}", resolution)
     left, bottom, right, top = tile.bounds
     steps = (np.arange(size) + 0.5) / size
     mercator = np.meshgrid(left + steps * (right - left), top - steps * (top - bottom))
@@ -87,7 +87,7 @@ def test_every_pixel_of_a_tile_has_the_grid_pixel_proj_gives_it(
 
 def test_pixels_once_placed_are_not_written_on() -> None:
     tile = Tile(17, 33_500, 53_000)
-    grid = WorkGrid("EPSG:26916")
+    grid = PixelGrid("EPSG:26916")
     tile.cells(grid)[0][:] = 0
     assert tile.cells(grid)[0].all()
     with pytest.raises(ValueError, match="read-only"):

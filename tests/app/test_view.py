@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.imagery.when import LATEST
-from app.landcover import Selection
+from app.grid.tile import Tile
+from app.imagery.catalog.temporal import LATEST
+from app.landcover.blocks import Selection
+from app.sampling.tiles import blocks_near
 from app.services import Services
 from app.settings import Settings
-from app.tile import Tile
-from app.view import blocks_near
 from model.legend import NODATA
 from model.windows import BLOCK
 from tests.app.conftest import Serve, classes_in, tiles_around

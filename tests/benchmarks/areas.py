@@ -14,7 +14,7 @@ from affine import Affine
 from rasterio.features import geometry_mask
 from shapely.geometry import mapping
 
-from app.grid import NORTH, transformer
+from app.grid.pixel_grid import NORTH, transformer
 from model.legend import LEGEND
 from model.windows import BLOCK
 from tests.benchmarks.report import Finding

@@ -18,7 +18,7 @@ from rasterio.windows import Window as RasterWindow
 from shapely import to_geojson, transform
 from shapely.geometry import box
 
-from app.grid import WorkGrid, transformer
+from app.grid.pixel_grid import PixelGrid, transformer
 from app.jobs.cluster import Cluster
 from app.jobs.folder import Folder
 from app.jobs.job import Spec
@@ -31,7 +31,7 @@ from model.windows import BLOCK, Window
 from tests.benchmarks.inference import GEMM, flops_of
 from tests.benchmarks.report import Finding, seconds
 
-GRID = WorkGrid("EPSG:26916")
+GRID = PixelGrid("EPSG:26916")
 FIRST_COL, FIRST_ROW = 1000, 12000
 EDGE = 18
 """Blocks along the edge of the imagery: 16 and one of context on every side."""

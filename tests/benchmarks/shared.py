@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from app.cache.blocks import BlockCache
-from app.cache.lease import computed_once
+from app.cache.lease import compute_once
 from app.cache.redis import RedisTier
-from app.classified import Classified
-from app.pool import Pool
+from app.grid.classified import ClassifiedBlock
+from app.scheduling import Pool
 from app.settings import Settings
 from model.windows import BLOCK
 from tests.app.redis_server import RedisServer, redis_server
@@ -27,9 +27,9 @@ FOLLOWED_S = 0.5
 LEASE_S = 1.0
 
 
-async def _block() -> Classified:
+async def _block() -> ClassifiedBlock:
     classes = np.full((BLOCK, BLOCK), 3, np.uint8)
-    return Classified(classes, classes)
+    return ClassifiedBlock(classes, classes)
 
 
 def measure() -> list[Finding]:
@@ -102,7 +102,7 @@ async def _followed() -> float:
         if await dead.claim("0" * 40, "never heard of again") is not True:
             raise RuntimeError("the lease was not free")
         began = time.perf_counter()
-        await computed_once(heir, "0" * 40, _block)
+        await compute_once(heir, "0" * 40, _block)
         took = time.perf_counter() - began
         await dead.close()
         await heir.close()

@@ -22,23 +22,23 @@ from affine import Affine
 from rasterio.shutil import copy as raster_copy
 from rio_tiler.io import Reader as RioTiler
 
-from app.area.ahead import ahead
-from app.grid import Block, WorkGrid
+from app.grid.pixel_grid import Block, PixelGrid
+from app.grid.tile import TMS, Tile
 from app.imagery import gdal, mosaic
-from app.imagery.directory import Directory
-from app.imagery.index import Index
-from app.imagery.index_store import IndexStore
+from app.imagery.catalog.files import DirectoryCatalog
+from app.imagery.catalog.index import Index
+from app.imagery.catalog.index_store import IndexStore
+from app.imagery.catalog.temporal import LATEST
 from app.imagery.inspection import inspect
 from app.imagery.reader import Reader
-from app.imagery.remote import Remote
-from app.imagery.scene import Reading, Scene
-from app.imagery.when import LATEST
-from app.landcover import Selection
-from app.picture import encode, picture
+from app.imagery.scene import ReadOptions, Scene
+from app.imagery.store.object_store import ObjectStore
+from app.landcover.blocks import Selection
+from app.landcover.source import Source
+from app.sampling.pictures import encode, picture
+from app.scheduling import ahead
 from app.services import Services
 from app.settings import SHIPPED_MODEL, Settings
-from app.source import Source
-from app.tile import TMS, Tile
 from model.windows import BLOCK, Window, cover
 from tests.benchmarks.report import Finding, paired
 from tests.world.range_server import range_server
@@ -54,12 +54,12 @@ def measure_catalog(count: int = SCENES) -> list[Finding]:
     gdal.configure()
     with tempfile.TemporaryDirectory() as folder:
         _write_quads(Path(folder) / "naip", count)
-        store = IndexStore(Path(folder) / "index.json", Reading())
+        store = IndexStore(Path(folder) / "index.json", ReadOptions())
         began = time.perf_counter()
-        directory = Directory(Path(folder) / "naip", Reading(), store)
+        directory = DirectoryCatalog(Path(folder) / "naip", ReadOptions(), store)
         cold = time.perf_counter() - began
         began = time.perf_counter()
-        Directory(Path(folder) / "naip", Reading(), store)
+        DirectoryCatalog(Path(folder) / "naip", ReadOptions(), store)
         warm = time.perf_counter() - began
     process = psutil.Process()
     before = process.memory_info().rss
@@ -70,7 +70,7 @@ def measure_catalog(count: int = SCENES) -> list[Finding]:
     for _ in range(300):
         scene = draw.choice(copy.scenes)
         left, bottom = scene.bounds[0], scene.bounds[1]
-        grid = WorkGrid(scene.crs)
+        grid = PixelGrid(scene.crs)
         window = grid.touching((left - 152, bottom - 152, left + 552, bottom + 552))
         began = time.perf_counter()
         found = copy.search(scene.crs, grid.bounds(window), LATEST)
@@ -99,17 +99,17 @@ def measure_remote(blocks: int = 20) -> list[Finding]:
     asked = sent = least_asked = least_sent = 0
     with tempfile.TemporaryDirectory() as folder:
         path = _cog(Path(folder), 4200, 3800)
-        scene, draw = inspect(path, Reading()), random.Random(3)
-        extent = scene.extent(WorkGrid(scene.crs))
+        scene, draw = inspect(path, ReadOptions()), random.Random(3)
+        extent = scene.extent(PixelGrid(scene.crs))
         assert extent is not None
         with range_server(Path(folder)) as server:
             for _ in range(blocks):
-                far = Remote("far")
+                far = ObjectStore("far")
                 size = BLOCK + 2 * HALO
                 col, row = draw.randrange(4200 - size), draw.randrange(3800 - size)
                 window = Window(extent.col + col, extent.row + row, size, size)
                 before = (len(server.asked), server.nbytes)
-                Reader().read(_at(scene, server.url(path), far), WorkGrid(scene.crs), window)
+                Reader().read(_at(scene, server.url(path), far), PixelGrid(scene.crs), window)
                 asked += len(server.asked) - before[0]
                 sent += server.nbytes - before[1]
                 header, tiles = _layout(path, Window(col, row, size, size))
@@ -149,7 +149,7 @@ def _all_drivers() -> None:
 def _pictures(tiles: int) -> tuple[float, float, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = _cog(Path(folder), 4200, 3800)
-        source = Source("one", "", "", Directory(path, Reading()))
+        source = Source("one", "", "", DirectoryCatalog(path, ReadOptions()))
         west, south, east, north = source.bounds
         middle = TMS.tile((west + east) / 2, (south + north) / 2, 17)
         addresses = itertools.cycle(
@@ -257,7 +257,7 @@ def _copied(scene: Scene, name: str) -> Scene:
     )
 
 
-def _at(scene: Scene, href: str, remote: Remote) -> Scene:
+def _at(scene: Scene, href: str, remote: ObjectStore) -> Scene:
     return Scene(
         scene.id, href, scene.crs, scene.bounds, scene.resolution, scene.acquired, scene.nodata,
         "1", remote=remote,

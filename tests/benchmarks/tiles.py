@@ -12,13 +12,13 @@ import numpy as np
 from fastapi import FastAPI
 from starlette.responses import Response
 
-from app.grid import Block, transformer
-from app.imagery.when import When
-from app.landcover import Selection
+from app.grid.pixel_grid import Block, transformer
+from app.grid.tile import Tile
+from app.imagery.catalog.temporal import TemporalFilter
+from app.landcover.blocks import Selection
+from app.sampling.tiles import blocks_near
 from app.services import Services
 from app.settings import Settings
-from app.tile import Tile
-from app.view import blocks_near
 from model.cores import available_cores
 from tests.benchmarks.report import Finding, paired, seconds
 from tests.benchmarks.served import served
@@ -71,7 +71,9 @@ def measure_block(county: Path) -> Finding:
     """A cold block through scenes, reading, inference and cache, against its inference alone."""
     with Opened(county) as services:
         source, session = services.sources.get(None), services.model(None)
-        selections = [Selection(source, When.of_year(int(year)), session) for year in YEARS]
+        selections = [
+            Selection(source, TemporalFilter.of_year(int(year)), session) for year in YEARS
+        ]
         addresses = _full_blocks(services, selections[0])
         fresh = iter([(s, b) for b in addresses for s in selections])
         size = session.card.window
@@ -96,7 +98,7 @@ def measure_viewport(county: Path) -> Finding:
     tiles = grid_of_tiles(county, 17, 8, 5)
     with Opened(county) as services:
         session = services.model(None)
-        selection = Selection(services.sources.get(None), When.of_year(2013), session)
+        selection = Selection(services.sources.get(None), TemporalFilter.of_year(2013), session)
         blocks = len(_blocks_under(services, selection, tiles))
     size = session.card.window
     batch = np.random.default_rng(0).standard_normal((1, 4, size, size)).astype(np.float32)

@@ -279,7 +279,7 @@ def test_the_mean_and_the_mode_of_cells_are_those_counted_one_by_one() -> None:
 
 
 def test_the_mode_is_that_of_the_servers_pyramid() -> None:
-    app = pytest.importorskip("app.classified")
+    app = pytest.importorskip("app.grid.classified")
     classes = np.random.default_rng(3).integers(1, 7, (64, 96), dtype=np.uint8)
     for level in (1, 2, 3):
         assert (mode_of(classes, 2**level) == app.mode_of(classes, level)).all()

@@ -1,0 +1,1 @@
+"""Bytes of remote files: object stores, their credentials, and the range cache."""

@@ -1,0 +1,1 @@
+"""Sources and the classified blocks computed from them."""

@@ -1,0 +1,1 @@
+"""Classes as images and files."""

@@ -1,0 +1,1 @@
+"""Classes and imagery placed on the pixels a client asks for."""

@@ -1,0 +1,118 @@
+"""The imagery itself in a tile: true color, color infrared or a vegetation index."""
+
+from __future__ import annotations
+
+import io
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from rio_tiler.colormap import cmap
+
+from app.grid.pixel_grid import PixelGrid, bounds_between
+from app.grid.tile import CRS, Tile
+from app.imagery import mosaic
+from app.imagery.catalog.temporal import TemporalFilter
+from app.imagery.reader import Reader
+from app.landcover.blocks import ranked
+from app.landcover.source import Source
+from model.edges import extend
+
+Style = Literal["rgb", "cir", "ndvi"]
+STYLES = get_args(Style)
+MEDIA_TYPES = {"webp": "image/webp", "png": "image/png", "jpg": "image/jpeg"}
+
+_BANDS = {"rgb": (0, 1, 2), "cir": (3, 0, 1)}
+_FINEST = 0.25
+
+Rgba = npt.NDArray[np.uint8]
+
+
+def picture(reader: Reader, source: Source, when: TemporalFilter, tile: Tile, style: Style) -> Rgba:
+    """uint8 (size, size, 4), row 0 in the north; transparent where there is no imagery.
+
+    The imagery is read once, at the tile's ground resolution, and its pixels are placed by
+    bilinear interpolation: nothing is warped by GDAL (see app.imagery.reader).
+    SourceUnavailable when imagery cannot be read.
+    """
+    out = np.zeros((tile.size, tile.size, 4), dtype=np.uint8)
+    if not source.shows(tile):
+        return out
+    west, south, east, north = tile.lonlat_bounds
+    source.catalog.prepare((west, south, east, north), when)
+    for grid in ranked(source.grids(), (west + east) / 2):
+        if out[..., 3].all():
+            break
+        _paint(out, reader, source, when, tile, style, grid.crs)
+    return out
+
+
+def encode(image: Rgba, suffix: str) -> bytes:
+    """The picture as `webp`, `png` or `jpg` (white where there is none)."""
+    out = io.BytesIO()
+    if suffix == "webp":
+        Image.fromarray(image).save(out, "WEBP", quality=85, method=2)
+    elif suffix == "png":
+        Image.fromarray(image).save(out, "PNG", compress_level=3)
+    else:
+        opaque = np.where(image[..., 3:] > 0, image[..., :3], 255).astype(np.uint8)
+        Image.fromarray(opaque).save(out, "JPEG", quality=88)
+    return out.getvalue()
+
+
+def _paint(
+    out: Rgba,
+    reader: Reader,
+    source: Source,
+    when: TemporalFilter,
+    tile: Tile,
+    style: Style,
+    crs: str,
+) -> None:
+    bounds = bounds_between(CRS, crs, tile.bounds)
+    scenes = source.catalog.search(crs, bounds, when)
+    if not scenes:
+        return
+    grid = PixelGrid(crs, max(tile.ground_resolution, _FINEST))
+    window = grid.touching(bounds).expand(2)
+    ordered = mosaic.ordered(scenes, grid, window, when)
+    if not ordered:
+        return
+    pixels = mosaic.read(reader, ordered, grid, window).pixels
+    placed = tile.project(crs)
+    left, _, _, top = grid.bounds(window)
+    cols = placed.x / grid.resolution - left / grid.resolution - 0.5
+    rows = (top - placed.y) / grid.resolution - 0.5
+    # Mirrored beyond its edge, as the interpolation would mix black into the last pixel.
+    samples = _bilinear(extend(pixels.image, pixels.valid), cols, rows)
+    nearest = np.rint(rows).astype(np.intp), np.rint(cols).astype(np.intp)
+    fill = pixels.valid[nearest] & (out[..., 3] == 0)
+    colors = _styled(samples, style)
+    out[fill] = np.dstack([colors, np.full(fill.shape, 255, dtype=np.uint8)])[fill]
+
+
+def _bilinear(
+    image: npt.NDArray[np.uint8], cols: npt.NDArray[np.float64], rows: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float32]:
+    """(bands, rows, cols) sampled at fractional positions → float32 (bands, *cols.shape)."""
+    col, row = np.floor(cols).astype(np.intp), np.floor(rows).astype(np.intp)
+    right = (cols - col).astype(np.float32)
+    down = (rows - row).astype(np.float32)
+    source = image.astype(np.float32)
+    upper = source[:, row, col] * (1 - right) + source[:, row, col + 1] * right
+    lower = source[:, row + 1, col] * (1 - right) + source[:, row + 1, col + 1] * right
+    return (upper * (1 - down) + lower * down).astype(np.float32)
+
+
+def _styled(samples: npt.NDArray[np.float32], style: Style) -> Rgba:
+    """float32 (4, rows, cols) → uint8 (rows, cols, 3)."""
+    if style == "ndvi":
+        red, nir = samples[0], samples[3]
+        index = (nir - red) / np.maximum(nir + red, 1)
+        ramp = np.array([cmap.get("rdylgn")[i][:3] for i in range(256)], dtype=np.uint8)
+        steps = np.clip((index + 0.5) / 1.3 * 255, 0, 255).astype(np.uint8)
+        painted: Rgba = np.take(ramp, steps, axis=0)
+        return painted
+    bands = samples[list(_BANDS[style])]
+    return np.ascontiguousarray(np.rint(bands).astype(np.uint8).transpose(1, 2, 0))
