@@ -19,7 +19,7 @@ from rasterio.windows import Window as RasterWindow
 
 from app.errors import SourceUnavailable
 from app.grid.pixel_grid import NORTH, PixelGrid
-from app.imagery.resample import read_mapped
+from app.imagery.resample import read_resampled
 from app.imagery.scene import Scene
 from app.imagery.store.opener import RangeFile, close_remote, open_remote
 from model.windows import Window
@@ -116,7 +116,7 @@ def _is_as_described(dataset: rasterio.DatasetReader, scene: Scene) -> bool:
 
 def _read(dataset: rasterio.DatasetReader, scene: Scene, grid: PixelGrid, window: Window) -> Image:
     if scene.native is not None:
-        return read_mapped(dataset, scene, scene.native, grid, window)
+        return read_resampled(dataset, scene, scene.native, grid, window)
     extent = scene.extent(grid)
     if scene.matches(grid) and extent:
         col, row = window.col - extent.col, window.row - extent.row
