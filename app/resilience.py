@@ -7,6 +7,28 @@ import time
 from collections.abc import Callable
 
 
+class ServiceError(Exception):
+    """No usable answer from a server. The text is safe to show: it holds no address's query.
+
+    `status`: the HTTP status (None: no answer came); `retry_after`: seconds the server asked to
+    wait; `timed_out`: it was too slow rather than down.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        status: int | None = None,
+        retry_after: float = 0.0,
+        timed_out: bool = False,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+        self.retry_after = retry_after
+        self.timed_out = timed_out
+
+
 class CircuitBreaker:
     """Closed while requests succeed, open after `failures` in a row; after `rest_s` one request
     is let through to try (half-open), and its outcome decides. Safe from several threads."""

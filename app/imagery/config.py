@@ -1,11 +1,9 @@
-"""`sources.toml`: what an operator says of each source.
+"""`sources.toml`: what an operator says of each source, and the catalog and store made of it.
 
-```toml
 [[source]]
 id = "county"
 type = "directory"
 path = "/data/naip"
-```
 """
 
 from __future__ import annotations
@@ -27,11 +25,23 @@ from pydantic import (
 )
 
 from app.errors import ConfigurationError
-from app.imagery.scene import Resampling
+from app.imagery.catalog import Catalog
+from app.imagery.catalog.files import DirectoryCatalog, UrlListCatalog, checked, in_mosaic, in_text
+from app.imagery.catalog.index import IndexStore
+from app.imagery.catalog.stac_api import StacApiCatalog
+from app.imagery.catalog.stac_items import Query, StacApi
+from app.imagery.catalog.stac_static import StaticStacCatalog
+from app.imagery.reader import RemoteFiles
+from app.imagery.scene import ReadOptions, Resampling
+from app.imagery.store.json_api import JsonApi
+from app.imagery.store.object_store import ObjectStore, ReadLimits
+from app.imagery.store.planetary_computer import SasAuthenticator
+from app.imagery.store.range_request import Authenticator
+from app.imagery.store.s3 import Bucket, ByScheme
 
 
 def _told_from(value: object, info: ValidationInfo) -> object:
-    """A relative path as told from the folder of the file it is written in."""
+    """Return a relative path as seen from the folder of the file it is written in."""
     base = (info.context or {}).get("base")
     if base is None or not isinstance(value, str) or not value or "://" in value:
         return value
@@ -48,7 +58,7 @@ class SourceConfig(BaseModel):
 
     id: str = Field(
         pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
-        description="the name clients ask for: lower-case letters, digits and dashes",
+        description="the name clients use: lower-case letters, digits and dashes",
     )
     title: str = Field("", description="shown to people; the id by default")
     attribution: str = Field("", description="shown on every map; the service's by default")
@@ -200,9 +210,9 @@ _KINDS: dict[str, type[SourceConfig]] = {
 
 
 def load(path: Path) -> tuple[AnyConfig, ...]:
-    """The sources of a file, in its order; ConfigurationError names the first mistake.
+    """Return the sources of a file, in its order; ConfigurationError names the first mistake.
 
-    Relative paths are told from the file's folder.
+    Relative paths are seen from the file's folder.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -250,3 +260,86 @@ def _meant(key: str, known: Any) -> str:  # noqa: ANN401 - any iterable of names
     near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
     return f"unknown key {key!r}; {hint}"
+
+
+def catalog_of(
+    config: AnyConfig,
+    ground_resolution: float,
+    cache_dir: Path | None,
+    store: ObjectStore | None = None,
+) -> Catalog:
+    """Return the catalog a source's configuration describes.
+
+    `cache_dir`: where its index is kept. `store`: what reads its remote files; made when it is not
+    given. ConfigurationError when it cannot work, SourceUnavailable when its server does not
+    answer.
+    """
+    reading = reading_of(config, ground_resolution)
+    index = IndexStore(cache_dir / f"index-{config.id}.json", reading) if cache_dir else None
+    if isinstance(config, DirectoryConfig):
+        return DirectoryCatalog(Path(config.path), reading, index)
+    if isinstance(config, StacConfig):
+        return _stac_catalog(config, reading)
+    store = store or store_of(config)
+
+    def listed() -> list[str]:
+        if isinstance(config, MosaicConfig):
+            return list(checked(in_mosaic(config.url, config.id, store.whole), config.id))
+        named = in_text(Path(config.list), config.id) if config.list else []
+        return list(checked([*config.urls, *named], config.id))
+
+    return UrlListCatalog(listed, RemoteFiles(store, reading), reading, index)
+
+
+def reading_of(config: AnyConfig, ground_resolution: float) -> ReadOptions:
+    """Return how the images of a source are read."""
+    bands = config.bands if "bands" in config.model_fields_set else None
+    return ReadOptions(ground_resolution, bands, config.nodata, config.resampling, config.force)
+
+
+def store_of(config: RemoteConfig) -> ObjectStore:
+    """Return what reads the remote files of a source."""
+    limits = ReadLimits(
+        config.read_s,
+        config.request_s,
+        config.retries,
+        config.connections,
+        cache_bytes=config.cache_mb * 1_000_000,
+    )
+    return ObjectStore(config.id, access_of(config), limits)
+
+
+def access_of(config: RemoteConfig) -> Authenticator:
+    """Return what makes its files readable: `s3://` and signed hosts each by their own way."""
+    bucket = Bucket(
+        config.region, config.requester_pays, config.endpoint, config.profile, config.anonymous
+    )
+    signed = None
+    if isinstance(config, StacConfig) and config.token_url and config.signing != "never":
+        signed = SasAuthenticator(config.token_url, config.signing, hosts=config.token_hosts)
+    return ByScheme(bucket, signed)
+
+
+def api_of(config: StacApiConfig, client: JsonApi) -> StacApi:
+    """Return the STAC API of a source."""
+    return StacApi(config.url, client, Query(config.collection, config.datetime, config.filters))
+
+
+def _stac_catalog(config: StacConfig, reading: ReadOptions) -> Catalog:
+    if not isinstance(config, StacApiConfig):
+        return StaticStacCatalog(
+            config.id,
+            config.url,
+            reading,
+            JsonApi(),
+            asset=config.asset,
+            expires_s=config.expires_s,
+        )
+    return StacApiCatalog(
+        config.id,
+        api_of(config, JsonApi()),
+        reading,
+        asset=config.asset,
+        bounds=config.bounds,
+        expires_s=config.expires_s,
+    )

@@ -18,11 +18,10 @@ from app.errors import SourceTooSlow, SourceUnavailable
 from app.grid.pixel_grid import PixelGrid
 from app.imagery import gdal
 from app.imagery.catalog.files import UrlListCatalog
-from app.imagery.catalog.index_store import IndexStore
+from app.imagery.catalog.index import IndexStore
 from app.imagery.catalog.temporal import LATEST
-from app.imagery.inspection import inspect
-from app.imagery.reader import Pixels, Reader
-from app.imagery.scene import ReadOptions, Scene
+from app.imagery.reader import Pixels, Reader, RemoteFiles
+from app.imagery.scene import ReadOptions, Scene, inspect
 from app.imagery.store.object_store import HEADER_BYTES, ObjectStore, ReadLimits
 from app.imagery.store.range_cache import RangeCache
 from app.imagery.store.range_request import Authenticator, FileChanged, SignedRequest
@@ -83,7 +82,7 @@ def far() -> Iterator[Far]:
 
 def scene_at(server: RangeServer, made: MadeScene, remote: ObjectStore) -> Scene:
     local = inspect(made.path, ReadOptions())
-    return replace(local, href=server.url(made.path), identity="1", remote=remote)
+    return replace(local, href=server.url(made.path), identity="1", store="far")
 
 
 def window_at(scene: Scene, col: int, row: int, cols: int, rows: int) -> Window:
@@ -99,7 +98,7 @@ def read_local(made: MadeScene, window: Window) -> Pixels:
 def test_every_window_has_the_pixels_it_has_on_disk(
     server: RangeServer, made: MadeScene, remote: ObjectStore
 ) -> None:
-    scene, reader, draw = scene_at(server, made, remote), Reader(), random.Random(5)
+    scene, reader, draw = scene_at(server, made, remote), Reader({"far": remote}), random.Random(5)
     for _ in range(12):
         cols, rows = draw.randint(1, 900), draw.randint(1, 900)
         window = window_at(scene, draw.randint(0, 1400), draw.randint(0, 900), cols, rows)
@@ -115,7 +114,10 @@ def test_a_reduced_window_has_the_pixels_it_has_on_disk(
     scene, local = scene_at(server, made, remote), inspect(made.path, ReadOptions())
     window = scene.extent(coarse)
     assert window is not None
-    found, expected = Reader().read(scene, coarse, window), Reader().read(local, coarse, window)
+    found, expected = (
+        Reader({"far": remote}).read(scene, coarse, window),
+        Reader({"far": remote}).read(local, coarse, window),
+    )
     assert (found.image == expected.image).all()
 
 
@@ -145,7 +147,7 @@ def test_a_cold_block_costs_the_header_and_its_tiles_and_no_more(
 ) -> None:
     scene = scene_at(server, made, remote)
     where = (700, 500, 704, 704)
-    Reader().read(scene, GRID, window_at(scene, *where))
+    Reader({"far": remote}).read(scene, GRID, window_at(scene, *where))
     tiles = tile_ranges(made.path, *where)
     rows_of_tiles = (where[1] + where[3] - 1) // 256 - where[1] // 256 + 1
     assert len(server.asked) <= 1 + rows_of_tiles
@@ -156,7 +158,7 @@ def test_a_cold_block_costs_the_header_and_its_tiles_and_no_more(
 def test_bytes_that_neighbors_share_are_asked_for_once(
     server: RangeServer, made: MadeScene, remote: ObjectStore
 ) -> None:
-    scene, reader = scene_at(server, made, remote), Reader()
+    scene, reader = scene_at(server, made, remote), Reader({"far": remote})
     for col in (0, 512, 1024):
         reader.read(scene, GRID, window_at(scene, col, 0, 704, 704))
     tiles = set(tile_ranges(made.path, 0, 0, 1728, 704))
@@ -164,7 +166,9 @@ def test_bytes_that_neighbors_share_are_asked_for_once(
     before = len(server.asked)
     threads = [
         threading.Thread(
-            target=lambda: Reader().read(scene, GRID, window_at(scene, 300, 100, 300, 300))
+            target=lambda: Reader({"far": remote}).read(
+                scene, GRID, window_at(scene, 300, 100, 300, 300)
+            )
         )
         for _ in range(4)
     ]
@@ -184,7 +188,7 @@ def test_a_server_that_fails_twice_is_asked_again(
     scene = scene_at(server, made, remote)
     window = window_at(scene, 10, 10, 400, 300)
     server.fault("503", times=2)
-    found = Reader().read(scene, GRID, window)
+    found = Reader({"far": remote}).read(scene, GRID, window)
     assert (found.image == read_local(made, window).image).all()
     assert remote.traffic.retries == 2
     assert remote.traffic.failures == 0
@@ -197,7 +201,7 @@ def test_a_server_that_fails_twice_is_asked_again(
 def test_a_fault_is_an_error_and_never_a_pixel_and_is_over_when_it_ends(
     server: RangeServer, made: MadeScene, remote: ObjectStore, mode: Mode, opened: bool
 ) -> None:
-    scene, reader = scene_at(server, made, remote), Reader()
+    scene, reader = scene_at(server, made, remote), Reader({"far": remote})
     window = window_at(scene, 900, 900, 500, 400)
     if opened:
         reader.read(scene, GRID, window_at(scene, 0, 0, 10, 10))
@@ -217,7 +221,7 @@ def test_of_a_hundred_damaged_answers_none_gives_a_pixel(
 ) -> None:
     draw = random.Random(2)
     remote = far(retries=0, failures=1000)
-    scene, reader = scene_at(server, made, remote), Reader()
+    scene, reader = scene_at(server, made, remote), Reader({"far": remote})
     refused = 0
     for number in range(100):
         window = window_at(scene, draw.randint(0, 1900), draw.randint(0, 1500), 300, 250)
@@ -235,7 +239,7 @@ def test_of_a_hundred_damaged_answers_none_gives_a_pixel(
 def test_a_server_that_hangs_is_given_up_within_the_limit(
     server: RangeServer, made: MadeScene, remote: ObjectStore
 ) -> None:
-    scene, reader = scene_at(server, made, remote), Reader()
+    scene, reader = scene_at(server, made, remote), Reader({"far": remote})
     reader.read(scene, GRID, window_at(scene, 0, 0, 10, 10))
     server.fault("hang")
     began = time.monotonic()
@@ -248,7 +252,7 @@ def test_after_five_failures_the_source_is_left_alone_and_then_tried_once(
     server: RangeServer, made: MadeScene, far: Far
 ) -> None:
     remote = far(retries=0, rest_s=0.3)
-    scene, reader = scene_at(server, made, remote), Reader()
+    scene, reader = scene_at(server, made, remote), Reader({"far": remote})
     window = window_at(scene, 0, 0, 10, 10)
     server.fault("503")
     for _ in range(5):
@@ -293,9 +297,11 @@ def test_a_file_that_changes_midway_is_never_mixed(tmp_path: Path, far: Far, ope
     made = write_scene(tmp_path / NAME, cols=1500, rows=900)
     remote = far()
     with range_server(tmp_path) as server:
-        catalog = UrlListCatalog(lambda: [server.url(made.path)], remote, ReadOptions())
+        catalog = UrlListCatalog(
+            lambda: [server.url(made.path)], RemoteFiles(remote, ReadOptions()), ReadOptions()
+        )
         (scene,) = catalog.scenes
-        reader = Reader()
+        reader = Reader({"far": remote})
         if opened:
             reader.read(scene, GRID, window_at(scene, 0, 0, 300, 300))
         other = write_scene(tmp_path / NAME, cols=1500, rows=900, year=2019)
@@ -318,7 +324,7 @@ def test_a_file_that_is_not_what_its_catalog_says_is_unavailable(
     left, bottom, right, top = scene.bounds
     moved = replace(scene, bounds=(left + 5, bottom, right + 5, top))
     with pytest.raises(SourceUnavailable, match="not what its catalog says"):
-        Reader().read(moved, GRID, window_at(moved, 0, 0, 10, 10))
+        Reader({"far": remote}).read(moved, GRID, window_at(moved, 0, 0, 10, 10))
 
 
 # ---- the list ------------------------------------------------------------------------------------
@@ -342,7 +348,7 @@ def test_a_list_serves_what_the_files_are_and_names_the_others(
 ) -> None:
     with range_server(folder) as server:
         urls = [server.url(path) for path in folder.glob("*.tif")] + [server.url("gone.tif")]
-        catalog = UrlListCatalog(lambda: urls, remote, ReadOptions())
+        catalog = UrlListCatalog(lambda: urls, RemoteFiles(remote, ReadOptions()), ReadOptions())
         assert [scene.id for scene in catalog.scenes] == [
             "m_3208601_ne_16_1_20170903",
             "m_3208601_nw_16_1_20170903",
@@ -354,11 +360,11 @@ def test_a_list_serves_what_the_files_are_and_names_the_others(
             local.bounds,
             local.acquired,
         )
-        reasons = {Path(problem.path).stem: problem.reason for problem in catalog.problems}
+        reasons = {Path(problem.path).stem: problem.reason for problem in catalog.skipped}
         assert reasons["three"].startswith("has 3 bands")
         assert reasons["gone"] == "cannot be read: the file has vanished"
         ground = catalog.lonlat_bounds
-        assert catalog.knows(ground, LATEST)
+        assert catalog.is_loaded(ground, LATEST)
         assert len(catalog.within(ground, LATEST)) == 2
 
 
@@ -368,19 +374,27 @@ def test_what_is_known_of_files_outlives_the_process(
     store = IndexStore(tmp_path / "index.json", ReadOptions())
     with range_server(folder) as server:
         urls = [server.url(path) for path in folder.glob("m_*.tif")]
-        first = UrlListCatalog(lambda: urls, far(), ReadOptions(), store)
+        first = UrlListCatalog(
+            lambda: urls, RemoteFiles(far(), ReadOptions()), ReadOptions(), store
+        )
         asked = len(server.asked)
-        again = UrlListCatalog(lambda: urls, far(), ReadOptions(), store)
+        again = UrlListCatalog(
+            lambda: urls, RemoteFiles(far(), ReadOptions()), ReadOptions(), store
+        )
         assert len(server.asked) == asked
         assert again.scenes == first.scenes
         other = IndexStore(tmp_path / "index.json", ReadOptions(bands=(4, 1, 2, 3)))
         assert other.load() == {}
         server.fault("503")
-        third = UrlListCatalog(lambda: urls, far(), ReadOptions(), store)
+        third = UrlListCatalog(
+            lambda: urls, RemoteFiles(far(), ReadOptions()), ReadOptions(), store
+        )
         assert third.scenes == first.scenes
         (tmp_path / "index.json").write_text("{")
         with pytest.raises(SourceUnavailable):
-            UrlListCatalog(lambda: urls, far(retries=0), ReadOptions(), store)
+            UrlListCatalog(
+                lambda: urls, RemoteFiles(far(retries=0), ReadOptions()), ReadOptions(), store
+            )
 
 
 # ---- what neighbors share -----------------------------------------------------------------------
@@ -437,11 +451,11 @@ def test_a_signed_address_is_renewed_once_and_shown_nowhere(
     scene = scene_at(server, made, remote)
     server.fault("403", times=1)
     with caplog.at_level("DEBUG"):
-        Reader().read(scene, GRID, window_at(scene, 0, 0, 20, 20))
+        Reader({"far": remote}).read(scene, GRID, window_at(scene, 0, 0, 20, 20))
         assert access.renewed == 1
         server.fault("403")
         with pytest.raises(SourceUnavailable) as refusal:
-            Reader().read(scene, GRID, window_at(scene, 900, 900, 20, 20))
+            Reader({"far": remote}).read(scene, GRID, window_at(scene, 900, 900, 20, 20))
     assert access.renewed == 2
     assert "SECRET" not in str(refusal.value)
     assert "SECRET" not in caplog.text

@@ -325,13 +325,15 @@ def test_a_reader_that_serves_two_sources_reads_each_in_its_own_way(two_quads: W
     with doubles() as services:
         href = "s3:/" + services.add(made.path).removeprefix(services.url)
         gdal.configure()
-        reader, remotes = Reader(), []
+        stores: dict[str, ObjectStore] = {}
+        reader, remotes = Reader(stores), []
         for bucket in (
             Bucket("us-west-2", requester_pays=True, endpoint=services.url),
             Bucket("eu-central-1", endpoint=services.url),
         ):
             remote = ObjectStore(bucket.region, S3(bucket))
-            scene = scene_of_item(item_of(made, href), ReadOptions(), remote)
+            stores[bucket.region] = remote
+            scene = scene_of_item(item_of(made, href), ReadOptions(), bucket.region)
             extent = scene.extent(PixelGrid("EPSG:26916"))
             assert extent is not None
             before = len(services.headers)

@@ -15,18 +15,21 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.errors import ConfigurationError, SourceUnavailable, TooLarge
 from app.grid.pixel_grid import Bounds, PixelGrid
-from app.imagery.build import catalog_of
 from app.imagery.catalog.files import DirectoryCatalog
-from app.imagery.catalog.stac_api import StacApiCatalog
-from app.imagery.catalog.stac_items import scene_of_item
-from app.imagery.catalog.stac_search import Query, StacApi
+from app.imagery.catalog.stac_api import (
+    SearchResult,
+    StacApiCatalog,
+    TileIndex,
+    bounds_of,
+    runs_of,
+    tiles_of,
+)
+from app.imagery.catalog.stac_items import Query, StacApi, scene_of_item
 from app.imagery.catalog.stac_static import StaticStacCatalog
 from app.imagery.catalog.temporal import LATEST, TemporalFilter
-from app.imagery.catalog.tile_index import Cells, Found, bounds_of, cells_of, runs_of
-from app.imagery.config import AnyConfig
+from app.imagery.config import AnyConfig, catalog_of
 from app.imagery.scene import ReadOptions, Scene, UnsupportedImage
 from app.imagery.store.json_api import JsonApi, RetryPolicy
-from app.imagery.store.object_store import ObjectStore
 from tests.world.doubles import Doubles, doubles
 from tests.world.scenes import MadeScene, write_scene
 from tests.world.stac import Projection, item_of
@@ -34,14 +37,14 @@ from tests.world.world import World
 
 pytestmark = pytest.mark.alone
 
-READING, REMOTE = ReadOptions(), ObjectStore("pc")
+READING = ReadOptions()
 CONFIG: TypeAdapter[Any] = TypeAdapter(AnyConfig)
 PC = "https://naipeuwest.blob.core.windows.net/naip/v002/al/2017/al_100cm_2017/32086/"
 Change = Callable[[dict[str, Any]], object]
 
 
 def scene_from(item: object, **options: Any) -> Scene:  # noqa: ANN401
-    return scene_of_item(item, READING, REMOTE, **options)
+    return scene_of_item(item, READING, "pc", **options)
 
 
 def reason_of(item: object, **options: Any) -> str:  # noqa: ANN401
@@ -75,7 +78,7 @@ def test_an_item_is_the_scene_that_its_file_is(
             assert getattr(scene, name) == getattr(file, name), name
         assert scene.href == PC + made.path.name
         assert scene.id == f"al_{made.path.stem}"
-        assert scene.remote is REMOTE
+        assert scene.store == "pc"
 
 
 def test_geometry_comes_from_the_box_where_there_is_no_transform(item: dict[str, Any]) -> None:
@@ -96,7 +99,7 @@ def test_what_an_asset_says_of_itself_goes_before_the_item(item: dict[str, Any])
         **{
             name: getattr(expected, name)
             for name in expected.__slots__
-            if name not in ("etag", "remote")
+            if name not in ("etag", "store")
         }
     )
 
@@ -237,7 +240,7 @@ def test_a_changed_item_is_another_identity_and_an_unchanged_one_the_same(
 # ---- the API -------------------------------------------------------------------------------------
 
 QUICK = RetryPolicy(attempts=2, attempt_s=5, total_s=3, first_pause_s=0.01)
-APIS: list[JsonApi] = []
+APIS: list[Any] = []
 
 
 @pytest.fixture
@@ -259,7 +262,7 @@ class Clock:
 def catalog_at(services: Doubles, **options: Any) -> StacApiCatalog:  # noqa: ANN401
     APIS.append(JsonApi(QUICK))
     api = StacApi(services.stac_url, APIS[-1], Query("naip"))
-    return StacApiCatalog("pc", api, READING, REMOTE, **options)
+    return StacApiCatalog("pc", api, READING, **options)
 
 
 def listed(services: Doubles, *worlds: World) -> list[MadeScene]:
@@ -287,9 +290,9 @@ def test_a_search_finds_what_a_directory_of_the_same_files_finds(
     services.items = list({item["id"]: item for item in services.items}.values())
     catalog = catalog_at(services)
     ground = around(made[0], 0.02)
-    assert not catalog.knows(ground, LATEST)
-    catalog.prepare(ground, LATEST)
-    assert catalog.knows(ground, LATEST)
+    assert not catalog.is_loaded(ground, LATEST)
+    catalog.load(ground, LATEST)
+    assert catalog.is_loaded(ground, LATEST)
     expected = [
         scene
         for world in (two_quads, two_years)
@@ -321,7 +324,7 @@ def test_scenes_of_two_zones_are_found_by_degrees(services: Doubles, utm_seam: W
     made = listed(services, utm_seam)
     catalog = catalog_at(services)
     ground = around(made[0])
-    catalog.prepare(ground, LATEST)
+    catalog.load(ground, LATEST)
     assert {s.crs for s in catalog.within(ground, LATEST)} == {"EPSG:26916", "EPSG:26917"}
     assert catalog.grids() == (PixelGrid("EPSG:26916"), PixelGrid("EPSG:26917"))
 
@@ -331,11 +334,11 @@ def test_known_ground_is_not_searched_again_for_another_date(
 ) -> None:
     made = listed(services, two_years)
     catalog = catalog_at(services)
-    catalog.prepare(around(made[0]), TemporalFilter.of_year(2017))
+    catalog.load(around(made[0]), TemporalFilter.of_year(2017))
     asked = services.count("/search")
     for when in (LATEST, TemporalFilter.of_year(2019), TemporalFilter("2018-01-01", "")):
-        assert catalog.knows(around(made[0]), when)
-        catalog.prepare(around(made[0]), when)
+        assert catalog.is_loaded(around(made[0]), when)
+        catalog.load(around(made[0]), when)
     assert services.count("/search") == asked
     assert catalog.generation == 0
 
@@ -347,24 +350,24 @@ def test_many_who_ask_for_the_same_ground_cost_one_search(
     catalog = catalog_at(services)
     services.page = 250
     with ThreadPoolExecutor(12) as pool:
-        list(pool.map(lambda _: catalog.prepare(around(made[0], 0.001), LATEST), range(24)))
+        list(pool.map(lambda _: catalog.load(around(made[0], 0.001), LATEST), range(24)))
     alone = catalog_at(services)
     before = services.count("/search")
-    alone.prepare(around(made[0], 0.001), LATEST)
+    alone.load(around(made[0], 0.001), LATEST)
     assert before == services.count("/search") - before
 
 
 def test_empty_ground_is_known_and_empty(services: Doubles) -> None:
     catalog = catalog_at(services)
     ground = (-100.0, 40.0, -99.99, 40.01)
-    catalog.prepare(ground, LATEST)
-    assert catalog.knows(ground, LATEST)
+    catalog.load(ground, LATEST)
+    assert catalog.is_loaded(ground, LATEST)
     assert catalog.within(ground, LATEST) == []
 
 
 def test_ground_outside_the_collection_is_known_without_asking(services: Doubles) -> None:
     catalog = catalog_at(services)
-    assert catalog.knows((10.0, 47.0, 10.1, 47.1), LATEST)
+    assert catalog.is_loaded((10.0, 47.0, 10.1, 47.1), LATEST)
     assert services.count("/search") == 0
 
 
@@ -374,9 +377,9 @@ def test_what_cannot_be_served_is_named_and_the_rest_found(
     made = listed(services, two_quads)
     services.items[1] = item_of(made[1], services.blob("b.tif"), bands=3)
     catalog = catalog_at(services)
-    catalog.prepare(around(made[0]), LATEST)
+    catalog.load(around(made[0]), LATEST)
     assert [s.id for s in catalog.scenes] == [f"al_{made[0].path.stem}"]
-    (problem,) = catalog.problems
+    (problem,) = catalog.skipped
     assert problem.path == f"al_{made[1].path.stem}"
     assert problem.reason.startswith("has 3 bands")
 
@@ -387,20 +390,20 @@ def test_an_api_that_is_down_is_an_error_on_new_ground_and_none_on_known_ground(
     made = listed(services, two_quads)
     clock = Clock()
     catalog = catalog_at(services, clock=clock)
-    catalog.prepare(around(made[0]), LATEST)
+    catalog.load(around(made[0]), LATEST)
     found = catalog.search("EPSG:26916", made[0].bounds, LATEST)
     services.search_status = 503
     elsewhere = (-100.0, 40.0, -99.99, 40.01)
     for _ in range(5):
         with pytest.raises(SourceUnavailable, match="503 Service Unavailable"):
-            catalog.prepare(elsewhere, LATEST)
+            catalog.load(elsewhere, LATEST)
     assert services.count("/search") <= 3 + 2
     assert "503" in str(catalog.unavailable)
-    assert catalog.knows(around(made[0]), LATEST)
+    assert catalog.is_loaded(around(made[0]), LATEST)
     assert catalog.search("EPSG:26916", made[0].bounds, LATEST) == found
     services.search_status = 0
     clock.now += 11
-    catalog.prepare(elsewhere, LATEST)
+    catalog.load(elsewhere, LATEST)
     assert catalog.unavailable is None
 
 
@@ -412,9 +415,9 @@ def test_a_page_that_does_not_come_makes_no_ground_known(
     catalog = catalog_at(services)
     services.searches_answered = 1
     with pytest.raises(SourceUnavailable, match="503"):
-        catalog.prepare(around(made[0], 0.001), LATEST)
+        catalog.load(around(made[0], 0.001), LATEST)
     assert services.count("/search") > 1
-    assert not catalog.knows(around(made[0], 0.001), LATEST)
+    assert not catalog.is_loaded(around(made[0], 0.001), LATEST)
     assert catalog.scenes == ()
 
 
@@ -434,14 +437,14 @@ def test_expired_ground_is_searched_again_in_the_background_if_somebody_asks_for
 ) -> None:
     made = listed(services, two_quads)
     clock = Clock()
-    options = {"clock": clock, "wall_clock": clock, "cells": Cells(clock=clock)}
+    options = {"clock": clock, "wall_clock": clock, "tiles": TileIndex(clock=clock)}
     catalog = catalog_at(services, expires_s=3600, **options)
     ground = around(made[0], 0.001)
-    catalog.prepare(ground, LATEST)
+    catalog.load(ground, LATEST)
     catalog.refresh()
     asked = services.count("/search")
     clock.now += 3500
-    assert catalog.knows(ground, LATEST)
+    assert catalog.is_loaded(ground, LATEST)
     clock.now += 200
     services.items.pop()
     services.search_status = 503
@@ -462,8 +465,8 @@ def test_an_area_larger_than_can_be_remembered_is_refused_before_anything_is_ask
     services: Doubles,
 ) -> None:
     catalog = catalog_at(services)
-    with pytest.raises(TooLarge, match=r"in cells of 1/8 degree, is .*, the limit is 1024"):
-        catalog.prepare((-120.0, 30.0, -80.0, 45.0), LATEST)
+    with pytest.raises(TooLarge, match=r"in tiles of 1/8 degree, is .*, the limit is 1024"):
+        catalog.load((-120.0, 30.0, -80.0, 45.0), LATEST)
     assert services.count("/search") == 0
 
 
@@ -477,39 +480,39 @@ def test_a_page_that_leads_to_another_server_is_not_followed(
         own = services.url
         services.url = other.url
         with pytest.raises(SourceUnavailable, match="another server"):
-            catalog.prepare(around(made[0], 0.001), LATEST)
+            catalog.load(around(made[0], 0.001), LATEST)
         services.url = own
         assert other.requests == []
 
 
-# ---- cells ---------------------------------------------------------------------------------------
+# ---- tiles ---------------------------------------------------------------------------------------
 
 
-def test_cells_cover_what_was_asked_and_touch_it() -> None:
+def test_tiles_cover_the_request_and_touch_it() -> None:
     for bounds in ((-87.01, 32.9, -86.7, 33.13), (-180.0, -90.0, -179.9, -89.9), (10, 10, 10, 10)):
-        cells = cells_of(bounds)
-        west, south, east, north = bounds_of(cells)
+        tiles = tiles_of(bounds)
+        west, south, east, north = bounds_of(tiles)
         assert west <= bounds[0] < west + 0.125
         assert south <= bounds[1] < south + 0.125
         assert east - 0.125 <= bounds[2] <= east
         assert north - 0.125 <= bounds[3] <= north
-        assert sorted(cell for run in runs_of(cells) for cell in run) == sorted(cells)
-    assert set(cells_of((179.95, 0, -179.95, 0.01))) == {(2879, 720), (0, 720)}
+        assert sorted(tile for run in runs_of(tiles) for tile in run) == sorted(tiles)
+    assert set(tiles_of((179.95, 0, -179.95, 0.01))) == {(2879, 720), (0, 720)}
 
 
-def test_the_least_recently_asked_for_cells_are_dropped_but_never_within_the_grace() -> None:
+def test_the_least_recently_requested_tiles_are_dropped_but_never_within_the_grace() -> None:
     clock = Clock()
-    cells = Cells(3, 100, clock)
-    empty = Found((), (), 0)
+    tiles = TileIndex(3, 100, clock)
+    empty = SearchResult((), (), 0)
     for column in range(5):
-        cells.put((column, 0), empty)
-    assert len(cells) == 5
+        tiles.put((column, 0), empty)
+    assert len(tiles) == 5
     clock.now += 101
-    assert cells.get((0, 0)) is empty
-    cells.put((9, 0), empty)
-    assert len(cells) == 3
-    assert cells.get((0, 0)) is empty
-    assert cells.get((1, 0)) is None
+    assert tiles.get((0, 0)) is empty
+    tiles.put((9, 0), empty)
+    assert len(tiles) == 3
+    assert tiles.get((0, 0)) is empty
+    assert tiles.get((1, 0)) is None
 
 
 # ---- static catalogs ---------------------------------------------------------------------------
@@ -532,7 +535,7 @@ def test_a_static_catalog_of_local_files_is_the_directory_of_them(
     two_quads: World, tmp_path: Path
 ) -> None:
     path = saved_catalog(tmp_path, two_quads.scenes)
-    catalog = StaticStacCatalog("county", str(path), READING, REMOTE)
+    catalog = StaticStacCatalog("county", str(path), READING, JsonApi())
     directory = DirectoryCatalog(two_quads.directory, READING)
     assert {s.key for s in catalog.scenes} == {s.key for s in directory.scenes}
     assert catalog.years == (2017,)
@@ -545,7 +548,7 @@ def test_an_item_collection_on_the_web_is_read_and_its_hrefs_stay_unsigned(
     path = tmp_path / "items.json"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
     APIS.append(JsonApi(QUICK))
-    catalog = StaticStacCatalog("pc", services.add(path), READING, REMOTE, api=APIS[-1])
+    catalog = StaticStacCatalog("pc", services.add(path), READING, APIS[-1])
     assert {s.href for s in catalog.scenes} == {
         services.blob(made.path.name) for made in two_quads.scenes
     }
@@ -557,7 +560,7 @@ def test_a_static_catalog_is_read_again_when_it_changed_and_kept_when_it_is_gone
     items = [item_of(made, PC + made.path.name) for made in two_quads.scenes]
     path = tmp_path / "items.json"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": items[:1]}))
-    catalog = StaticStacCatalog("a", str(path), READING, REMOTE)
+    catalog = StaticStacCatalog("a", str(path), READING, JsonApi())
     catalog.refresh()
     assert (len(catalog.scenes), catalog.generation) == (1, 0)
     path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
@@ -576,7 +579,7 @@ def test_a_static_catalog_whose_server_is_away_is_unavailable_and_no_wrong_setti
     APIS.append(JsonApi(QUICK))
     services.broken = 503
     with pytest.raises(SourceUnavailable, match="503"):
-        StaticStacCatalog("a", services.blob("items.json"), READING, REMOTE, api=APIS[-1])
+        StaticStacCatalog("a", services.blob("items.json"), READING, APIS[-1])
 
 
 @pytest.mark.parametrize(
@@ -594,7 +597,7 @@ def test_a_document_that_is_no_catalog_cannot_be_served(
     path = tmp_path / "a.json"
     path.write_text(text)
     with pytest.raises(ConfigurationError, match=reason):
-        StaticStacCatalog("a", str(path), READING, REMOTE)
+        StaticStacCatalog("a", str(path), READING, JsonApi())
 
 
 # ---- configuration -------------------------------------------------------------------------------
@@ -642,7 +645,7 @@ def test_a_configured_source_searches_its_api(services: Doubles, two_quads: Worl
         {"id": "a", "type": "stac-api", "url": services.stac_url, "collection": "naip"}
     )
     catalog = catalog_of(config, 1.0, None)
-    catalog.prepare(around(made[0]), LATEST)
+    catalog.load(around(made[0]), LATEST)
     assert len(catalog.within(around(made[0], 0.001), LATEST)) >= 1
     assert isinstance(catalog, StacApiCatalog)
     APIS.append(catalog._api._api)
@@ -662,6 +665,6 @@ def test_a_search_of_very_much_ground_stays_within_the_page_it_asks(tmp_path: Pa
     with doubles(page=2) as services:
         services.items = [item_of(m, services.blob(m.path.name)) for m in made]
         catalog = catalog_at(services)
-        catalog.prepare(around(made[3], 0.001), LATEST)
+        catalog.load(around(made[3], 0.001), LATEST)
         assert len(catalog.scenes) == 7
         APIS.pop().close()

@@ -42,7 +42,7 @@ def entered() -> Iterator[set[str]]:
         yield files
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
 
 
 def within_app(files: set[str]) -> list[str]:

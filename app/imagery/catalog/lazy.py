@@ -1,4 +1,4 @@
-"""A source that was away when the service started: asked for again until it is there."""
+"""A source that was unavailable when the service started: built as soon as it can be."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class LazyCatalog:
     def unavailable(self) -> str | None:
         return self._catalog.unavailable if self._catalog else self._reason.reason
 
-    def knows(self, bounds: Bounds, when: TemporalFilter) -> bool:
-        return self._catalog.knows(bounds, when) if self._catalog else False
+    def is_loaded(self, bounds: Bounds, when: TemporalFilter) -> bool:
+        return self._catalog.is_loaded(bounds, when) if self._catalog else False
 
-    def prepare(self, bounds: Bounds, when: TemporalFilter) -> None:
-        self._built().prepare(bounds, when)
+    def load(self, bounds: Bounds, when: TemporalFilter) -> None:
+        self._built().load(bounds, when)
 
     def search(self, crs: str, bounds: Bounds, when: TemporalFilter) -> list[Scene]:
         return self._catalog.search(crs, bounds, when) if self._catalog else []
@@ -58,8 +58,8 @@ class LazyCatalog:
         return self._catalog.scenes if self._catalog else ()
 
     @property
-    def problems(self) -> Sequence[SkippedFile]:
-        return self._catalog.problems if self._catalog else ()
+    def skipped(self) -> Sequence[SkippedFile]:
+        return self._catalog.skipped if self._catalog else ()
 
     @property
     def years(self) -> tuple[int, ...]:

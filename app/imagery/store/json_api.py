@@ -17,7 +17,8 @@ from typing import Any
 
 import httpx2
 
-from app.imagery.hrefs import without_query
+from app.errors import without_query
+from app.resilience import ServiceError
 
 RETRIED = frozenset({429, 500, 502, 503, 504})
 """Answers that mean: ask again later."""
@@ -41,9 +42,8 @@ class RetryPolicy:
     first_pause_s: float = 0.3
 
 
-class ApiError(Exception):
-    """No usable answer. `status` is the last one (None: none came), `retry_after` what the service
-    asked for in seconds (None: nothing), `timed_out` whether it was too slow rather than down."""
+class ApiError(ServiceError):
+    """No usable answer from a JSON service; the text names its address without the query."""
 
     def __init__(
         self,
@@ -51,14 +51,11 @@ class ApiError(Exception):
         reason: str,
         *,
         status: int | None = None,
-        retry_after: float | None = None,
+        retry_after: float = 0.0,
         timed_out: bool = False,
     ) -> None:
-        super().__init__(f"{without_query(url)} {reason}")
-        self.reason = reason
-        self.status = status
-        self.retry_after = retry_after
-        self.timed_out = timed_out
+        reason = f"{without_query(url)} {reason}"
+        super().__init__(reason, status=status, retry_after=retry_after, timed_out=timed_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +139,7 @@ class JsonApi:
                         url,
                         f"answered {status} {_phrase(status)}".rstrip(),
                         status=status,
-                        retry_after=_seconds(response.headers.get("retry-after")),
+                        retry_after=_seconds(response.headers.get("retry-after")) or 0.0,
                     )
                 for piece in response.iter_bytes():
                     content += piece
@@ -161,7 +158,7 @@ class JsonApi:
             raise ApiError(url, "is not an address", status=400) from error
         try:
             parsed = json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ApiError(url, "answered something that is not JSON", status=status) from error
         if not isinstance(parsed, dict):
             raise ApiError(url, "answered JSON that is not an object", status=status)

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
-from app.errors import SourceUnavailable
-from app.imagery.hrefs import name_of, without_query
+from app.errors import SourceUnavailable, without_query
+from app.imagery.scene import name_of
 from app.imagery.store.json_api import ApiError, JsonApi, RetryPolicy
 from app.imagery.store.range_request import SignedRequest
 from app.imagery.store.sas_token import InvalidToken, Token, token_of

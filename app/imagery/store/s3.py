@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from app.errors import ConfigurationError, SourceUnavailable
-from app.imagery.hrefs import name_of
+from app.imagery.scene import name_of
 from app.imagery.store.planetary_computer import SasAuthenticator
 from app.imagery.store.range_request import Plain, SignedRequest
 
