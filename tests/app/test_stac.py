@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pystac
+import pystac_client
 import pytest
+import shapely
 from pydantic import TypeAdapter, ValidationError
+from pyproj import Transformer
 
 from app.errors import ConfigurationError, SourceUnavailable, TooLarge
 from app.grid.pixel_grid import Bounds, PixelGrid
 from app.imagery.catalog.files import DirectoryCatalog
 from app.imagery.catalog.stac_api import (
+    WORLD,
     SearchResult,
     StacApiCatalog,
     TileIndex,
@@ -329,6 +333,31 @@ def test_scenes_of_two_zones_are_found_by_degrees(services: Doubles, utm_seam: W
     assert catalog.grids() == (PixelGrid("EPSG:26916"), PixelGrid("EPSG:26917"))
 
 
+def test_an_image_that_reaches_beyond_its_items_outline_into_another_tile_is_found_there(
+    services: Doubles, tmp_path: Path
+) -> None:
+    x, y = Transformer.from_crs(4326, 26916, always_xy=True).transform(-86.95, 33.0)
+    made = write_scene(
+        tmp_path / "m_3208601_nw_16_1_20170903.tif",
+        origin=(float(round(x)), float(round(y) + 400)),
+        cols=300,
+        rows=600,
+        overviews=False,
+    )
+    item = item_of(made, services.blob(made.path.name))
+    # Its frame ends 200 m south of the tiles' edge at 33° N, its outline 100 m north of it.
+    outline = shapely.geometry.shape(item["geometry"]).intersection(
+        shapely.box(-88, 33.001, -86, 34)
+    )
+    item |= {"geometry": shapely.geometry.mapping(outline), "bbox": list(outline.bounds)}
+    services.items = [item]
+    catalog = catalog_at(services)
+    catalog.load((-86.951, 32.997, -86.949, 33.001), LATEST)
+    left, bottom, right, _ = made.bounds
+    south = catalog.search("EPSG:26916", (left, bottom, right, bottom + 100), LATEST)
+    assert [scene.id for scene in south] == [item["id"]]
+
+
 def test_known_ground_is_not_searched_again_for_another_date(
     services: Doubles, two_years: World
 ) -> None:
@@ -483,6 +512,78 @@ def test_a_page_that_leads_to_another_server_is_not_followed(
             catalog.load(around(made[0], 0.001), LATEST)
         services.url = own
         assert other.requests == []
+
+
+# ---- pystac-client is the judge ------------------------------------------------------------------
+
+QUERIES = {
+    "a quad": Query("naip"),
+    "no collection": Query(),
+    "another collection": Query("sentinel-2-l2a"),
+    "a year": Query("naip", "2017-01-01T00:00:00Z/2017-12-31T23:59:59Z"),
+    "since 2018": Query("naip", "2018-01-01T00:00:00Z/.."),
+    "a state": Query("naip", filters={"naip:state": {"eq": "al"}}),
+    "another state": Query("naip", filters={"naip:state": {"eq": "ga"}}),
+}
+
+
+@pytest.mark.parametrize("paging", ["get", "post", "merge"])
+@pytest.mark.parametrize("page", [1, 2, 250])
+@pytest.mark.parametrize("kind", QUERIES)
+def test_a_search_is_what_pystac_client_finds(
+    services: Doubles,
+    two_quads: World,
+    two_years: World,
+    utm_seam: World,
+    paging: Literal["get", "post", "merge"],
+    page: int,
+    kind: str,
+) -> None:
+    query = QUERIES[kind]
+    if query.filters and paging == "get":
+        pytest.skip("the query extension is of POST")
+    made = listed(services, two_quads, two_years, utm_seam)
+    services.items = list({item["id"]: item for item in services.items}.values())
+    services.paging, services.page = paging, page
+    client = pystac_client.Client.open(services.stac_url)
+    APIS.append(JsonApi(QUICK))
+    ours = StacApi(services.stac_url, APIS[-1], query)
+    found = 0
+    for bounds in (around(made[0], 0.001), around(made[-1]), WORLD, (10.0, 47.0, 10.1, 47.1)):
+        before = services.count("/search")
+        theirs = client.search(
+            method="GET" if paging == "get" else "POST",
+            bbox=bounds,
+            collections=[query.collection] if query.collection else None,
+            datetime=query.datetime or None,
+            query=dict(query.filters) or None,
+            limit=250,
+        )
+        expected = [item["id"] for item in theirs.items_as_dicts()]
+        pages = services.count("/search") - before
+        assert pages == max(1, -(-len(expected) // page))
+        assert [item["id"] for item in ours.items(bounds)] == expected
+        assert services.count("/search") - before == 2 * pages
+        found = max(found, len(expected))
+    assert (found > 0) == (kind not in ("another collection", "another state"))
+
+
+@pytest.mark.parametrize("paging", ["get", "merge"])
+def test_the_double_is_an_api_that_pystac_client_opens(
+    services: Doubles, two_quads: World, paging: Literal["get", "merge"]
+) -> None:
+    listed(services, two_quads)
+    services.paging, services.page = paging, 1
+    client = pystac_client.Client.open(services.stac_url)
+    for name in ("CORE", "COLLECTIONS", "FEATURES", "ITEM_SEARCH", "QUERY"):
+        assert client.conforms_to(name)
+    (collection,) = client.get_collections()
+    ids = {item["id"] for item in services.items}
+    assert {item.id for item in collection.get_items()} == ids
+    assert {item.id for item in client.search().items()} == ids
+    assert collection.get_item(min(ids)).id == min(ids)
+    ours = StacApi(services.stac_url, JsonApi(QUICK), Query("naip")).collection()
+    assert ours["extent"] == collection.extent.to_dict()
 
 
 # ---- tiles ---------------------------------------------------------------------------------------
