@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,7 @@ from pyproj import Transformer
 from app.errors import ConfigurationError, SourceUnavailable, TooLarge
 from app.grid.pixel_grid import Bounds, PixelGrid
 from app.imagery.catalog.files import DirectoryCatalog
+from app.imagery.catalog.index import SkippedFile
 from app.imagery.catalog.stac_api import (
     WORLD,
     SearchResult,
@@ -28,7 +30,7 @@ from app.imagery.catalog.stac_api import (
     runs_of,
     tiles_of,
 )
-from app.imagery.catalog.stac_items import Query, StacApi, scene_of_item
+from app.imagery.catalog.stac_items import Query, StacApi, scene_of_item, scenes_in
 from app.imagery.catalog.stac_static import StaticStacCatalog
 from app.imagery.catalog.temporal import LATEST, TemporalFilter
 from app.imagery.config import AnyConfig, catalog_of
@@ -206,6 +208,118 @@ def test_an_item_that_cannot_be_served_is_refused_with_its_reason(
     change, reason = REFUSED[kind]
     change(item)
     assert reason_of(item).startswith(reason)
+
+
+def deep(levels: int) -> list[Any]:
+    nested: list[Any] = []
+    for _ in range(levels):
+        nested = [nested]
+    return nested
+
+
+def _property(**values: object) -> Change:
+    return lambda item: item["properties"].update(
+        {name.replace("_", ":", 1): value for name, value in values.items()}
+    )
+
+
+def _of_image(**values: object) -> Change:
+    return lambda item: item["assets"]["image"].update(values)
+
+
+ODD: dict[str, Change] = {
+    "datetime abcd": lambda i: i["properties"].update(datetime="abcd"),
+    "datetime of ten letters": lambda i: i["properties"].update(datetime="abcdefghij"),
+    "datetime 5": lambda i: i["properties"].update(datetime=5),
+    "start abcd": lambda i: i["properties"].update(datetime=None, start_datetime="abcd"),
+    "shape NaN": _property(proj_shape=[math.nan, 1500]),
+    "shape 10^400": _property(proj_shape=[10**400, 1500]),
+    "shape 10^15": _property(proj_shape=[10**15, 10**15]),
+    "shape true": _property(proj_shape=[True, True]),
+    "transform 1e308": _property(proj_transform=[1e308, 0, 5e5, 0, -1e308, 4e6]),
+    "origin 1e308": _property(proj_transform=[1, 0, 1e308, 0, -1, 4e6]),
+    "transform NaN": _property(proj_transform=[math.nan] * 6, proj_bbox=None),
+    "transform 10^400": _property(proj_transform=[1, 0, 10**400, 0, -1, 4e6], proj_bbox=None),
+    "bbox infinite": _property(proj_transform=None, proj_bbox=[0, 0, math.inf, 1]),
+    "epsg true": _property(proj_epsg=True),
+    "epsg -1": _property(proj_epsg=-1),
+    "epsg 1e999": _property(proj_epsg=math.inf),
+    "code 5.5": _property(proj_epsg=None, proj_code=5.5),
+    "code list": _property(proj_epsg=None, proj_code=["EPSG:26916"]),
+    "wkt": _property(proj_epsg=None, proj_wkt2="PROJCRS["),
+    "projjson": _property(proj_epsg=None, proj_projjson={"type": "Nonsense"}),
+    "surrogate id": lambda i: i.update(id="a\ud800"),
+    "id with a line feed": lambda i: i.update(id="a\r\nSet-Cookie: b"),
+    "surrogate href": _of_image(href=PC + "\ud800.tif"),
+    "bad port": _of_image(href="https://a.org:port/a.tif"),
+    "bad IPv6": _of_image(href="https://[::1/a.tif"),
+    "href 5": _of_image(href=5),
+    "no href": lambda i: i["assets"]["image"].pop("href"),
+    "assets list": lambda i: i.update(assets=[1]),
+    "asset text": lambda i: i.update(assets={"image": "x"}),
+    "properties list": lambda i: i.update(properties=[1]),
+    "type of another kind": lambda i: i.update(type="Collection"),
+    "deep id": lambda i: i.update(id=deep(900)),
+    "deep transform": _property(proj_transform=deep(900), proj_bbox=deep(900)),
+    "deep CRS": _property(proj_epsg=None, proj_projjson=deep(5000)),
+    "bands of numbers": _of_image(**{"eo:bands": [1, 2, 3, 4]}),
+    "raster numbers": _of_image(**{"raster:bands": [1] * 3, "eo:bands": None}),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_an_odd_item_is_skipped_by_its_name_and_never_more(
+    services: Doubles, two_quads: World, kind: str
+) -> None:
+    made = listed(services, two_quads)
+    ODD[kind](services.items[0])
+    odd = services.items[0].get("id")
+    (odd_result, good) = scenes_in([("", i) for i in services.items], READING, "pc", "")
+    assert isinstance(good, Scene)
+    assert isinstance(odd_result, SkippedFile)
+    if isinstance(odd, str):
+        assert odd_result.path == odd.encode("utf-8", "backslashreplace").decode()
+    assert len(odd_result.reason) > 10
+    json.dumps([odd_result.path, odd_result.reason], ensure_ascii=False).encode()
+    assert good.id == f"al_{made[1].path.stem}"
+
+
+@pytest.mark.parametrize(
+    ("nodata", "expected"),
+    [
+        (-9999, 0),
+        (10**400, 0),
+        (256, 0),
+        (math.nan, 0),
+        (0.5, 0),
+        ("nan", 0),
+        (True, 1),
+        (255, 255),
+    ],
+)
+def test_a_nodata_that_no_pixel_can_have_is_none(
+    item: dict[str, Any], nodata: object, expected: float
+) -> None:
+    item["assets"]["image"]["raster:bands"] = [{"data_type": "uint8", "nodata": nodata}] * 4
+    assert scene_from(item).nodata == expected
+    assert scene_of_item(item, ReadOptions(nodata=7)).nodata == 7
+
+
+@pytest.mark.parametrize("version", ["eo:bands", "bands"])
+def test_the_order_of_the_bands_is_the_items(item: dict[str, Any], version: str) -> None:
+    image = item["assets"]["image"]
+    red, green, blue, nir = image.pop("eo:bands")
+    common = "eo:common_name" if version == "bands" else "common_name"
+    image[version] = [
+        {"name": f"b{n}", common: band["common_name"]}
+        for n, band in enumerate((nir, red, green, blue))
+    ]
+    assert scene_from(item).bands == (2, 3, 4, 1)
+    assert scene_of_item(item, ReadOptions(bands=(1, 2, 3, 4))).bands == (1, 2, 3, 4)
+    image[version][0] = {"name": "b4"}
+    assert scene_from(item).bands == (1, 2, 3, 4)
+    image[version] = [{common: "pan"}, *({common: c} for c in ("nir08", "blue", "green", "red"))]
+    assert scene_from(item).bands == (5, 4, 3, 2)
 
 
 @pytest.mark.parametrize("content", [None, 3, "x", [], {}, {"id": 3}])
@@ -681,6 +795,22 @@ def test_a_static_catalog_whose_server_is_away_is_unavailable_and_no_wrong_setti
     services.broken = 503
     with pytest.raises(SourceUnavailable, match="503"):
         StaticStacCatalog("a", services.blob("items.json"), READING, APIS[-1])
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000, '{"type": "Feature"}', "\\ud800"])
+def test_a_document_that_makes_no_sense_is_skipped_and_the_rest_served(
+    two_quads: World, tmp_path: Path, text: str
+) -> None:
+    path = saved_catalog(tmp_path, two_quads.scenes)
+    odd = next(tmp_path.rglob("al_*.json"))
+    odd.write_text(text)
+    catalog = StaticStacCatalog("county", str(path), READING, JsonApi())
+    assert len(catalog.scenes) == 1
+    (skipped,) = catalog.skipped
+    assert str(odd) in skipped.path
+    path.write_text(text)
+    with pytest.raises(ConfigurationError):
+        StaticStacCatalog("county", str(path), READING, JsonApi())
 
 
 @pytest.mark.parametrize(

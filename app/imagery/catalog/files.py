@@ -32,7 +32,24 @@ _WILD = "*?["
 _BATCH = 32
 
 
-class DirectoryCatalog(InMemoryCatalog):
+class _FilesCatalog(InMemoryCatalog):
+    """Files that were inspected, kept by `store` from one process to the next."""
+
+    def __init__(self, reading: ReadOptions, store: IndexStore | None) -> None:
+        super().__init__(reading)
+        self._store = store
+        self._files: dict[str, Inspected] = store.load() if store else {}
+
+    def _keep(self, results: Sequence[tuple[str, str, Scene | SkippedFile]]) -> None:
+        """Make (href, identity, what it holds) of every file the catalog."""
+        before = self._files
+        self._files = {href: (identity, result) for href, identity, result in results if identity}
+        self._publish(result for *_, result in results)
+        if self._store and self._files != before:
+            self._store.save(self._files)
+
+
+class DirectoryCatalog(_FilesCatalog):
     """The scenes below a directory, of a glob or in one file, listed at start and by `refresh`."""
 
     def __init__(self, root: Path, reading: ReadOptions, store: IndexStore | None = None) -> None:
@@ -40,11 +57,9 @@ class DirectoryCatalog(InMemoryCatalog):
 
         Files that are as `store` has them are not opened.
         """
-        super().__init__(reading)
+        super().__init__(reading, store)
         self.root = root
         self.opened = 0
-        self._store = store
-        self._files = store.load() if store else {}
         self._list()
         self.generation = 0
 
@@ -72,7 +87,7 @@ class DirectoryCatalog(InMemoryCatalog):
             self._list()
 
     def _list(self) -> None:
-        base, before = self.base, self._files
+        base = self.base
         paths = list(self._paths())
         batches = [paths[at : at + _BATCH] for at in range(0, len(paths), _BATCH)]
         with ThreadPoolExecutor(8) as pool:
@@ -83,10 +98,7 @@ class DirectoryCatalog(InMemoryCatalog):
             raise ConfigurationError(
                 f"{self.root}: no scene that can be served ({reasons or 'no GeoTIFF in it'})"
             )
-        self._files = {path: (identity, result) for path, identity, result in results if identity}
-        self._publish(result for *_, result in results)
-        if self._store and self._files != before:
-            self._store.save(self._files)
+        self._keep(results)
 
     def _paths(self) -> Iterable[Path]:
         if _is_wild(self.root):
@@ -134,7 +146,7 @@ class RemoteFiles(Protocol):
         ...
 
 
-class UrlListCatalog(InMemoryCatalog):
+class UrlListCatalog(_FilesCatalog):
     """The scenes in files that `names` lists."""
 
     def __init__(
@@ -146,11 +158,9 @@ class UrlListCatalog(InMemoryCatalog):
     ) -> None:
         """ConfigurationError when nothing can be served, SourceUnavailable when the source cannot
         be reached and `store` has nothing of it."""
-        super().__init__(reading)
+        super().__init__(reading, store)
         self._names = names
         self._remote = files
-        self._store = store
-        self._files = store.load() if store else {}
         self._unavailable: str | None = None
         self._list()
         self.generation = 0
@@ -196,11 +206,7 @@ class UrlListCatalog(InMemoryCatalog):
         if not any(isinstance(result, Scene) for *_, result in results):
             self._refuse(_reasons([result for *_, result in results], 3, " "), down.is_set())
         self._unavailable = reasons[0] if reasons else None
-        before = self._files
-        self._files = {href: (identity, result) for href, identity, result in results if identity}
-        self._publish(result for *_, result in results)
-        if self._store and self._files != before:
-            self._store.save(self._files)
+        self._keep(results)
 
     def _refuse(self, reasons: str, down: bool) -> None:
         source_id, reasons = self._remote.source_id, reasons or "the list is empty"

@@ -97,7 +97,6 @@ class InMemoryCatalog:
 
     @property
     def unavailable(self) -> str | None:
-        """See Catalog."""
         return None
 
     def is_loaded(self, bounds: Bounds, when: TemporalFilter) -> bool:
@@ -109,35 +108,28 @@ class InMemoryCatalog:
         """Do nothing: everything is in memory."""
 
     def search(self, crs: str, bounds: Bounds, when: TemporalFilter) -> list[Scene]:
-        """See Catalog."""
         return self.index.search(crs, bounds, when)
 
     def within(self, bounds: Bounds, when: TemporalFilter) -> list[Scene]:
-        """See Catalog."""
         return self.index.within(bounds, when)
 
     def grids(self) -> tuple[PixelGrid, ...]:
-        """See Catalog."""
         return tuple(PixelGrid(crs, self.reading.ground_resolution) for crs in self.index.crs_list)
 
     @property
     def scenes(self) -> Sequence[Scene]:
-        """See Catalog."""
         return self.index.scenes
 
     @property
     def skipped(self) -> Sequence[SkippedFile]:
-        """See Catalog."""
         return self.index.skipped
 
     @property
     def years(self) -> tuple[int, ...]:
-        """See Catalog."""
         return self.index.years
 
     @property
     def lonlat_bounds(self) -> Bounds:
-        """See Catalog."""
         return self.index.lonlat_bounds
 
     def _publish(self, results: Iterable[Scene | SkippedFile]) -> None:

@@ -183,7 +183,6 @@ class StacApiCatalog:
                 self._search(run)
 
     def search(self, crs: str, bounds: Bounds, when: TemporalFilter) -> list[Scene]:
-        """See Catalog."""
         degrees = bounds_between(crs, LONLAT, bounds)
         return [
             scene
@@ -192,7 +191,6 @@ class StacApiCatalog:
         ]
 
     def within(self, bounds: Bounds, when: TemporalFilter) -> list[Scene]:
-        """See Catalog."""
         matches = [
             scene
             for crs in {scene.crs for scene in self._loaded(bounds)}

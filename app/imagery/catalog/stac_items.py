@@ -225,8 +225,8 @@ def _scene_of_item(
     if asset.href.startswith("/vsi"):
         raise UnsupportedImage("has its image in a virtual file system of GDAL, which is not read")
     href = asset.get_absolute_href() or asset.href
-    if not href.isprintable():
-        raise UnsupportedImage(f"has its image at an unprintable address: {href!r}")
+    if not href.isprintable() or urlsplit(href).port == 0:
+        raise UnsupportedImage(f"has its image at an address that is none: {href[:200]!r}")
     scheme = urlsplit(href).scheme if "://" in href else "file"
     if scheme == "file":
         if "://" in base and not base.startswith("file:"):
@@ -384,7 +384,7 @@ def _header(asset: pystac.Asset) -> ImageHeader:
         transform=affine,
         shape=(rows, cols),
         dtypes=tuple(dtypes),
-        nodata=nodata if isinstance(nodata, int | float) else None,
+        nodata=nodata if type(nodata) in (int, float) else None,
     )
 
 

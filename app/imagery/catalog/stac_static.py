@@ -63,7 +63,6 @@ class StaticStacCatalog(InMemoryCatalog):
 
     @property
     def unavailable(self) -> str | None:
-        """See Catalog."""
         return self._unavailable
 
     def refresh(self) -> None:
