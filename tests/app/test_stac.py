@@ -293,7 +293,7 @@ def test_an_odd_item_is_skipped_by_its_name_and_never_more(
         (math.nan, 0),
         (0.5, 0),
         ("nan", 0),
-        (True, 1),
+        (True, 0),
         (255, 255),
     ],
 )
