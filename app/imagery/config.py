@@ -40,7 +40,7 @@ from app.imagery.store.range_request import Authenticator
 from app.imagery.store.s3 import Bucket, ByScheme
 
 
-def _told_from(value: object, info: ValidationInfo) -> object:
+def _relative_to_file(value: object, info: ValidationInfo) -> object:
     """Return a relative path as seen from the folder of the file it is written in."""
     base = (info.context or {}).get("base")
     if base is None or not isinstance(value, str) or not value or "://" in value:
@@ -48,7 +48,7 @@ def _told_from(value: object, info: ValidationInfo) -> object:
     return str(Path(base) / value)
 
 
-Local = Annotated[str, BeforeValidator(_told_from)]
+Local = Annotated[str, BeforeValidator(_relative_to_file)]
 
 
 class SourceConfig(BaseModel):
@@ -153,13 +153,13 @@ class StacApiConfig(StacConfig):
         {}, description='the API\'s query extension: {"naip:state" = {eq = "ga"}}'
     )
     bounds: tuple[float, float, float, float] | None = Field(
-        None, description="west, south, east, north: ask for nothing outside, degrees"
+        None, description="west, south, east, north: nothing outside is requested, degrees"
     )
 
     @model_validator(mode="before")
     @classmethod
     def _preset(cls, given: Any) -> Any:  # noqa: ANN401 - what pydantic is given
-        """What a preset says holds where the operator says nothing."""
+        """Fill in the preset where the operator says nothing."""
         if isinstance(given, dict) and (preset := PRESETS.get(str(given.get("preset") or ""))):
             return {**preset, **given}
         return given
@@ -222,7 +222,7 @@ def load(path: Path) -> tuple[AnyConfig, ...]:
         raise ConfigurationError(f"{path}: {error}") from error
     unknown = set(content) - {"source"}
     if unknown:
-        raise ConfigurationError(f"{path}: {_meant(min(unknown), ['source'])}")
+        raise ConfigurationError(f"{path}: {_suggestion(min(unknown), ['source'])}")
     tables = content.get("source", [])
     if not isinstance(tables, list) or not tables:
         raise ConfigurationError(f"{path}: no [[source]] in it")
@@ -245,7 +245,7 @@ def _one(path: Path, number: int, table: Any) -> AnyConfig:  # noqa: ANN401 - TO
         raise ConfigurationError(f"{where}: type={given!r}: one of {expected} expected")
     for key in table:
         if key not in kind.model_fields:
-            raise ConfigurationError(f"{where}: {_meant(key, kind.model_fields)}")
+            raise ConfigurationError(f"{where}: {_suggestion(key, kind.model_fields)}")
     try:
         config: AnyConfig = _ONE.validate_python(table, context={"base": path.parent})
     except ValidationError as error:
@@ -256,7 +256,7 @@ def _one(path: Path, number: int, table: Any) -> AnyConfig:  # noqa: ANN401 - TO
     return config
 
 
-def _meant(key: str, known: Any) -> str:  # noqa: ANN401 - any iterable of names
+def _suggestion(key: str, known: Any) -> str:  # noqa: ANN401 - any iterable of names
     near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
     return f"unknown key {key!r}; {hint}"
