@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar, Literal
+from urllib.parse import unquote
 
 Mode = Literal["ok", "503", "truncate", "corrupt", "hang", "404", "403", "no-range", "redirect"]
 
@@ -29,7 +30,7 @@ class Asked:
 class RangeServer:
     """What is served and how. `mode` holds for every request while `times` is not used up (−1: for
     ever); `delay_s` before each answer; `only`: faults hit paths that contain it; `headers` go with
-    the answer of a fault.
+    the answer of a fault; `allows` (path, headers): other requests are answered 403.
 
     A file that changes is guarded twice, and each guard is tested alone: a server that does not
     `honor_if_match` gives bytes of the new file, told by their entity tag; one with a
@@ -42,6 +43,7 @@ class RangeServer:
     delay_s: float = 0.0
     only: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    allows: Callable[[str, Mapping[str, str]], bool] = lambda *_: True
     honor_if_match: bool = True
     claimed_etag: str = ""
     base: str = ""
@@ -90,11 +92,14 @@ class _Handler(BaseHTTPRequestHandler):
         if state.delay_s:
             time.sleep(state.delay_s)
         mode = state.take(self.path)
-        path = state.root / self.path.split("?")[0].lstrip("/")
+        path = state.root / unquote(self.path.split("?")[0]).lstrip("/")
         if mode == "hang":
             state.asked.append(Asked(self.path, dict(self.headers), 0, 0))
             state.released.wait(60)
             self.close_connection = True
+            return
+        if mode == "ok" and not state.allows(self.path, dict(self.headers)):
+            self._answer(403, b"no")
             return
         if mode in ("503", "404", "403") or not path.is_file():
             self._answer(int(mode) if mode.isdigit() else 404, b"no", dict(state.headers))
@@ -110,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
         etag = state.claimed_etag or etag
         asked = self.headers.get("range")
         if asked is None or mode == "no-range":
-            self._answer(200, content, {"etag": etag})
+            self._answer(200, content, {"etag": etag}, mode == "truncate")
             return
         first, last = (int(part) for part in asked.removeprefix("bytes=").split("-"))
         body = content[first : last + 1]

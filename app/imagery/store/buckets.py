@@ -182,6 +182,12 @@ class BucketAuthenticator:
                 f"no credentials for {_CLOUDS[place.cloud]}: {_ADVICE[place.cloud]}, or "
                 "anonymous = true for what is public"
             ) from None
+        if place.cloud == "az" and "%" in url.partition("?")[0]:
+            # obstore signs the escaped name, Azure the name itself.
+            raise LookupError(
+                "its name has blanks or other characters that addresses escape, which Azure's "
+                "account keys cannot sign here: use AZURE_STORAGE_SAS_KEY, or anonymous = true"
+            )
         with self._lock:
             self._signers[place.base, place.container] = signer
             self._signed[href] = url, time.monotonic() + LIFE_S / 2
@@ -198,7 +204,11 @@ class BucketAuthenticator:
             return GCSStore(place.container, base_url=place.base, **common)
         if place.cloud == "az":
             return AzureStore(
-                place.container, account_name=place.account, endpoint=place.base, **common
+                place.container,
+                account_name=place.account,
+                endpoint=place.base,
+                use_emulator=False,
+                **common,
             )
         return S3Store(
             place.container,
