@@ -107,5 +107,8 @@ class ConfigurationError(LandcoverError):
 
 def without_query(url: str) -> str:
     """Return the address without query, fragment and user: what may be shown and logged."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an invalid address"
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

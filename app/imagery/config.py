@@ -33,11 +33,11 @@ from app.imagery.catalog.stac_items import Query, StacApi
 from app.imagery.catalog.stac_static import StaticStacCatalog
 from app.imagery.reader import RemoteFiles
 from app.imagery.scene import ReadOptions, Resampling
+from app.imagery.store import ByScheme
+from app.imagery.store.buckets import Bucket, BucketAuthenticator
 from app.imagery.store.json_api import JsonApi
 from app.imagery.store.object_store import ObjectStore, ReadLimits
 from app.imagery.store.planetary_computer import SasAuthenticator
-from app.imagery.store.range_request import Authenticator
-from app.imagery.store.s3 import Bucket, ByScheme
 
 
 def _relative_to_file(value: object, info: ValidationInfo) -> object:
@@ -92,9 +92,10 @@ class RemoteConfig(SourceConfig):
         False, description="s3: reads are charged to your account (x-amz-request-payer)"
     )
     region: str = Field("us-east-1", description="s3: the bucket's region, for its signature")
-    endpoint: str = Field("", description="s3: address of another server than Amazon's")
-    profile: str = Field("", description="s3: name of the credentials to use; the usual chain")
-    anonymous: bool = Field(False, description="s3: send no credentials (public buckets)")
+    endpoint: str = Field("", description="s3, gs, az: address of another server than the cloud's")
+    profile: str = Field("", description="s3: profile of ~/.aws whose keys are used")
+    anonymous: bool = Field(False, description="s3, gs, az: send no credentials (public buckets)")
+    account: str = Field("", description="az: the storage account, unless the address names it")
 
 
 class DirectoryConfig(SourceConfig):
@@ -112,10 +113,12 @@ class MosaicConfig(RemoteConfig):
 
 
 class CogsConfig(RemoteConfig):
-    """A list of COGs on a web server or in S3."""
+    """A list of COGs on a web server, in S3, Google Cloud Storage or Azure."""
 
     type: Literal["cogs"]
-    urls: tuple[str, ...] = Field((), description="https:// or s3:// addresses")
+    urls: tuple[str, ...] = Field(
+        (), description="https://, s3://, gs://, az:// or abfss:// addresses"
+    )
     list: Local = Field("", description="path of a text file of addresses, one a line")
 
     @model_validator(mode="after")
@@ -309,15 +312,20 @@ def store_of(config: RemoteConfig) -> ObjectStore:
     return ObjectStore(config.id, access_of(config), limits)
 
 
-def access_of(config: RemoteConfig) -> Authenticator:
-    """Return what makes its files readable: `s3://` and signed hosts each by their own way."""
+def access_of(config: RemoteConfig) -> ByScheme:
+    """Return what makes its files readable: buckets and signed hosts each by their own way."""
     bucket = Bucket(
-        config.region, config.requester_pays, config.endpoint, config.profile, config.anonymous
+        config.region,
+        config.requester_pays,
+        config.endpoint,
+        config.profile,
+        config.anonymous,
+        config.account,
     )
     signed = None
     if isinstance(config, StacConfig) and config.token_url and config.signing != "never":
         signed = SasAuthenticator(config.token_url, config.signing, hosts=config.token_hosts)
-    return ByScheme(bucket, signed)
+    return ByScheme(BucketAuthenticator(bucket), signed)
 
 
 def api_of(config: StacApiConfig, client: JsonApi) -> StacApi:

@@ -18,10 +18,9 @@ from app.imagery.catalog.stac_items import scene_of_item
 from app.imagery.config import AnyConfig, StacApiConfig, access_of, api_of, reading_of
 from app.imagery.reader import Reader
 from app.imagery.scene import ReadOptions, Scene, UnsupportedImage
+from app.imagery.store import Authenticator, ByScheme
 from app.imagery.store.json_api import JsonApi
 from app.imagery.store.object_store import ObjectStore
-from app.imagery.store.range_request import Authenticator
-from app.imagery.store.s3 import ByScheme
 from app.resilience import ServiceError
 from model.card import ModelCard
 from model.windows import Window
@@ -81,7 +80,7 @@ def examine(
             result.faults.append(f"{catalog.unavailable}. {_advice(catalog.unavailable)}")
         return result
     samples = [_middle_of(scene, card.ground_resolution) for scene in _spread(catalog.scenes)]
-    before = (store.traffic.requests, store.traffic.bytes) if store else (0, 0)
+    before = (store.stats.requests, store.stats.bytes) if store else (0, 0)
     pixels = []
     for number, (scene, grid, window) in enumerate(samples):
         began = time.perf_counter()
@@ -93,8 +92,8 @@ def examine(
         if not number:
             result.read_s, result.scene = time.perf_counter() - began, scene.id
             if store:
-                result.requests = store.traffic.requests - before[0]
-                result.nbytes = store.traffic.bytes - before[1]
+                result.requests = store.stats.requests - before[0]
+                result.nbytes = store.stats.bytes - before[1]
         pixels.append(read.image[:, read.valid])
     values = np.concatenate(pixels, axis=1) if pixels else np.zeros((4, 0), dtype=np.uint8)
     if values.shape[1]:
@@ -139,9 +138,10 @@ def check_image(access: Authenticator, scene: Scene) -> list[Finding]:
 
 def check_s3(access: ByScheme) -> list[Finding]:
     """Return whether there are credentials, and who pays where."""
-    bucket = access.bucket
+    assert access.buckets is not None  # noqa: S101 - a configured source has them
+    bucket = access.buckets.bucket
     try:
-        wrong = access.s3.check()
+        wrong = access.buckets.check("s3://bucket/key")
     except LandcoverError as error:
         wrong = str(error)
     payer = "your account pays" if bucket.requester_pays else "requester_pays is off"
@@ -285,7 +285,8 @@ def _first_bytes(access: Authenticator, scene: Scene) -> Finding:
         return Finding("read", False, str(error), "see above")
     except httpx2.HTTPError as error:
         return Finding("read", False, f"{shown}: {type(error).__name__}", "check the network")
-    if region and isinstance(access, ByScheme) and region != access.bucket.region:
+    buckets = access.buckets if isinstance(access, ByScheme) else None
+    if region and buckets is not None and region != buckets.bucket.region:
         return Finding("read", False, f"{shown} is in {region}", f'set region = "{region}"')
     if status not in (200, 206):
         advice = access.advice(scene.href, status) if isinstance(access, ByScheme) else ""

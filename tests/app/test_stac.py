@@ -35,7 +35,8 @@ from app.imagery.catalog.stac_static import StaticStacCatalog
 from app.imagery.catalog.temporal import LATEST, TemporalFilter
 from app.imagery.config import AnyConfig, catalog_of
 from app.imagery.scene import ReadOptions, Scene, UnsupportedImage
-from app.imagery.store.json_api import JsonApi, RetryPolicy
+from app.imagery.store.json_api import JsonApi
+from app.resilience import RetryPolicy
 from tests.world.doubles import Doubles, doubles
 from tests.world.scenes import MadeScene, write_scene
 from tests.world.stac import Projection, item_of

@@ -15,7 +15,7 @@ from app.cli import cli
 from app.imagery.config import AnyConfig, StacApiConfig, access_of
 from app.imagery.diagnostics import Finding, check_s3, check_stac
 from app.imagery.scene import ReadOptions
-from app.imagery.store.s3 import ByScheme
+from app.imagery.store import ByScheme
 from tests.world.doubles import Doubles, doubles
 from tests.world.stac import item_of
 from tests.world.world import World
