@@ -629,6 +629,47 @@ def test_a_page_that_leads_to_another_server_is_not_followed(
         assert other.requests == []
 
 
+class Pages:
+    """A JSON service that answers every search with the same page."""
+
+    def __init__(self, page: dict[str, Any]) -> None:
+        self.content = page
+
+    def get(self, url: str, headers: object = None) -> Pages:
+        return self
+
+    def post(self, url: str, body: object, headers: object = None) -> Pages:
+        return self
+
+
+LINKS: dict[str, object] = {
+    "no list": {"rel": "next", "href": "https://a.org/search"},
+    "text": ["next"],
+    "bad IPv6": [{"rel": "next", "href": "https://[::1/search"}],
+    "number": [{"rel": "next", "href": 5, "method": 5}],
+    "deep": [{"rel": "next", "href": "https://a.org/search", "method": "POST", "body": {"a": 0}}],
+    "headers": [{"rel": "next", "href": "/search", "headers": [1], "method": "PATCH", "body": 3}],
+    "same": [{"rel": "next", "href": "https://a.org/search"}],
+}
+
+
+@pytest.mark.parametrize("kind", LINKS)
+def test_an_odd_link_is_an_error_of_the_source_and_never_more(kind: str) -> None:
+    links: Any = copy.deepcopy(LINKS[kind])
+    if kind == "deep":
+        links[0]["body"]["a"] = deep(5000)
+    api = StacApi("https://a.org", Pages({"features": [None, {}], "links": links}), Query())
+    catalog = StacApiCatalog("a", api, READING)
+    ground = (-87.0, 33.0, -86.99, 33.01)
+    if kind in ("no list", "text"):
+        catalog.load(ground, LATEST)
+        assert len(catalog.skipped) == 1
+    else:
+        with pytest.raises(SourceUnavailable):
+            catalog.load(ground, LATEST)
+        assert catalog.unavailable
+
+
 # ---- pystac-client is the judge ------------------------------------------------------------------
 
 QUERIES = {

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from app.errors import SourceUnavailable, TooLarge
+from app.errors import SourceUnavailable, TooLarge, without_query
 from app.grid.pixel_grid import LONLAT, Bounds, PixelGrid, bounds_between
 from app.imagery.catalog.index import SkippedFile
 from app.imagery.catalog.stac_items import StacApi, scenes_in
@@ -256,16 +256,16 @@ class StacApiCatalog:
 
     def _search(self, run: list[Key]) -> None:
         """Search tiles side by side and remember what each of them holds; SourceUnavailable."""
-        url, area = self._api.url, _expanded(bounds_of(run), MARGIN)
         try:
-            items = [(url, item) for item in self._api.items(area)]
+            items = self._items(_expanded(bounds_of(run), MARGIN))
         except ServiceError as error:
             self._unavailable = str(error)
             self._rests_until = self._clock() + max(REST_S, min(error.retry_after or 0.0, 60.0))
             log.warning("source %s: %s", self._id, error)
             raise SourceUnavailable(self._id, f"cannot be searched: {error}") from error
         self._unavailable = None
-        results = list(scenes_in(items, self._reading, self._id, self._asset))
+        named = ((self._api.url, item) for item in items)
+        results = list(scenes_in(named, self._reading, self._id, self._asset))
         skipped = {each.path: each for each in results if isinstance(each, SkippedFile)}
         listed = tuple(skipped[path] for path in sorted(skipped))
         scenes = _distinct(each for each in results if isinstance(each, Scene))
@@ -276,6 +276,13 @@ class StacApiCatalog:
             before = self._tiles.put(key, SearchResult(inside, listed, self._wall_clock()))
             if before is not None and before.scenes != inside:
                 self.generation += 1
+
+    def _items(self, area: Bounds) -> list[object]:
+        try:
+            return list(self._api.items(area))
+        except (ValueError, RecursionError) as error:
+            reason = f"gave a page that makes no sense: {type(error).__name__}"
+            raise ServiceError(f"{without_query(self._api.url)} {reason}") from error
 
     def _load_collection(self) -> None:
         try:

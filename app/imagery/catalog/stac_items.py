@@ -136,11 +136,12 @@ class StacApi:
             if not isinstance(features, list):
                 raise _error(url, "answered a search without `features`")
             yield from features
-            link = _next(page)
-            if link is None:
+            links = objects_in(page, "links")
+            link = next((each for each in links if each.get("rel") == "next"), {})
+            if not link.get("href"):
                 return
             method = str(link.get("method", "GET")).upper()
-            url = self._same_host(urljoin(url, str(link["href"])))
+            url = self._same_host(url, str(link["href"]))
             given = link.get("body")
             given = given if isinstance(given, dict) else {}
             body = ({**(body or {}), **given} if link.get("merge") else given) or body
@@ -153,35 +154,32 @@ class StacApi:
     def _by_post(self) -> bool:
         """Return whether the landing page offers POST; True when it does not say how to search."""
         if self._posts is None:
-            links = self._api.get(f"{self.url}/").content.get("links")
-            searches = [
-                link
-                for link in (links if isinstance(links, list) else [])
-                if isinstance(link, dict) and link.get("rel") == "search"
-            ]
+            links = objects_in(self._api.get(f"{self.url}/").content, "links")
+            searches = [link for link in links if link.get("rel") == "search"]
             methods = {str(link.get("method", "GET")).upper() for link in searches}
             self._posts = "POST" in methods or not methods
         return self._posts or bool(self.query.filters)
 
-    def _same_host(self, url: str) -> str:
+    def _same_host(self, base: str, href: str) -> str:
         """Return the address of a next page; ServiceError when on another server."""
-        if urlsplit(url).netloc != urlsplit(self.url).netloc:
-            raise _error(
-                url, f"is named as the next page by {without_query(self.url)}: another server"
-            )
-        return url
+        try:
+            url = urljoin(base, href)
+            if urlsplit(url).netloc == urlsplit(self.url).netloc:
+                return url
+        except ValueError:
+            url = href
+        own = without_query(self.url)
+        raise _error(url, f"is named as the next page by {own}: another server")
+
+
+def objects_in(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return the objects of a list in a document; none when it is no list."""
+    listed = document.get(name)
+    return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
 
 
 def _error(url: str, reason: str) -> ServiceError:
     return ServiceError(f"{without_query(url)} {reason}", status=200)
-
-
-def _next(page: dict[str, Any]) -> dict[str, Any] | None:
-    links = page.get("links")
-    for link in links if isinstance(links, list) else []:
-        if isinstance(link, dict) and link.get("rel") == "next" and link.get("href"):
-            return link
-    return None
 
 
 def scenes_in(

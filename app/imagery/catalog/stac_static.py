@@ -15,7 +15,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from app.errors import ConfigurationError, SourceUnavailable
 from app.imagery.catalog.index import Index, InMemoryCatalog, SkippedFile
-from app.imagery.catalog.stac_items import JsonClient, scenes_in
+from app.imagery.catalog.stac_items import JsonClient, objects_in, scenes_in
 from app.imagery.scene import ReadOptions, Scene
 from app.resilience import ServiceError
 
@@ -116,9 +116,9 @@ class StaticStacCatalog(InMemoryCatalog):
             if document.get("type") == "Feature":
                 yield href, document
                 continue
-            for item in _objects(document, "features"):
+            for item in objects_in(document, "features"):
                 yield href, item
-            for link in _objects(document, "links"):
+            for link in objects_in(document, "links"):
                 if link.get("rel") not in ("child", "item", "next"):
                     continue
                 target = self._joined(href, str(link.get("href", "")))
@@ -166,11 +166,6 @@ class _Unreadable(Exception):
 
 class _NotJson(_Unreadable):
     """A document that is there, and no JSON object."""
-
-
-def _objects(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    each = document.get(name)
-    return [one for one in each if isinstance(one, dict)] if isinstance(each, list) else []
 
 
 def _stamp(path: str) -> int:
