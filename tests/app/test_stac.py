@@ -38,7 +38,7 @@ from app.imagery.scene import ReadOptions, Scene, UnsupportedImage
 from app.imagery.store.json_api import JsonApi
 from app.resilience import RetryPolicy
 from tests.world.doubles import Doubles, doubles
-from tests.world.scenes import MadeScene, write_scene
+from tests.world.scenes import SyntheticScene, write_scene
 from tests.world.stac import Projection, item_of
 from tests.world.world import World
 
@@ -384,13 +384,13 @@ def catalog_at(services: Doubles, **options: Any) -> StacApiCatalog:  # noqa: AN
     return StacApiCatalog("pc", api, READING, **options)
 
 
-def listed(services: Doubles, *worlds: World) -> list[MadeScene]:
+def listed(services: Doubles, *worlds: World) -> list[SyntheticScene]:
     made = [scene for world in worlds for scene in world.scenes]
     services.items = [item_of(scene, services.blob(scene.path.name)) for scene in made]
     return made
 
 
-def around(made: MadeScene, reach: float = 0.01) -> Bounds:
+def around(made: SyntheticScene, reach: float = 0.01) -> Bounds:
     lon, lat = made.lonlat
     return lon - reach, lat - reach, lon + reach, lat + reach
 
@@ -479,11 +479,11 @@ def test_known_ground_is_not_searched_again_for_another_date(
     made = listed(services, two_years)
     catalog = catalog_at(services)
     catalog.load(around(made[0]), TemporalFilter.of_year(2017))
-    asked = services.count("/search")
+    requested = services.count("/search")
     for when in (LATEST, TemporalFilter.of_year(2019), TemporalFilter("2018-01-01", "")):
         assert catalog.is_loaded(around(made[0]), when)
         catalog.load(around(made[0]), when)
-    assert services.count("/search") == asked
+    assert services.count("/search") == requested
     assert catalog.generation == 0
 
 
@@ -586,7 +586,7 @@ def test_expired_ground_is_searched_again_in_the_background_if_somebody_asks_for
     ground = around(made[0], 0.001)
     catalog.load(ground, LATEST)
     catalog.refresh()
-    asked = services.count("/search")
+    requested = services.count("/search")
     clock.now += 3500
     assert catalog.is_loaded(ground, LATEST)
     clock.now += 200
@@ -597,7 +597,7 @@ def test_expired_ground_is_searched_again_in_the_background_if_somebody_asks_for
     assert len(catalog.search("EPSG:26916", made[1].bounds, LATEST)) == 2
     services.search_status = 0
     catalog.refresh()
-    assert services.count("/search") > asked
+    assert services.count("/search") > requested
     assert catalog.generation > 0
     assert len(catalog.search("EPSG:26916", made[1].bounds, LATEST)) == 1
     clock.now += 8000
@@ -775,7 +775,7 @@ def test_the_least_recently_requested_tiles_are_dropped_but_never_within_the_gra
 # ---- static catalogs ---------------------------------------------------------------------------
 
 
-def saved_catalog(folder: Path, made: tuple[MadeScene, ...]) -> Path:
+def saved_catalog(folder: Path, made: tuple[SyntheticScene, ...]) -> Path:
     """A self-contained catalog written by pystac, a folder for each item."""
     root = pystac.Catalog("county", "Made imagery")
     child = pystac.Catalog("2017", "One year")
