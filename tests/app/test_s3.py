@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
@@ -149,7 +150,8 @@ def test_nothing_is_put_into_the_environment() -> None:
 )
 def test_an_object_has_one_address(bucket: Bucket, href: str, url: str) -> None:
     access = BucketAuthenticator(bucket)
-    assert access.url_of(href) == url
+    public = BucketAuthenticator(replace(bucket, anonymous=True))
+    assert public.address(href, {}).url == url
     assert access.address(href, {}).url.startswith(url + "?X-Amz-Algorithm=")
 
 
@@ -201,7 +203,7 @@ def test_keys_of_a_profile_are_read_and_never_mixed_with_the_environments(
 
 
 def test_the_environments_settings_are_no_sources(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = BucketAuthenticator(Bucket("us-west-2")).url_of(HREF)
+    before = BucketAuthenticator(Bucket("us-west-2", anonymous=True)).address(HREF, {}).url
     for name, value in (
         ("AWS_ENDPOINT", "https://evil.example"),
         ("AWS_ENDPOINT_URL", "https://evil.example"),

@@ -75,15 +75,11 @@ class TransferStats:
     failures: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
-    def add(
-        self, *, requests: int = 0, nbytes: int = 0, retries: int = 0, failures: int = 0
-    ) -> None:
-        """Add to the counters; safe from several threads."""
+    def add(self, **counts: int) -> None:
+        """Add to the counters by name; safe from several threads."""
         with self._lock:
-            self.requests += requests
-            self.bytes += nbytes
-            self.retries += retries
-            self.failures += failures
+            for name, count in counts.items():
+                setattr(self, name, getattr(self, name) + count)
 
 
 class FileChanged(SourceUnavailable):
@@ -271,7 +267,7 @@ class ObjectStore:
                     raise FileChanged(name)
                 for piece in answer.iter_raw():
                     body += piece
-                    self.stats.add(nbytes=len(piece))
+                    self.stats.add(bytes=len(piece))
                     if time.monotonic() > deadline:
                         raise ServiceError(
                             "no answer within the time a read may take", timed_out=True
