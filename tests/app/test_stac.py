@@ -683,9 +683,16 @@ QUERIES = {
 }
 
 
-@pytest.mark.parametrize("paging", ["get", "post", "merge"])
 @pytest.mark.parametrize("page", [1, 2, 250])
-@pytest.mark.parametrize("kind", QUERIES)
+@pytest.mark.parametrize(
+    ("kind", "paging"),
+    [
+        (kind, paging)
+        for kind, query in QUERIES.items()
+        for paging in ("get", "post", "merge")
+        if paging != "get" or not query.filters  # the query extension is of POST
+    ],
+)
 def test_a_search_is_what_pystac_client_finds(
     services: Doubles,
     two_quads: World,
@@ -696,8 +703,6 @@ def test_a_search_is_what_pystac_client_finds(
     kind: str,
 ) -> None:
     query = QUERIES[kind]
-    if query.filters and paging == "get":
-        pytest.skip("the query extension is of POST")
     made = listed(services, two_quads, two_years, utm_seam)
     services.items = list({item["id"]: item for item in services.items}.values())
     services.paging, services.page = paging, page
@@ -736,9 +741,11 @@ def test_the_double_is_an_api_that_pystac_client_opens(
     (collection,) = client.get_collections()
     ids = {item["id"] for item in services.items}
     assert {item.id for item in collection.get_items()} == ids
-    assert {item.id for item in client.search().items()} == ids
+    search = client.search(method="GET" if paging == "get" else "POST")
+    assert {item.id for item in search.items()} == ids
     assert collection.get_item(min(ids)).id == min(ids)
-    ours = StacApi(services.stac_url, JsonApi(QUICK), Query("naip")).collection()
+    APIS.append(JsonApi(QUICK))
+    ours = StacApi(services.stac_url, APIS[-1], Query("naip")).collection()
     assert ours["extent"] == collection.extent.to_dict()
 
 
