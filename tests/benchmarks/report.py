@@ -67,8 +67,8 @@ HEAD = """\
 
 ![Share of classes that change with more context, for five halos](images/benchmarks.png)
 
-Most figures are ratios to something measured in the same run, so that they carry over to other machines.
-`make bench` writes the first section; `python -m tests.benchmarks NAME` measures a single row.
+Most figures are ratios to something measured in the same run, so that they carry over to other
+machines. `make bench` writes the first section; `python -m tests.benchmarks NAME` measures one row.
 
 ## All at once
 
