@@ -9,14 +9,10 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -25,24 +21,13 @@ import pytest
 from PIL import Image
 
 from model.legend import LEGEND
+from tests.browser.launch import CHROMIUM, launched, served
 from tests.world.world import World
 
 pytestmark = [pytest.mark.browser, pytest.mark.alone]
 
-CHROMIUM = shutil.which("chromium")
-ARGUMENTS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 WIDE = {"width": 1200, "height": 760}
 PHONE = {"width": 390, "height": 844}
-START_S = 60
 IDLE_MS = 60_000
 OPAQUE = "#opacity=100"
 
@@ -109,22 +94,9 @@ class Visit:
 @pytest.fixture(scope="module")
 def base(two_years: World, pixelwise_model: Path) -> Iterator[str]:
     """Start a server over two years of one place; yield its base URL."""
-    options = ["--imagery", str(two_years.directory), "--model", str(pixelwise_model)]
-    command = [sys.executable, "-m", "app.cli", "serve", "--port", "0", "--workers", "1", *options]
-    root = Path(__file__).parents[2]
-    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as server:
-        timeout = Timer(START_S, server.kill)
-        timeout.start()
-        try:
-            assert server.stdout is not None
-            matches = (re.search(r"http://127\.0\.0\.1:\d+", line) for line in server.stdout)
-            address = next((match for match in matches if match), None)
-            assert address, f"the server did not print its address within {START_S} s"
-            timeout.cancel()
-            yield address.group()
-        finally:
-            timeout.cancel()
-            server.terminate()
+    options = ("--imagery", two_years.directory, "--model", pixelwise_model)
+    with served("serve", "--workers", 1, *options) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -133,10 +105,8 @@ def chromium() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("no `chromium` on the PATH")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+    with launched(playwright) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

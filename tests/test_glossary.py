@@ -1,0 +1,330 @@
+"""The project's words: standard terms in identifiers, American spelling in code, JSON and docs.
+
+Each test lists its offenders as `file:line name → better`. The words and their reasons:
+docs/design.md, "Glossary".
+"""
+
+from __future__ import annotations
+
+import builtins
+import io
+import re
+import tokenize
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from tokenize import TokenInfo
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CODE = ("app", "model", "training", "tests")
+
+# A part of an identifier (`look_again` has the parts look, again) → what it should be.
+PARTS = {
+    "admits": "accepts",
+    "ahead": "prefetch",
+    "album": "previews",
+    "asked": "requested",
+    "away": "unavailable",
+    "begin": "init_from, start",
+    "beyond": "outside",
+    "chosen": "selected",
+    "dormant": "leaf_off",
+    "doubt": "noise_threshold, warning",
+    "doubts": "warnings",
+    "flights": "single_flight",
+    "found": "result, matches",
+    "framed": "encoded",
+    "heir": "replacement",
+    "holds": "contains",
+    "judged": "evaluated",
+    "knots": "control_points",
+    "knows": "is_loaded",
+    "learned": "trained_on",
+    "learnt": "trained_on",
+    "mend": "repair, fix",
+    "misspelled": "unknown_settings",
+    "misspelt": "unknown_settings",
+    "office": "job_service",
+    "passport": "metadata",
+    "patience": "retry_policy, timeout",
+    "placing": "grid_crs",
+    "radiometry": "photometric",
+    "said": "reported, text",
+    "say": "log, report",
+    "soften": "blur",
+    "spent": "timings",
+    "tally": "totals",
+    "told": "given, relative",
+    "unanswered": "api_error",
+    "unframed": "decoded",
+    "urgency": "priority",
+    "wish": "request",
+    "workshop": "worker_context",
+}
+# A whole identifier → what it should be.
+NAMES = {
+    "Access": "Authenticator",
+    "Address": "SignedRequest",
+    "Again": "TransientError",
+    "Cogs": "UrlListCatalog",
+    "Deferred": "LazyCatalog",
+    "Exchange": "RangeRequest",
+    "Facts": "ImageHeader",
+    "Frame": "OutputGrid",
+    "Lattice": "PixelGrid",
+    "Listed": "InMemoryCatalog",
+    "Look": "Preview",
+    "MadeScene": "SyntheticScene",
+    "Problem": "SkippedFile",
+    "Refused": "UnsupportedImage",
+    "Segments": "RangeCache",
+    "Traffic": "TransferStats",
+    "When": "TemporalFilter",
+    "computed_once": "compute_once",
+    "drive": "dispatch",
+    "goes_on": "resumable",
+    "look_again": "refresh",
+    "made_share": "synthetic_share",
+    "most_of": "mode_with_tiebreak",
+    "patient": "background",
+    "read_mapped": "read_resampled",
+}
+# Words of the viewer that mean something else there: RFC 9457's problem is an error message.
+VIEWER_MAY = {"Problem"}
+# Local variables of tests may be called so.
+TESTS_MAY = {"found"}
+
+# A British word, or its beginning → the American one.
+BRITISH = {
+    r"\w*colour": "color",
+    r"greys?|greyscale|greyish": "gray",
+    r"(?:\w*[^aeiou])?metres?|kilometres?|millimetres?": "meter",
+    r"centres?|centred|centring": "center",
+    r"neighbour\w*": "neighbor",
+    r"(?:un)?labell\w+": "labeled",
+    r"(?:cancell|modell|travell|levell|signall|channell)(?:ed|ing|er|ers)": "canceled, modeling …",
+    r"\w+(?:al|im|an|in|er|on|or|ar|ci|il|pt)is(?:e|es|ed|ing|ation|er)": "-ize",
+    r"analys(?:e|es|ed|ing)": "analyze",
+    r"artefacts?": "artifact",
+    r"catalogu\w+": "catalog",
+    r"licences?|unlicenced": "license",
+    r"(?:behavi|fav|hon|rum|harb)our\w*": "-or",
+    r"defences?|offences?": "defense",
+    r"judgements?": "judgment",
+    r"learnt|spelt|misspelt|spoilt": "-ed",
+    r"programmes?": "program",
+    r"fibres?|litres?|theatres?": "-er",
+    r"whilst|amongst": "while, among",
+    r"grey\w*": "gray",
+}
+# English words that end like British ones, and names that belong to others.
+AMERICAN = re.compile(
+    r"(?i)(?:prom|prec|comprom|conc|exerc|superv|telev|adv|dev|rev|surm|surpr|enterpr|franch|"
+    r"l|no|po|ra|pra|w|otherw|likew|clockw|pa|to|no|cho|chem|dis|mortg|para|expert|treat|"
+    r"rem|pairw|elementw|pixelw|blockw|roww|prem|anonym)is(?:e|es|ed|ing|er)|"
+    r"cancell(?:ed|ing|ation).*|likewise|pixelwise\w*|raise[ds]?|noise\w*"
+)
+# (file, word): old spellings that old links, model files and changelogs still use.
+MAY = {
+    ("app/viewer/choice.js", "colours"),
+    ("model/card.py", "licence"),
+    ("training/export/artifact.py", "licence"),
+    ("training/artifact.py", "licence"),
+}
+
+# Turns of phrase of the docs, the map and the command line that were rewritten.
+PHRASES = {
+    r"\bper cent\b": "percent",
+    r"\bends with 1\b": "exits with status 1",
+    r"\bNOT WELL\b": "FAILED",
+    r"\bwas kept\b|\bis kept\b(?= under)": "is cached",
+    r"\bjudged\b": "evaluated, tested",
+    r"\blearnt\b|\blearned from\b": "trained on",
+    r"\bgo(?:es)? on with\b": "resume",
+    r"\bmade[- ](?:up|county|town|world|ground)": "synthetic, fictional",
+    r"\bis away\b|\bare away\b": "is unavailable",
+    r"\bits heir\b": "its replacement",
+    r"\bpassport\b": "metadata",
+    r"\bof a place that is not\b": "of a fictional county",
+    r"\bgoals?\b": "leave the project's own goals out",
+    r"\bheld[- ]out ground\b": "held-out area",
+}
+
+
+def _folders() -> list[str]:
+    """Return every room with code of this project, relative to the root."""
+    files = [path for top in CODE for path in (ROOT / top).rglob("*.py")]
+    files += (ROOT / "app" / "viewer").glob("*.js")
+    return sorted({path.parent.relative_to(ROOT).as_posix() for path in files})
+
+
+def _tokens(path: Path) -> list[TokenInfo]:
+    return list(tokenize.generate_tokens(io.StringIO(path.read_text()).readline))
+
+
+def _names(folder: str) -> Iterator[tuple[str, int, str]]:
+    """Yield (file, line, identifier) of a room: Python names, and words of the viewer's code."""
+    for path in sorted((ROOT / folder).glob("*.py")):
+        for token in _tokens(path):
+            if token.type == tokenize.NAME:
+                yield path.relative_to(ROOT).as_posix(), token.start[0], token.string
+    for path in sorted((ROOT / folder).glob("*.js")):
+        for number, line in enumerate(_code_of(path.read_text()).splitlines(), 1):
+            for name in re.findall(r"[A-Za-z_$][\w$]*", line):
+                yield path.relative_to(ROOT).as_posix(), number, name
+
+
+def _code_of(script: str) -> str:
+    """Return JavaScript without comments and the text of strings; line breaks stay."""
+
+    def blank(match: re.Match[str]) -> str:
+        code = re.findall(r"\$\{[^}]*\}", match[0]) if match[0].startswith("`") else []
+        return " ".join(code) + "\n" * match[0].count("\n")
+
+    pattern = r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`"
+    return re.sub(pattern, blank, script, flags=re.DOTALL)
+
+
+def _parts(name: str) -> list[str]:
+    """Return the words of an identifier in lower case: `look_again`, `lookAgain` → look, again."""
+    return [part.lower() for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
+
+
+def _better(name: str) -> str | None:
+    """Return what an identifier should be called instead, or None if it is fine."""
+    if name in NAMES:
+        return NAMES[name]
+    if hasattr(builtins, name) or name.startswith("test_"):
+        return None  # a test's name is a sentence
+    parts = _parts(name)
+    for previous, part in zip(["", *parts], parts, strict=False):
+        if part in PARTS and (previous, part) != ("not", "found"):
+            return PARTS[part]
+    return None
+
+
+def _american(word: str) -> str | None:
+    """Return the American spelling of a British word, or None."""
+    if AMERICAN.fullmatch(word):
+        return None
+    for british, american in BRITISH.items():
+        if re.fullmatch(british, word, re.IGNORECASE):
+            return american
+    return None
+
+
+def _report(offenders: Iterable[tuple[str, int, str, str]]) -> str:
+    return "\n".join(f"{file}:{line} {name} → {better}" for file, line, name, better in offenders)
+
+
+@pytest.mark.parametrize("folder", _folders())
+def test_identifiers_are_terms_of_the_field(folder: str) -> None:
+    offenders = [
+        (file, line, name, better)
+        for file, line, name in _names(folder)
+        if name not in (VIEWER_MAY if file.startswith("app/viewer") else ())
+        if name not in (TESTS_MAY if file.startswith("tests/") else ())
+        if (better := _better(name))
+        if file != "tests/test_glossary.py"
+    ]
+    assert not offenders, f"{len(offenders)} old words\n{_report(offenders)}"
+
+
+@pytest.mark.parametrize("folder", _folders())
+def test_identifiers_are_in_american_spelling(folder: str) -> None:
+    offenders = [
+        (file, line, name, better)
+        for file, line, name in _names(folder)
+        for part in _parts(name)
+        if (better := _american(part))
+        if (file, part) not in MAY
+    ]
+    assert not offenders, f"{len(offenders)} British words\n{_report(offenders)}"
+
+
+@pytest.mark.parametrize("folder", _folders())
+def test_keys_and_texts_are_in_american_spelling(folder: str) -> None:
+    """Strings and comments of the code: JSON keys, messages, help texts, docstrings."""
+    offenders = []
+    for path in sorted([*(ROOT / folder).glob("*.py"), *(ROOT / folder).glob("*.js")]):
+        file = path.relative_to(ROOT).as_posix()
+        if file == "tests/test_glossary.py":
+            continue
+        offenders += _british(file, path.read_text())
+    assert not offenders, f"{len(offenders)} British words\n{_report(offenders)}"
+
+
+def _british(file: str, text: str) -> list[tuple[str, int, str, str]]:
+    """Return (file, line, word, American word) of a text."""
+    return [
+        (file, number, word, better)
+        for number, line in enumerate(text.splitlines(), 1)
+        for word in re.findall(r"[A-Za-z]+", line)
+        for part in (_parts(word) or [word])
+        if (better := _american(part))
+        if (file, part) not in MAY
+    ]
+
+
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_are_in_plain_american_english(page: Path) -> None:
+    text = page.read_text()
+    if page.name == "CHANGELOG.md":
+        text = re.sub(r"`[^`\n]*`", "", text)  # it names what was renamed
+    offenders = _british(page.name, text) + _old_phrases(page.name, text)
+    assert not offenders, _report(offenders)
+
+
+@pytest.mark.parametrize("folder", ["app/viewer", "app/cli", "app/routes", "app"])
+def test_texts_for_people_are_in_plain_american_english(folder: str) -> None:
+    offenders = []
+    for path in sorted((ROOT / folder).iterdir()):
+        if path.suffix in (".py", ".js", ".html"):
+            offenders += _old_phrases(path.relative_to(ROOT).as_posix(), path.read_text())
+    assert not offenders, _report(offenders)
+
+
+def _old_phrases(file: str, text: str) -> list[tuple[str, int, str, str]]:
+    return [
+        (file, number, match[0], better)
+        for number, line in enumerate(text.splitlines(), 1)
+        for phrase, better in PHRASES.items()
+        for match in re.finditer(phrase, line, re.IGNORECASE)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "old"),
+    [
+        ("asked", True),
+        ("_tile_asked", True),
+        ("TileAsked", True),
+        ("FoundScene", True),
+        ("Listed", True),
+        ("not_found", False),
+        ("FileNotFoundError", False),
+        ("listed", False),
+        ("essay", False),
+        ("wishbone", False),
+    ],
+)
+def test_words_are_matched_whole_and_in_parts_of_identifiers(name: str, old: bool) -> None:
+    assert (_better(name) is not None) == old
+
+
+@pytest.mark.parametrize(
+    ("word", "british"),
+    [
+        ("colour", True), ("normalise", True), ("rasterisation", True), ("metres", True),
+        ("grey", True), ("catalogue", True), ("optimiser", True), ("labelled", True),
+        ("color", False), ("promise", False), ("noise", False), ("raise", False),
+        ("otherwise", False), ("precise", False), ("cancelled", False), ("parameter", False),
+        ("symmetries", False), ("geometries", False), ("likewise", False), ("basis", False),
+    ],
+)  # fmt: skip
+def test_british_spelling_is_told_from_american(word: str, british: bool) -> None:
+    assert (_american(word) is not None) == british
