@@ -5,39 +5,30 @@
 
 from __future__ import annotations
 
-import base64
-import code
-import contextlib
-import html
 import io
 import json
-import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
-import numpy.typing as npt
 import rasterio
 from PIL import Image, ImageDraw
-from rasterio.io import MemoryFile
 from rasterio.windows import from_bounds
 
 from app.client import Client
 from app.demo import write_county
 from tests.browser.launch import ROOT, launched, served
+from tests.browser.studio import Pixels, Session, Studio, embedded, idle, run, save, shot
+from tests.world.range_server import range_server
 
 COUNTY = ROOT / "demo-county"
 OUT = ROOT / "docs" / "images"
-IDLE_MS = 300_000
-MOST_BYTES = 150_000
 BOX = (-86.9475, 32.9290, -86.9275, 32.9480)  # degrees; the middle of Demo County
 WATERSHED = {
     "type": "Feature",
@@ -51,113 +42,7 @@ WATERSHED = {
         ]],
     },
 }  # fmt: skip
-STYLE = """
-body { margin: 0; padding: 18px; font: 15px "DejaVu Sans", sans-serif; color: #16201b; }
-pre { margin: 0; padding: 16px 20px; border-radius: 8px; background: #14191a; color: #dfe7e2;
-      font: 14px/1.35 "DejaVu Sans Mono", monospace; white-space: pre-wrap; }
-pre b { color: #7cd788; font-weight: normal; }
-.row { display: flex; gap: 18px; align-items: flex-start; }
-.row img { image-rendering: pixelated; display: block; }
-figure { margin: 0; } figcaption { margin-bottom: 6px; font-weight: bold; }
-table { border-spacing: 8px 7px; } td.bar { width: 560px; position: relative; height: 20px; }
-.bar i, .bar u { position: absolute; top: 0; height: 20px; }
-.bar u { width: 11px; height: 11px; top: 4px; border-radius: 6px; border: 1px solid #fff; }
-"""
 DOTS = ("#c8442b", "#2b5fc8", "#8a3fc0", "#d08a00")
-
-Pixels = npt.NDArray[np.uint8]
-
-
-@dataclass
-class Studio:
-    """The running service, a browser, and what the pictures are put together with."""
-
-    browser: Any
-    base: str
-    county: Path
-
-    def get(self, path: str, area: object = None) -> httpx2.Response:
-        """Return the response of the service; POST when an area is given."""
-        method = "GET" if area is None else "POST"
-        response = httpx2.request(method, self.base + path, json=area, timeout=900)
-        return response.raise_for_status()
-
-    def page(self, body: str, width: int) -> Image.Image:
-        """Return a picture of HTML, `width` CSS pixels wide."""
-        page = self.browser.new_page(viewport={"width": width, "height": 100})
-        page.set_content(f"<style>{STYLE}</style><body>{body}</body>")
-        shot = page.screenshot(full_page=True)
-        page.close()
-        return Image.open(io.BytesIO(shot)).convert("RGB")
-
-    def terminal(self, text: str, width: int = 860) -> Image.Image:
-        """Return a picture of a terminal; lines after a prompt are highlighted."""
-        lines = html.escape(text.strip()).replace(self.base.split("//")[1], "localhost:8000")
-        marked = re.sub(r"(?m)^((?:\$|&gt;&gt;&gt;|\.\.\.) .*)$", r"<b>\1</b>", lines)
-        return self.page(f"<pre>{marked}</pre>", width)
-
-    def map(self, fragment: str, size: tuple[int, int], *, phone: bool = False) -> Any:  # noqa: ANN401
-        """Return the map's page, opened and idle."""
-        viewport = {"width": size[0], "height": size[1]}
-        context = self.browser.new_context(viewport=viewport, has_touch=phone)
-        page = context.new_page()
-        page.goto(f"{self.base}/map{fragment}")
-        idle(page)
-        return page
-
-    def classes(self, path: str, area: object = None) -> tuple[Pixels, Any]:
-        """Return a class GeoTIFF in its own colors, uint8 (rows, cols, 3), and its profile."""
-        with MemoryFile(self.get(path, area).content) as file, file.open() as dataset:
-            values, colors = dataset.read(1), dataset.colormap(1)
-            profile = {"bounds": dataset.bounds, "shape": dataset.shape, "values": values}
-        table = np.full((256, 3), 255, np.uint8)
-        for value, rgba in colors.items():
-            table[value] = rgba[:3]
-        table[255] = 255
-        return table[values], profile
-
-
-def idle(page: Any) -> None:  # noqa: ANN401
-    """Wait until the map is idle."""
-    page.wait_for_timeout(400)
-    page.locator("body[data-state=idle]").wait_for(timeout=IDLE_MS)
-
-
-def shot(page: Any) -> Image.Image:  # noqa: ANN401
-    """Return a screenshot and close the page."""
-    image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    page.context.close()
-    return image
-
-
-def embedded(image: Image.Image | Pixels, caption: str = "") -> str:
-    """Return an image as an HTML figure."""
-    out = io.BytesIO()
-    Image.fromarray(np.asarray(image)).save(out, "PNG")
-    source = base64.b64encode(out.getvalue()).decode()
-    text = f"<figcaption>{caption}</figcaption>" if caption else ""
-    return f'<figure>{text}<img src="data:image/png;base64,{source}"></figure>'
-
-
-def run(*command: str, until: str = "", **environment: str) -> str:
-    """Return a `landcover` command and its output, stopped at a line that contains `until`."""
-    shown = " ".join(f"{name}={value}" for name, value in environment.items())
-    lines = [f"$ {shown} landcover {' '.join(command)}".replace("$  ", "$ ")]
-    with subprocess.Popen(
-        [sys.executable, "-m", "app.cli", *command],
-        cwd=ROOT,
-        env={**os.environ, **environment, "COLUMNS": "96"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line.rstrip())
-            if until and until in line:
-                process.terminate()
-                break
-    return "\n".join(lines)
 
 
 def map_(studio: Studio) -> Image.Image:
@@ -217,7 +102,7 @@ def planners(studio: Studio) -> Image.Image:
         f' &nbsp; <span style="color:{dot}">●</span> {name}'
         for dot, name in zip(DOTS, names, strict=False)
     )
-    title = "<b>Mill Creek, 2017.</b> Bars: mapped area. Dots: adjusted with the matrix of"
+    title = "<b>Mill Creek, 2017.</b> Bars: mapped. Dots: adjusted with"
     return studio.page(f"<p>{title}{key}</p><table>{rows}</table>", 1000)
 
 
@@ -228,8 +113,9 @@ def operators(studio: Studio) -> Image.Image:
 
 def settings(studio: Studio) -> Image.Image:
     """The warning about a misspelled setting."""
-    command = ("serve", "--imagery", studio.county.name, "--port", "8000")
+    command = ("serve", "--imagery", studio.county.name, "--port", "0")
     text = run(*command, until="http://", LANDCOVER_CACH_DIR="/var/cache/landcover")
+    text = re.sub(r"(127\.0\.0\.1):\d+", r"\1:8000", text.replace(" --port 0", ""))
     return studio.terminal(text, 980)
 
 
@@ -249,37 +135,14 @@ def jobs(studio: Studio) -> Image.Image:
         name: each.get("href", "…") if isinstance(each, dict) else each
         for name, each in studio.get(f"/jobs/{job}/results").json().items()
     }
-    short = json.dumps(files).replace(job, "$JOB")
+    short = json.dumps(files, ensure_ascii=False).replace(job, "$JOB")
     return studio.terminal(
         f"$ curl $S{process}/estimate -d @creek.json\n{json.dumps(estimate)}\n\n"
         f"$ curl -i $S{process}/execution -H 'Prefer: respond-async' -d @creek.json\n"
         f"HTTP/1.1 {response.status_code} {response.reason_phrase}\nLocation: …/jobs/{job}\n\n"
         f"$ curl $S/jobs/$JOB\n{json.dumps(kept)}\n\n$ curl $S/jobs/$JOB/results\n{short}",
-        980,
+        1080,
     )
-
-
-class Session(code.InteractiveConsole):
-    """A Python session with given input, which records what a terminal would show."""
-
-    def __init__(self, lines: Sequence[str], names: dict[str, Any]) -> None:
-        super().__init__(names)
-        self.shown = io.StringIO()
-        self._lines = iter(lines)
-
-    def raw_input(self, prompt: str = "") -> str:
-        """Return the next line of input."""
-        line = next(self._lines, None)
-        if line is None:
-            raise EOFError
-        self.shown.write(f"{prompt}{line}\n")
-        return line
-
-    def record(self) -> str:
-        """Run the session; return all of it."""
-        with contextlib.redirect_stdout(self.shown):
-            self.interact(banner="", exitmsg="")
-        return self.shown.getvalue()
 
 
 def client(studio: Studio) -> Image.Image:
@@ -306,22 +169,28 @@ def client(studio: Studio) -> Image.Image:
 
 def sources(studio: Studio) -> Image.Image:
     """The outlines of the images on the map."""
-    return shot(studio.map("#map=13.7/32.9388/-86.9374&landcover=off", (1000, 520)))
+    page = studio.map("#map=13.9/32.9388/-86.9374&landcover=off", (1000, 560))
+    page.get_by_role("button", name="Settings and legend").click()
+    idle(page)
+    return shot(page)
 
 
 def sources_stac(studio: Studio) -> Image.Image:
-    """The doctor on a static STAC catalog of Demo County."""
-    with tempfile.TemporaryDirectory() as folder:
-        items = [_item(path) for path in sorted((studio.county / "2017").glob("*.tif"))]
+    """The doctor on a static STAC catalog, with Demo County on a web server."""
+    with tempfile.TemporaryDirectory() as folder, range_server(studio.county) as server:
+        paths = sorted((studio.county / "2017").glob("*.tif"))
+        items = [_item(path, server.url(path)) for path in paths]
         collection = {"type": "FeatureCollection", "features": items}
         (Path(folder) / "catalog.json").write_text(json.dumps(collection))
         text = '[[source]]\nid = "county"\ntype = "stac"\nurl = "catalog.json"\n'
         (Path(folder) / "sources.toml").write_text(text)
         report = run("doctor", "--sources", f"{folder}/sources.toml").replace(f"{folder}/", "")
+        report = report.replace(server.base, "https://imagery.example.org")
     return studio.terminal(f"$ cat sources.toml\n{text}\n{report}")
 
 
-def _item(path: Path) -> dict[str, Any]:
+def _item(path: Path, href: str) -> dict[str, Any]:
+    """Return the STAC item of a NAIP file at the URL `href`."""
     with rasterio.open(path) as dataset:
         properties = {
             "datetime": f"{path.stem[-8:-4]}-{path.stem[-4:-2]}-{path.stem[-2:]}T00:00:00Z",
@@ -330,7 +199,7 @@ def _item(path: Path) -> dict[str, Any]:
             "proj:transform": list(dataset.transform)[:6],
         }
     bands = [{"name": name, "common_name": name} for name in ("red", "green", "blue", "nir")]
-    asset = {"href": str(path.resolve()), "type": "image/tiff", "eo:bands": bands}
+    asset = {"href": href, "type": "image/tiff; application=geotiff", "eo:bands": bands}
     return {
         "type": "Feature", "stac_version": "1.0.0", "id": path.stem, "geometry": None,
         "links": [], "properties": properties, "assets": {"image": asset},
@@ -381,7 +250,7 @@ def design(studio: Studio) -> Image.Image:
 
 def accuracy(studio: Studio) -> Image.Image:
     """Imagery, reference labels, land cover and where they differ."""
-    image, label, classes = _samples(studio, (-86.9330, 32.9410, -86.9290, 32.9443))
+    image, label, classes = _samples(studio, (-86.9376, 32.9392, -86.9336, 32.9425))
     wrong = np.where((label != classes).any(axis=-1)[..., None], (200, 68, 43), 240)
     panels = (image, label, classes, wrong.astype(np.uint8))
     names = ("Imagery", "Reference", "Land cover", "Different")
@@ -391,7 +260,8 @@ def accuracy(studio: Studio) -> Image.Image:
 
 def training(studio: Studio) -> Image.Image:
     """What a network is trained on: imagery and labels."""
-    boxes = [(-86.9455 + 0.0042 * i, 32.9395, -86.9430 + 0.0042 * i, 32.9416) for i in range(4)]
+    corners = (-86.9455, 32.9395), (-86.9371, 32.9395), (-86.9303, 32.9437), (-86.9440, 32.9330)
+    boxes = [(west, south, west + 0.0025, south + 0.0021) for west, south in corners]
     pairs = [_samples(studio, box)[:2] for box in boxes]
     images = "".join(embedded(image) for image, _ in pairs)
     labels = "".join(embedded(label) for _, label in pairs)
@@ -433,19 +303,6 @@ PICTURES: dict[str, Callable[[Studio], Image.Image]] = {
     "sources-stac": sources_stac, "benchmarks": benchmarks, "design": design,
     "accuracy": accuracy, "training": training,
 }  # fmt: skip
-
-
-def save(image: Image.Image, path: Path) -> None:
-    """Write a PNG of at most MOST_BYTES, with as many colors as fit."""
-    for colors in (256, 128, 64, 48, 32, 24, 16):
-        out = io.BytesIO()
-        image.quantize(colors, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
-            out, "PNG", optimize=True
-        )
-        if out.tell() <= MOST_BYTES:
-            break
-    path.write_bytes(out.getvalue())
-    print(f"{path.name}: {out.tell() / 1000:.0f} kB, {colors} colors")
 
 
 def main() -> None:
