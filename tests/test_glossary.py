@@ -148,7 +148,6 @@ PHRASES = {
     r"\bpassport\b": "metadata",
     r"\bof a place that is not\b": "of a fictional county",
     r"\bgoals?\b": "leave the project's own goals out",
-    r"\bheld[- ]out ground\b": "held-out area",
 }
 
 

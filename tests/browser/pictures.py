@@ -248,7 +248,7 @@ def design(studio: Studio) -> Image.Image:
     return studio.page(f'<div class="row">{embedded(image)}<div>{note}</div></div>', 960)
 
 
-def accuracy(studio: Studio) -> Image.Image:
+def mistakes(studio: Studio) -> Image.Image:
     """Imagery, reference labels, land cover and where they differ."""
     image, label, classes = _samples(studio, (-86.9376, 32.9392, -86.9336, 32.9425))
     wrong = np.where((label != classes).any(axis=-1)[..., None], (200, 68, 43), 240)
@@ -301,7 +301,7 @@ PICTURES: dict[str, Callable[[Studio], Image.Image]] = {
     "map": map_, "gis": gis, "web": web, "planners": planners, "operators": operators,
     "settings": settings, "jobs": jobs, "client": client, "sources": sources,
     "sources-stac": sources_stac, "benchmarks": benchmarks, "design": design,
-    "accuracy": accuracy, "training": training,
+    "mistakes": mistakes, "training": training,
 }  # fmt: skip
 
 
