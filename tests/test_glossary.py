@@ -10,9 +10,10 @@ import builtins
 import io
 import re
 import tokenize
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
-from tokenize import TokenInfo
+from tokenize import NAME
 
 import pytest
 
@@ -22,45 +23,51 @@ CODE = ("app", "model", "training", "tests")
 # A part of an identifier (`look_again` has the parts look, again) → what it should be.
 PARTS = {
     "admits": "accepts",
-    "ahead": "prefetch",
     "album": "previews",
     "asked": "requested",
-    "away": "unavailable",
-    "begin": "init_from, start",
-    "beyond": "outside",
     "chosen": "selected",
-    "dormant": "leaf_off",
     "doubt": "noise_threshold, warning",
     "doubts": "warnings",
     "flights": "single_flight",
     "found": "result, matches",
-    "framed": "encoded",
     "heir": "replacement",
-    "holds": "contains",
     "judged": "evaluated",
     "knots": "control_points",
-    "knows": "is_loaded",
-    "learned": "trained_on",
     "learnt": "trained_on",
     "mend": "repair, fix",
     "misspelled": "unknown_settings",
     "misspelt": "unknown_settings",
     "office": "job_service",
     "passport": "metadata",
-    "patience": "retry_policy, timeout",
     "placing": "grid_crs",
-    "radiometry": "photometric",
     "said": "reported, text",
     "say": "log, report",
-    "soften": "blur",
     "spent": "timings",
     "tally": "totals",
-    "told": "given, relative",
     "unanswered": "api_error",
-    "unframed": "decoded",
     "urgency": "priority",
     "wish": "request",
     "workshop": "worker_context",
+}
+# The same, in the rooms of the service and of training alone: elsewhere the word may be right.
+ROOM_PARTS = {
+    ("app", "tests/app", "tests/world", "tests/benchmarks"): {
+        "ahead": "prefetch",
+        "away": "unavailable",
+        "beyond": "outside",
+        "framed": "encoded",
+        "holds": "contains",
+        "knows": "is_loaded",
+        "patience": "retry_policy, timeout",
+        "unframed": "decoded",
+    },
+    ("training", "tests/training"): {
+        "begin": "init_from",
+        "dormant": "leaf_off",
+        "learned": "trained_on",
+        "radiometry": "photometric",
+        "soften": "blur",
+    },
 }
 # A whole identifier → what it should be.
 NAMES = {
@@ -92,8 +99,9 @@ NAMES = {
 }
 # Words of the viewer that mean something else there: RFC 9457's problem is an error message.
 VIEWER_MAY = {"Problem"}
-# Local variables of tests may be called so.
+# Local variables of tests; a farm's drive and the look of its fields.
 TESTS_MAY = {"found"}
+SYNTHETIC_MAY = {"drive", "Look"}
 
 # A British word, or its beginning → the American one.
 BRITISH = {
@@ -158,20 +166,19 @@ def _folders() -> list[str]:
     return sorted({path.parent.relative_to(ROOT).as_posix() for path in files})
 
 
-def _tokens(path: Path) -> list[TokenInfo]:
-    return list(tokenize.generate_tokens(io.StringIO(path.read_text()).readline))
-
-
-def _names(folder: str) -> Iterator[tuple[str, int, str]]:
-    """Yield (file, line, identifier) of a room: Python names, and words of the viewer's code."""
+@cache
+def _names(folder: str) -> list[tuple[str, int, str]]:
+    """Return (file, line, identifier) of a room: Python names, and words of the viewer's code."""
+    names = []
     for path in sorted((ROOT / folder).glob("*.py")):
-        for token in _tokens(path):
-            if token.type == tokenize.NAME:
-                yield path.relative_to(ROOT).as_posix(), token.start[0], token.string
+        file = path.relative_to(ROOT).as_posix()
+        tokens = tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
+        names += [(file, each.start[0], each.string) for each in tokens if each.type == NAME]
     for path in sorted((ROOT / folder).glob("*.js")):
+        file = path.relative_to(ROOT).as_posix()
         for number, line in enumerate(_code_of(path.read_text()).splitlines(), 1):
-            for name in re.findall(r"[A-Za-z_$][\w$]*", line):
-                yield path.relative_to(ROOT).as_posix(), number, name
+            names += [(file, number, name) for name in re.findall(r"[A-Za-z_$][\w$]*", line)]
+    return names
 
 
 def _code_of(script: str) -> str:
@@ -190,19 +197,32 @@ def _parts(name: str) -> list[str]:
     return [part.lower() for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
 
 
-def _better(name: str) -> str | None:
-    """Return what an identifier should be called instead, or None if it is fine."""
+def _may(folder: str) -> set[str]:
+    """Return the words of NAMES and PARTS that are right in a room."""
+    if folder == "app/viewer":
+        return VIEWER_MAY
+    if folder in ("app/demo", "training/synthetic"):
+        return SYNTHETIC_MAY
+    return TESTS_MAY if folder.startswith("tests") else set()
+
+
+def _better(name: str, folder: str = "") -> str | None:
+    """Return what an identifier of a room should be called instead, or None if it is fine."""
     if name in NAMES:
         return NAMES[name]
     if hasattr(builtins, name) or name.startswith("test_"):
         return None  # a test's name is a sentence
+    words = dict(PARTS)
+    for rooms, more in ROOM_PARTS.items():
+        words |= more if folder.startswith(rooms) else {}
     parts = _parts(name)
     for previous, part in zip(["", *parts], parts, strict=False):
-        if part in PARTS and (previous, part) != ("not", "found"):
-            return PARTS[part]
+        if part in words and (previous, part) != ("not", "found"):
+            return words[part]
     return None
 
 
+@cache
 def _american(word: str) -> str | None:
     """Return the American spelling of a British word, or None."""
     if AMERICAN.fullmatch(word):
@@ -222,10 +242,8 @@ def test_identifiers_are_terms_of_the_field(folder: str) -> None:
     offenders = [
         (file, line, name, better)
         for file, line, name in _names(folder)
-        if name not in (VIEWER_MAY if file.startswith("app/viewer") else ())
-        if name not in (TESTS_MAY if file.startswith("tests/") else ())
-        if (better := _better(name))
-        if file != "tests/test_glossary.py"
+        if name not in _may(folder) and file != "tests/test_glossary.py"
+        if (better := _better(name, folder))
     ]
     assert not offenders, f"{len(offenders)} old words\n{_report(offenders)}"
 
