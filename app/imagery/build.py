@@ -20,11 +20,11 @@ from app.imagery.config import (
     StacConfig,
 )
 from app.imagery.scene import ReadOptions
+from app.imagery.store import ByScheme
+from app.imagery.store.buckets import Bucket, BucketAuthenticator
 from app.imagery.store.json_api import JsonApi
 from app.imagery.store.object_store import ObjectStore, ReadLimits
 from app.imagery.store.planetary_computer import SasAuthenticator
-from app.imagery.store.range_request import Authenticator
-from app.imagery.store.s3 import Bucket, ByScheme
 
 
 def catalog_of(
@@ -72,15 +72,20 @@ def remote_of(config: RemoteConfig) -> ObjectStore:
     return ObjectStore(config.id, access_of(config), limits)
 
 
-def access_of(config: RemoteConfig) -> Authenticator:
-    """How its files are asked for: `s3://` and signed hosts each by their own way."""
+def access_of(config: RemoteConfig) -> ByScheme:
+    """Return what makes its files readable: buckets and signed hosts each by their own way."""
     bucket = Bucket(
-        config.region, config.requester_pays, config.endpoint, config.profile, config.anonymous
+        config.region,
+        config.requester_pays,
+        config.endpoint,
+        config.profile,
+        config.anonymous,
+        config.account,
     )
     signed = None
     if isinstance(config, StacConfig) and config.token_url and config.signing != "never":
         signed = SasAuthenticator(config.token_url, config.signing, hosts=config.token_hosts)
-    return ByScheme(bucket, signed)
+    return ByScheme(BucketAuthenticator(bucket), signed)
 
 
 def _stac(config: StacConfig, reading: ReadOptions, remote: ObjectStore) -> Catalog:

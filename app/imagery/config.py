@@ -82,9 +82,10 @@ class RemoteConfig(SourceConfig):
         False, description="s3: reads are charged to your account (x-amz-request-payer)"
     )
     region: str = Field("us-east-1", description="s3: the bucket's region, for its signature")
-    endpoint: str = Field("", description="s3: address of another server than Amazon's")
-    profile: str = Field("", description="s3: name of the credentials to use; the usual chain")
-    anonymous: bool = Field(False, description="s3: send no credentials (public buckets)")
+    endpoint: str = Field("", description="s3, gs, az: address of another server than the cloud's")
+    profile: str = Field("", description="s3: profile of ~/.aws whose keys are used")
+    anonymous: bool = Field(False, description="s3, gs, az: send no credentials (public buckets)")
+    account: str = Field("", description="az: the storage account, unless the address names it")
 
 
 class DirectoryConfig(SourceConfig):
@@ -102,10 +103,12 @@ class MosaicConfig(RemoteConfig):
 
 
 class CogsConfig(RemoteConfig):
-    """A list of COGs on a web server or in S3."""
+    """A list of COGs on a web server, in S3, Google Cloud Storage or Azure."""
 
     type: Literal["cogs"]
-    urls: tuple[str, ...] = Field((), description="https:// or s3:// addresses")
+    urls: tuple[str, ...] = Field(
+        (), description="https://, s3://, gs://, az:// or abfss:// addresses"
+    )
     list: Local = Field("", description="path of a text file of addresses, one a line")
 
     @model_validator(mode="after")

@@ -63,7 +63,7 @@ def examine(
             found.faults.append(f"{catalog.unavailable}. {_advice(catalog.unavailable)}")
         return found
     samples = [_middle_of(scene, card.ground_resolution) for scene in _spread(catalog.scenes)]
-    before = (remote.traffic.requests, remote.traffic.bytes) if remote else (0, 0)
+    before = (remote.stats.requests, remote.stats.bytes) if remote else (0, 0)
     pixels = []
     for number, (scene, grid, window) in enumerate(samples):
         began = time.perf_counter()
@@ -75,8 +75,8 @@ def examine(
         if not number:
             found.read_s, found.scene = time.perf_counter() - began, scene.id
             if remote:
-                found.requests = remote.traffic.requests - before[0]
-                found.nbytes = remote.traffic.bytes - before[1]
+                found.requests = remote.stats.requests - before[0]
+                found.nbytes = remote.stats.bytes - before[1]
         pixels.append(read.image[:, read.valid])
     values = np.concatenate(pixels, axis=1) if pixels else np.zeros((4, 0), dtype=np.uint8)
     if values.shape[1]:

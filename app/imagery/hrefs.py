@@ -6,8 +6,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 def without_query(url: str) -> str:
-    """The address without query, fragment and user: what may be logged."""
-    parts = urlsplit(url)
+    """Return the address without query, fragment and user: what may be logged."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an invalid address"
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path, "", ""))
 

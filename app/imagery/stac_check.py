@@ -15,10 +15,9 @@ from app.imagery.catalog.stac_search import Query, StacApi
 from app.imagery.config import AnyConfig, StacApiConfig
 from app.imagery.hrefs import without_query
 from app.imagery.scene import ReadOptions, Scene, UnsupportedImage
+from app.imagery.store import Authenticator, ByScheme
 from app.imagery.store.json_api import ApiError, JsonApi
 from app.imagery.store.object_store import ObjectStore
-from app.imagery.store.range_request import Authenticator
-from app.imagery.store.s3 import ByScheme
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +57,10 @@ def check_image(access: Authenticator, scene: Scene) -> list[Finding]:
 
 def check_s3(access: ByScheme) -> list[Finding]:
     """Whether there are credentials, and who pays where."""
-    bucket = access.bucket
+    assert access.buckets is not None  # noqa: S101 - a configured source has them
+    bucket = access.buckets.bucket
     try:
-        wrong = access.s3.check()
+        wrong = access.buckets.check("s3://bucket/key")
     except LandcoverError as error:
         wrong = str(error)
     payer = "your account pays" if bucket.requester_pays else "requester_pays is off"
@@ -120,7 +120,8 @@ def _first_bytes(access: Authenticator, scene: Scene) -> Finding:
         return Finding("read", False, str(error), "see above")
     except httpx2.HTTPError as error:
         return Finding("read", False, f"{shown}: {type(error).__name__}", "check the network")
-    if region and isinstance(access, ByScheme) and region != access.bucket.region:
+    buckets = access.buckets if isinstance(access, ByScheme) else None
+    if region and buckets is not None and region != buckets.bucket.region:
         return Finding("read", False, f"{shown} is in {region}", f'set region = "{region}"')
     if status not in (200, 206):
         advice = access.advice(scene.href, status) if isinstance(access, ByScheme) else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.utils
 import random
 import struct
 import threading
@@ -23,10 +24,14 @@ from app.imagery.catalog.temporal import LATEST
 from app.imagery.inspection import inspect
 from app.imagery.reader import Pixels, Reader
 from app.imagery.scene import ReadOptions, Scene
-from app.imagery.store.object_store import HEADER_BYTES, ObjectStore, ReadLimits
+from app.imagery.store import Authenticator, SignedRequest
+from app.imagery.store.object_store import (
+    HEADER_BYTES,
+    FileChanged,
+    ObjectStore,
+    ReadLimits,
+)
 from app.imagery.store.range_cache import RangeCache
-from app.imagery.store.range_request import Authenticator, FileChanged, SignedRequest
-from app.resilience import CircuitBreaker
 from model.windows import Window
 from tests.world.range_server import Mode, RangeServer, range_server
 from tests.world.scenes import MadeScene, write_scene
@@ -150,7 +155,7 @@ def test_a_cold_block_costs_the_header_and_its_tiles_and_no_more(
     rows_of_tiles = (where[1] + where[3] - 1) // 256 - where[1] // 256 + 1
     assert len(server.asked) <= 1 + rows_of_tiles
     assert server.nbytes <= 1.2 * (HEADER_BYTES + sum(size for _, size in tiles))
-    assert (remote.traffic.requests, remote.traffic.bytes) == (len(server.asked), server.nbytes)
+    assert (remote.stats.requests, remote.stats.bytes) == (len(server.asked), server.nbytes)
 
 
 def test_bytes_that_neighbors_share_are_asked_for_once(
@@ -186,8 +191,8 @@ def test_a_server_that_fails_twice_is_asked_again(
     server.fault("503", times=2)
     found = Reader().read(scene, GRID, window)
     assert (found.image == read_local(made, window).image).all()
-    assert remote.traffic.retries == 2
-    assert remote.traffic.failures == 0
+    assert remote.stats.retries == 2
+    assert remote.stats.failures == 0
 
 
 @pytest.mark.parametrize("opened", [False, True])
@@ -270,22 +275,85 @@ def test_after_five_failures_the_source_is_left_alone_and_then_tried_once(
     assert remote.unavailable is None
 
 
-def test_a_half_open_circuit_lets_one_through_and_no_more() -> None:
-    now = [0.0]
-    circuit = CircuitBreaker(2, 10, clock=lambda: now[0])
-    circuit.failed("a")
-    assert circuit.enter() == 0
-    circuit.failed("b")
-    assert circuit.enter() == pytest.approx(10)
-    now[0] = 10.5
-    assert circuit.enter() == 0
-    assert circuit.enter() > 0
-    circuit.failed("c")
-    assert circuit.enter() == pytest.approx(10)
-    now[0] = 21
-    assert circuit.enter() == 0
-    circuit.succeeded()
-    assert circuit.enter() == circuit.enter() == 0
+@pytest.mark.parametrize("requested", ["2", "date"])
+def test_a_retry_after_is_waited_for(
+    server: RangeServer, made: MadeScene, far: Far, requested: str
+) -> None:
+    remote = far(read_s=20)
+    scene = scene_at(server, made, remote)
+    date = email.utils.formatdate(time.time() + 2, usegmt=True)
+    server.fault("503", times=1, retry_after=date if requested == "date" else requested)
+    began = time.monotonic()
+    Reader().read(scene, GRID, window_at(scene, 0, 0, 20, 20))
+    # Without the header the pause is 0.01 s; a date has whole seconds.
+    assert time.monotonic() - began > 0.9
+    assert remote.stats.retries == 1
+
+
+@pytest.mark.parametrize("requested", ["3600", "Fri, 31 Dec 2100 23:59:59 GMT"])
+def test_a_retry_after_beyond_the_deadline_is_handed_on_and_heeded(
+    server: RangeServer, made: MadeScene, far: Far, requested: str
+) -> None:
+    remote = far(failures=1)
+    scene = scene_at(server, made, remote)
+    server.fault("503", times=1, retry_after=requested)
+    began = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(SourceUnavailable) as refusal:
+            Reader().read(scene, GRID, window_at(scene, 0, 0, 10, 10))
+        assert 50 < refusal.value.retry_after <= 60
+    assert time.monotonic() - began < QUICK.read_s
+    assert len(server.asked) == 1
+
+
+def test_rubbish_while_half_open_does_not_keep_a_source_out(
+    server: RangeServer, made: MadeScene, far: Far
+) -> None:
+    class Failing:
+        broken = False
+
+        def address(
+            self, href: str, headers: Mapping[str, str], *, renew: bool = False
+        ) -> SignedRequest:
+            del renew
+            if self.broken:
+                raise RuntimeError(f"{href}?sig=SECRET")
+            return SignedRequest(href, headers)
+
+    access = Failing()
+    remote = far(access, retries=0, failures=1, rest_s=0.05)
+    scene = scene_at(server, made, remote)
+    window = window_at(scene, 0, 0, 10, 10)
+    for broken in (False, False, True, True):
+        server.fault("503", retry_after="²")
+        access.broken = broken
+        with pytest.raises((SourceUnavailable, RuntimeError)):
+            Reader().read(scene, GRID, window)
+        assert "SECRET" not in str(remote.unavailable)
+        time.sleep(0.1)
+    access.broken = False
+    server.mend()
+    assert Reader().read(scene, GRID, window).valid.all()
+
+
+@pytest.mark.parametrize("guard", ["If-Match", "ETag of the answer"])
+def test_each_guard_of_a_changing_file_holds_alone(tmp_path: Path, far: Far, guard: str) -> None:
+    """See RangeServer: one server ignores If-Match, the other claims the old entity tag."""
+    made = write_scene(tmp_path / NAME, cols=1500, rows=900)
+    remote = far()
+    with range_server(tmp_path) as server:
+        scene, reader = scene_at(server, made, remote), Reader()
+        reader.read(scene, GRID, window_at(scene, 0, 0, 300, 300))
+        if guard == "If-Match":
+            server.claimed_etag = remote.known(scene.href, scene.id).etag
+        else:
+            server.honor_if_match = False
+        write_scene(tmp_path / NAME, cols=1500, rows=900, year=2019)
+        with pytest.raises(FileChanged):
+            reader.read(scene, GRID, window_at(scene, 800, 500, 300, 300))
+        _, *ranged = server.asked
+        assert ranged
+        assert all("if-match" in {name.lower() for name in each.headers} for each in ranged)
 
 
 @pytest.mark.parametrize("opened", [False, True])

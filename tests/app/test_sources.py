@@ -207,7 +207,7 @@ def test_f1_two_503_and_then_an_answer_is_a_tile(
         server.fault("503", times=2)
         assert client.get(tile_of(two_quads.scenes[0])).status_code == 200
         source = source_of(client, "far")
-        assert source.remote.traffic.retries >= 2
+        assert source.remote.stats.retries >= 2
 
 
 def test_f2_what_is_cached_is_served_while_the_source_is_down_and_says_so(
@@ -339,7 +339,7 @@ def test_a_source_that_is_away_at_start_comes_back_by_itself(
         assert client.get("/readyz").status_code == 200
         server.mend()
         far = source_of(client, "far")
-        far.catalog._asked_at -= 60
+        far.catalog._circuit._opened_at -= 60
         far.remote.circuit.succeeded()
         assert client.get(f"{tile}?source=far").content == client.get(tile).content
 

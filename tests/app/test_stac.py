@@ -25,8 +25,9 @@ from app.imagery.catalog.temporal import LATEST, TemporalFilter
 from app.imagery.catalog.tile_index import Cells, Found, bounds_of, cells_of, runs_of
 from app.imagery.config import AnyConfig
 from app.imagery.scene import ReadOptions, Scene, UnsupportedImage
-from app.imagery.store.json_api import JsonApi, RetryPolicy
+from app.imagery.store.json_api import JsonApi
 from app.imagery.store.object_store import ObjectStore
+from app.resilience import RetryPolicy
 from tests.world.doubles import Doubles, doubles
 from tests.world.scenes import MadeScene, write_scene
 from tests.world.stac import Projection, item_of

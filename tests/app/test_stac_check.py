@@ -16,7 +16,7 @@ from app.imagery.build import access_of
 from app.imagery.config import AnyConfig, StacApiConfig
 from app.imagery.scene import ReadOptions
 from app.imagery.stac_check import Finding, check_s3, check_stac
-from app.imagery.store.s3 import ByScheme
+from app.imagery.store import ByScheme
 from tests.world.doubles import Doubles, doubles
 from tests.world.stac import item_of
 from tests.world.world import World

@@ -125,7 +125,7 @@ def _may_be_a_scene(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.stem.endswith("_label")
 
 
-REMOTE_SCHEMES = ("https", "http", "s3")
+REMOTE_SCHEMES = ("https", "http", "s3", "gs", "az", "abfs", "abfss")
 
 
 class UrlListCatalog(InMemoryCatalog):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 
 from app.errors import SourceUnavailable
@@ -12,6 +11,7 @@ from app.imagery.catalog import Catalog
 from app.imagery.catalog.index import SkippedFile
 from app.imagery.catalog.temporal import TemporalFilter
 from app.imagery.scene import Scene
+from app.resilience import CircuitBreaker, CircuitOpen
 
 EVERYWHERE: Bounds = (-180.0, -85.0, 180.0, 85.0)
 
@@ -25,8 +25,8 @@ class LazyCatalog:
     ) -> None:
         self._build = build
         self._reason = reason
-        self._pause_s = pause_s
-        self._asked_at = time.monotonic()
+        self._circuit = CircuitBreaker(1, pause_s)
+        self._circuit.failed(reason.reason)
         self._lock = threading.Lock()
         self._catalog: Catalog | None = None
 
@@ -75,13 +75,12 @@ class LazyCatalog:
     def _built(self) -> Catalog:
         with self._lock:
             if self._catalog is None:
-                if time.monotonic() - self._asked_at < self._pause_s:
-                    raise self._reason
                 try:
-                    self._catalog = self._build()
+                    with self._circuit.guard():
+                        self._catalog = self._build()
+                except CircuitOpen:
+                    raise self._reason from None
                 except SourceUnavailable as error:
                     self._reason = error
                     raise
-                finally:
-                    self._asked_at = time.monotonic()
             return self._catalog

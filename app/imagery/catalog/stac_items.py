@@ -65,7 +65,7 @@ def scene_of_item(
     href = _absolute(chosen.href, base)
     if "://" not in href:
         return _of_file(Path(href), item, reading)
-    if urlsplit(href).scheme not in ("https", "http", "s3"):
+    if urlsplit(href).scheme not in ("https", "http", "s3", "gs", "az", "abfs", "abfss"):
         raise UnsupportedImage(f"has its image at {urlsplit(href).scheme}://, which is not read")
     facts = _facts(item, chosen)
     try:
