@@ -15,11 +15,12 @@ from typer.testing import CliRunner
 from app.area.raster import write_window
 from app.cli import cli
 from app.grid.pixel_grid import Block, PixelGrid
+from app.grid.projection import cells_under
 from app.grid.tile import TMS, Tile
 from app.imagery import mosaic
 from app.imagery.catalog.temporal import LATEST
 from app.landcover.blocks import Selection
-from app.sampling.tiles import level_of
+from app.sampling.placer import level_of
 from app.services import Services
 from app.settings import SHIPPED_MODEL, Settings
 from model.legend import NODATA
@@ -259,13 +260,13 @@ def test_below_native_zoom_a_pixel_shows_a_class_no_other_outnumbers(
     lon, lat = two_quads.scenes[0].lonlat
     z, x, y = tiles_around(lon, lat, zoom, 0)[0]
     tile = Tile(z, x, y)
-    level = level_of(tile, 1.0)
+    level = level_of(tile.ground_resolution, 1.0)
     assert level == 17 - zoom
     with serve(two_quads.directory, pixelwise_model, block_budget=100) as client:
         answer = client.get(f"/tiles/WebMercatorQuad/{z}/{x}/{y}.npy")
     assert answer.headers["x-landcover-quality"] == "full"
     shown = classes_in(answer.content, "npy")
-    cols, rows = tile.cells(GRID)
+    cols, rows = cells_under(tile.grid, tile.window, GRID)
     cell = 1 << level
     checked = 0
     for row, col in zip(*np.nonzero(np.ones_like(shown)), strict=True):
@@ -344,8 +345,9 @@ def test_the_mosaic_is_read_with_its_halo_across_the_boundary_of_two_scenes(
     middle = (east.bounds[0] + west.bounds[2]) / 2
     window = GRID.touching((middle - 1, west.bounds[3] - 700, middle + 1, west.bounds[3] - 690))
     block = Block.of(GRID, next(cover(window)))
-    scenes = services.landcover.scenes(selection, block)
-    pixels = mosaic.read(services.reader, scenes, GRID, block.window.expand(32)).pixels
+    plan = services.landcover.plan(selection, block)
+    assert plan is not None
+    pixels = mosaic.read(services.reader, plan.scenes, GRID, block.window.expand(32)).pixels
     services.close()
     whole = block.window.expand(32)
     assert pixels.valid.all()
