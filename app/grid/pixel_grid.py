@@ -43,11 +43,14 @@ class PixelGrid:
     resolution: float = 1.0
     north: float = NORTH
 
+    def positions(self, x: Coordinates, y: Coordinates) -> tuple[Coordinates, Coordinates]:
+        """Return the points (x, y) of the grid's CRS in pixels from the grid's origin."""
+        return x / self.resolution, (self.north - y) / self.resolution
+
     def cells(self, x: Coordinates, y: Coordinates) -> tuple[Cells, Cells]:
         """Return (cols, rows) of the pixels that hold the points (x, y) of the grid's CRS."""
-        cols = np.floor(x / self.resolution).astype(np.int64)
-        rows = np.floor((self.north - y) / self.resolution).astype(np.int64)
-        return cols, rows
+        cols, rows = self.positions(x, y)
+        return np.floor(cols).astype(np.int64), np.floor(rows).astype(np.int64)
 
     def bounds(self, window: Window) -> Bounds:
         """Return the ground covered by a window, in the grid's CRS."""

@@ -77,10 +77,10 @@ def cells_under(grid: PixelGrid, window: Window, target: PixelGrid) -> tuple[Cel
     if tolerance >= 0.5:
         x, y = np.meshgrid(*grid.centers(window))
         return _exact(grid, x, y, target)
-    cols, rows = target.cells(projected.x, projected.y)
-    doubtful = _near_an_edge(projected.x / target.resolution, tolerance)
-    doubtful |= _near_an_edge((target.north - projected.y) / target.resolution, tolerance)
-    row, col = np.nonzero(doubtful)
+    across, down = target.positions(projected.x, projected.y)
+    row, col = np.nonzero(_near_an_edge(across, tolerance) | _near_an_edge(down, tolerance))
+    # In place, as every new array of a large tile costs more than what is done with it.
+    cols, rows = (np.floor(each, out=each).astype(np.int64) for each in (across, down))
     if row.size:
         x, y = grid.centers(window)
         cols[row, col], rows[row, col] = _exact(grid, x[col], y[row], target)
@@ -103,5 +103,7 @@ def _between_rows(points: Positions) -> Positions:
 
 
 def _near_an_edge(pixels: Positions, tolerance: float) -> npt.NDArray[np.bool_]:
-    near: npt.NDArray[np.bool_] = np.abs(pixels - np.rint(pixels)) <= tolerance
+    distance = np.rint(pixels)
+    np.subtract(pixels, distance, out=distance)
+    near: npt.NDArray[np.bool_] = np.abs(distance, out=distance) <= tolerance
     return near

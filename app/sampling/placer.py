@@ -10,7 +10,7 @@ import math
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,8 @@ from model.legend import NODATA
 from model.windows import BLOCK, Window
 
 _SHIFT = BLOCK.bit_length() - 1
+_FEW = 16
+"""Blocks under a window that are faster found one by one than by sorting."""
 
 Layer = Literal["class", "confidence"]
 Classes = npt.NDArray[np.uint8]
@@ -97,25 +99,19 @@ class Placer:
                 placed.blocks += 1
             return
         level = self._level(grid)
-        flat = placed.values.reshape(-1)
-        where = np.flatnonzero(wanted)
-        cols, rows = (
-            cells.reshape(-1)[where] for cells in cells_under(self.grid, self.window, grid)
-        )
+        cols, rows = cells_under(self.grid, self.window, grid)
         pixels = {
-            plan: inner
-            for block, inner in _by_block(grid, cols, rows)
+            plan: where
+            for block, where in _by_block(grid, cols, rows, wanted)
             if (plan := self._plan(block)) is not None
         }
         placed.blocks += len(pixels)
+        inner = _inner(cols, rows, level)
+        flat = placed.values.reshape(-1)
         async with aclosing(self._blocks(pixels, level, placed)) as blocks:
             async for plan, classified in blocks:
-                inner = pixels[plan]
-                row, col = (
-                    (rows[inner] & (BLOCK - 1)) >> level,
-                    (cols[inner] & (BLOCK - 1)) >> level,
-                )
-                flat[where[inner]] = classified.level(level, self.layer)[row, col]
+                where = pixels[plan]
+                flat[where] = classified.level(level, self.layer).reshape(-1)[inner[where]]
                 placed.scenes |= dict.fromkeys(classified.scenes)
 
     def _plan(self, block: Block) -> BlockPlan | None:
@@ -164,23 +160,51 @@ def level_of(ground_resolution: float, block_resolution: float) -> int:
     return max(0, min(LEVELS, round(math.log2(ground_resolution / block_resolution))))
 
 
-def _by_block(grid: PixelGrid, cols: Cells, rows: Cells) -> Iterator[tuple[Block, Pixels]]:
-    """Yield each block that holds any of the pixels (cols, rows), int64 (n,), and their numbers.
+def _by_block(
+    grid: PixelGrid, cols: Cells, rows: Cells, wanted: Mask
+) -> Iterator[tuple[Block, Pixels]]:
+    """Yield each block that holds any of the wanted pixels, and their numbers in the flat window.
 
-    Sorted once, so that many blocks under a coarse window do not each look at every pixel.
+    `cols`, `rows`: the pixels of `grid`, int64 (rows, cols) as `wanted`.
     """
-    block_cols, block_rows = cols >> _SHIFT, rows >> _SHIFT
-    first_col, first_row = int(block_cols.min()), int(block_rows.min())
-    across = int(block_cols.max()) - first_col + 1
-    code = (block_rows - first_row) * across + (block_cols - first_col)
-    # Of 16 bits where they fit: numpy then sorts by radix.
-    code = code.astype(np.min_scalar_type(int(code.max())))
-    order = np.argsort(code, kind="stable")
-    ordered = code[order]
+    first_col, first_row = int(cols.min()) >> _SHIFT, int(rows.min()) >> _SHIFT
+    across = (int(cols.max()) >> _SHIFT) - first_col + 1
+    numbers = rows >> _SHIFT
+    numbers -= first_row
+    numbers *= across
+    numbers += cols >> _SHIFT
+    numbers -= first_col
+    none = int(numbers.max()) + 1
+    numbers[~wanted] = none
+    # In as few bits as they fit: numpy sorts 16 by radix.
+    flat = numbers.astype(np.min_scalar_type(none)).reshape(-1)
+    for number, where in _groups(flat):
+        if number != none:
+            row, col = divmod(number, across)
+            yield Block(grid, col + first_col, row + first_row), where
+
+
+def _groups(numbers: npt.NDArray[Any]) -> Iterator[tuple[int, Pixels]]:
+    """Yield each number of (n,) and where it is, ascending."""
+    if numbers.max() < _FEW:
+        for number in np.flatnonzero(np.bincount(numbers)).tolist():
+            yield number, np.flatnonzero(numbers == number)
+        return
+    # Sorted once, so that many blocks under a coarse window do not each look at every pixel.
+    order = np.argsort(numbers, kind="stable")
+    ordered = numbers[order]
     starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-    for start, inner in zip(starts.tolist(), np.split(order, starts[1:]), strict=True):
-        row, col = divmod(int(ordered[start]), across)
-        yield Block(grid, col + first_col, row + first_row), inner
+    yield from zip(ordered[starts].tolist(), np.split(order, starts[1:]), strict=True)
+
+
+def _inner(cols: Cells, rows: Cells, level: int) -> Cells:
+    """Return where the pixels are in the flat array of their block at a level; overwrites them."""
+    for axis in (cols, rows):
+        np.bitwise_and(axis, BLOCK - 1, out=axis)
+        np.right_shift(axis, level, out=axis)
+    rows *= BLOCK >> level
+    rows += cols
+    return rows.reshape(-1)
 
 
 def _choices(grid: PixelGrid, window: Window, grids: list[PixelGrid]) -> list[npt.NDArray[np.intp]]:
