@@ -12,7 +12,7 @@ from app.render import geotiff
 from app.render.images import MEDIA_TYPES, Palette, render, shown_values
 from app.render.transition import BASE, stayed, transition_table
 from app.routes.requests import selections_of, while_connected
-from app.routes.schemas import TileQuery, TileRequest, openapi_parameters, tile_request
+from app.routes.schemas import TileQuery, TileRequest, openapi_parameters, parse_tile
 from app.sampling.placer import Layer, Placed
 from app.sampling.tiles import TilePlan, compose, plan_tile
 from app.services import Rendered, Services
@@ -54,15 +54,15 @@ async def _answer(request: Request, tms: str, z: str, x: str, y: str) -> Respons
     if rendered is not None:
         scope["outcome"] = "memory"
         return _send(request, services, rendered)
-    tile = tile_request(tms, z, x, y, scope["query_string"])
-    selections = selections_of(services, tile.query)
-    planning = plan_tile(services.landcover, selections, tile.tile)
+    requested = parse_tile(tms, z, x, y, scope["query_string"])
+    selections = selections_of(services, requested.query)
+    planning = plan_tile(services.landcover, selections, requested.tile)
     plan = await while_connected(request, planning, services.settings.deadline_s)
     session = selections[-1].session
-    etag = _etag(plan, tile, session)
+    etag = _etag(plan, requested, session)
     if _matches(request, etag):
         return _send(request, services, Rendered(etag, "", b"", (), selections[-1].source.id))
-    work = _render(services, plan, tile, etag)
+    work = _render(services, plan, requested, etag)
     rendered = await while_connected(request, work, services.settings.deadline_s)
     scope["outcome"] = "full" if rendered.etag else "partial"
     if rendered.etag:
@@ -70,11 +70,13 @@ async def _answer(request: Request, tms: str, z: str, x: str, y: str) -> Respons
     return _send(request, services, rendered)
 
 
-async def _render(services: Services, plan: TilePlan, tile: TileRequest, etag: str) -> Rendered:
+async def _render(
+    services: Services, plan: TilePlan, requested: TileRequest, etag: str
+) -> Rendered:
     selection, _ = plan.parts[-1]
-    layer: Layer = "confidence" if tile.query.layer == "confidence" else "class"
+    layer: Layer = "confidence" if requested.query.layer == "confidence" else "class"
     placed = await compose(services.landcover, plan, layer, services.settings.block_budget)
-    content = await services.reads.run(_encode, placed, tile, selection.session)
+    content = await services.reads.run(_encode, placed, requested, selection.session)
     scenes = list(placed.scenes)
     headers = (
         ("X-Landcover-Quality", "full" if placed.complete else "partial"),
@@ -82,16 +84,16 @@ async def _render(services: Services, plan: TilePlan, tile: TileRequest, etag: s
         ("X-Landcover-Dates", ",".join(sorted({s.date for s in scenes if s.date})[-20:])),
     )
     kept_as = etag if placed.complete else ""
-    return Rendered(kept_as, MEDIA_TYPES[tile.suffix], content, headers, selection.source.id)
+    return Rendered(kept_as, MEDIA_TYPES[requested.suffix], content, headers, selection.source.id)
 
 
-def _encode(placed: Placed, tile: TileRequest, session: Session) -> bytes:
-    palette = _palette(tile.query, session, data=tile.suffix in ("tif", "npy"))
-    if tile.suffix != "tif":
-        return render(placed.values, palette, tile.suffix)
+def _encode(placed: Placed, requested: TileRequest, session: Session) -> bytes:
+    palette = _palette(requested.query, session, data=requested.suffix in ("tif", "npy"))
+    if requested.suffix != "tif":
+        return render(placed.values, palette, requested.suffix)
     values = shown_values(placed.values, palette)
     return geotiff.tile_tif(
-        values, palette.colors, tile.tile.bounds, CRS, session.metadata, tuple(placed.scenes)
+        values, palette.colors, requested.tile.bounds, CRS, session.metadata, tuple(placed.scenes)
     )
 
 
@@ -115,10 +117,11 @@ def _palette(query: TileQuery, session: Session, data: bool = False) -> Palette:
     return Palette.of_classes(legend, colors, shown)
 
 
-def _etag(plan: TilePlan, tile: TileRequest, session: Session) -> str:
+def _etag(plan: TilePlan, requested: TileRequest, session: Session) -> str:
     """Return a digest of the blocks' keys and of how they are drawn; no pixel is read for it."""
-    palette = _palette(tile.query, session)
-    text = f"{plan.digest} {tile.tile} {tile.suffix} {tile.query.layer} {palette.colors}"
+    query, palette = requested.query, _palette(requested.query, session)
+    style = f"{requested.suffix} {query.layer} {palette.colors}"
+    text = f"{plan.digest} {requested.tile} {style}"
     return f'"{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"'
 
 
