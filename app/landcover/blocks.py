@@ -87,8 +87,8 @@ class LandCover:
         across = up / max(math.cos(math.radians(max(abs(south), abs(north)))), 0.01)
         ground = west - across, south - up, east + across, north + up
         catalog = selection.source.catalog
-        if not catalog.knows(ground, selection.when):
-            await selection.source.reads.run(catalog.prepare, ground, selection.when)
+        if not catalog.is_loaded(ground, selection.when):
+            await selection.source.reads.run(catalog.load, ground, selection.when)
 
     def plan(self, selection: Selection, block: Block) -> BlockPlan | None:
         """Return what a block is to be made from; None where there is no imagery."""

@@ -32,7 +32,7 @@ class Source:
     reads: Pool
     """Threads that read it: its own when it is on a network, so that one that hangs holds up no
     other; those shared by all for local files."""
-    remote: ObjectStore | None = None
+    store: ObjectStore | None = None
 
     @property
     def bounds(self) -> Bounds:
@@ -81,8 +81,8 @@ class Source:
 
     def close(self) -> None:
         """Close its connections."""
-        if self.remote is not None:
-            self.remote.close()
+        if self.store is not None:
+            self.store.close()
 
     def grids(self) -> tuple[PixelGrid, ...]:
         """Return the work grids of its scenes."""
@@ -105,7 +105,7 @@ class Source:
             return LATEST
         if not re.fullmatch(r"\d{4}", year):
             raise InvalidRequest("year", year, "`latest` or a year of four digits")
-        complete = self.catalog.knows((-180, -90, 180, 90), LATEST)
+        complete = self.catalog.is_loaded((-180, -90, 180, 90), LATEST)
         if complete and not older and int(year) not in self.years:
             raise UnknownName("year", year, map(str, self.years))
         return TemporalFilter.of_year(int(year), older)

@@ -26,12 +26,10 @@ from app.grid.pixel_grid import Block, PixelGrid
 from app.grid.tile import TMS, Tile
 from app.imagery import gdal, mosaic
 from app.imagery.catalog.files import DirectoryCatalog
-from app.imagery.catalog.index import Index
-from app.imagery.catalog.index_store import IndexStore
+from app.imagery.catalog.index import Index, IndexStore
 from app.imagery.catalog.temporal import LATEST
-from app.imagery.inspection import inspect
 from app.imagery.reader import Reader
-from app.imagery.scene import ReadOptions, Scene
+from app.imagery.scene import ReadOptions, Scene, inspect
 from app.imagery.store.object_store import ObjectStore
 from app.landcover.blocks import Selection
 from app.landcover.source import Source
@@ -109,7 +107,8 @@ def measure_remote(blocks: int = 20) -> list[Finding]:
                 col, row = draw.randrange(4200 - size), draw.randrange(3800 - size)
                 window = Window(extent.col + col, extent.row + row, size, size)
                 before = (len(server.asked), server.nbytes)
-                Reader().read(_at(scene, server.url(path), far), PixelGrid(scene.crs), window)
+                remote = _at(scene, server.url(path), "far")
+                Reader({"far": far}).read(remote, PixelGrid(scene.crs), window)
                 asked += len(server.asked) - before[0]
                 sent += server.nbytes - before[1]
                 header, tiles = _layout(path, Window(col, row, size, size))
@@ -257,10 +256,10 @@ def _copied(scene: Scene, name: str) -> Scene:
     )
 
 
-def _at(scene: Scene, href: str, remote: ObjectStore) -> Scene:
+def _at(scene: Scene, href: str, store: str) -> Scene:
     return Scene(
         scene.id, href, scene.crs, scene.bounds, scene.resolution, scene.acquired, scene.nodata,
-        "1", remote=remote,
+        "1", store=store,
     )  # fmt: skip
 
 
