@@ -70,14 +70,14 @@ class Placer:
         """Return what the pixels of `wanted`, bool of the window's shape (None: all), show.
 
         Each pixel looks in the work grid whose central meridian is nearest, then in the next one.
-        SourceUnavailable or Busy as `LandCover.compute`.
+        SourceUnavailable or Busy as `LandCover.block`.
         """
         placed = Placed(np.full(self.window.shape, NODATA, dtype=np.uint8))
         is_open = np.ones(self.window.shape, dtype=bool) if wanted is None else wanted.copy()
         grids = (
             sorted({block.grid for block in self.planned})
             if self.planned is not None
-            else (sorted(self.selection.source.grids()))
+            else sorted(self.selection.source.grids())
         )
         for choice in _choices(self.grid, self.window, grids):
             for number, grid in enumerate(grids):
@@ -90,10 +90,9 @@ class Placer:
     async def _place_grid(self, grid: PixelGrid, wanted: Mask, placed: Placed) -> None:
         """Write the pixels of `wanted` from the blocks of one work grid."""
         block = Block.of(grid, self.window)
-        if self.grid == grid and block.window == self.window and not self.ground_resolution:
-            plan = self._plan(block)
-            if plan is not None:
-                classified = await self.landcover.compute(self.selection, plan)
+        if self.grid == grid and block.window == self.window and self.planned is None:
+            classified = await self.landcover.block(self.selection, block)
+            if classified is not None:
                 np.copyto(placed.values, classified.level(0, self.layer), where=wanted)
                 placed.scenes |= dict.fromkeys(classified.scenes)
                 placed.blocks += 1
@@ -138,10 +137,16 @@ class Placer:
             plans = missing
         # The blocks of a tile at once; those under a coarse raster would not fit in memory.
         ahead = len(plans) if self.planned is not None else 2 * self.landcover.infers.workers
-        results = prefetch(plans, lambda plan: self.landcover.compute(self.selection, plan), ahead)
-        async with aclosing(results):
+        async with aclosing(prefetch(plans, self._compute, ahead)) as results:
             async for plan, classified in results:
-                yield plan, classified
+                if classified is not None:
+                    yield plan, classified
+
+    async def _compute(self, plan: BlockPlan) -> ClassifiedBlock | None:
+        if self.planned is not None:
+            return await self.landcover.compute(self.selection, plan)
+        # A window may reach beyond the ground that is loaded: then its plans are not complete.
+        return await self.landcover.block(self.selection, plan.block)
 
 
 async def classes_under(
@@ -212,15 +217,14 @@ def _choices(grid: PixelGrid, window: Window, grids: list[PixelGrid]) -> list[np
     or of each, (rows, cols)."""
     if len(grids) < 2:
         return [np.zeros((1, 1), dtype=np.intp)] * len(grids)
-    x, y = np.meshgrid(*grid.centers(window))
+    x, y = grid.centers(window)
     longitude = transformer(grid.crs, LONLAT).transform
-    ends = np.ix_([0, -1], [0, -1])
-    corners, _ = longitude(x[ends].ravel(), y[ends].ravel())
+    corners, _ = longitude(x[[0, 0, -1, -1]], y[[0, -1, 0, -1]])
     order = _nearest(grids, np.array([[min(corners), max(corners)]]))
     if (order[:, :, 0] == order[:, :, 1]).all():
         # Going east two grids change places once: the same at both ends is the same between.
         return list(order[:, :, :1])
-    everywhere, _ = longitude(x, y)
+    everywhere, _ = longitude(*np.meshgrid(x, y))
     return list(_nearest(grids, everywhere))
 
 
