@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from app.cli import cli
 from app.client import Client, JobFailed, ServerError
 from app.errors import InvalidRequest
-from app.jobs.local import shard_of
+from app.jobs.runner import shard_of
 from tests.app.running import area_of, server
 from tests.world.world import World
 
@@ -144,7 +144,7 @@ def test_seeding_fills_the_cache_and_purging_empties_it_and_nothing_else(
     assert [path.name for path in cache.iterdir()] == ["somebody's"]
     assert run("seed", aoi, *here).exit_code == 2
     assert run("purge").exit_code == 2
-    assert "no journal" in run("purge", "--jobs-dir", cache).output
+    assert "no jobs.sqlite" in run("purge", "--jobs-dir", cache).output
 
 
 def test_a_wrong_area_or_server_ends_with_one_line(

@@ -57,7 +57,7 @@ def client(serve: Serve, two_quads: World, neighborhood_model: Path) -> Iterator
         yield running
 
 
-# The journal
+# The store
 
 
 @pytest.fixture
@@ -72,12 +72,12 @@ def test_a_status_is_followed_only_by_those_allowed(store: Store, old: Status, n
     if old != "accepted":
         store.claim("a")
     if old not in ("accepted", "running"):
-        store.to(job.id, old)
+        store.transition(job.id, old)
     if new in ALLOWED[old]:
-        assert store.to(job.id, new).status == new
+        assert store.transition(job.id, new).status == new
     else:
         with pytest.raises(IllegalTransition, match=f"is {old} and cannot become {new}"):
-            store.to(job.id, new)
+            store.transition(job.id, new)
         assert store.get(job.id).status == old
 
 
