@@ -62,7 +62,7 @@ def refuse_overwrite(outputs: Iterable[Path | None], inputs: Iterable[Path | Non
 
 def refuse_scenes(outputs: Iterable[Path | None], services: Services) -> None:
     """End the command when a file to be written is an image of a source."""
-    existing = [output for output in outputs if output and output.exists()]
+    existing = [output for output in outputs if output and output.resolve().exists()]
     if existing:
         scenes = (scene for source in services.sources for scene in source.catalog.scenes)
         refuse_overwrite(existing, [Path(s.href) for s in scenes if "://" not in s.href])
@@ -174,7 +174,5 @@ def _run_there(
 
 
 def _is_same_file(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:  # one of them is not there
-        return one.resolve() == other.resolve()
+    one, other = one.resolve(), other.resolve()
+    return one == other or (one.exists() and other.exists() and one.samefile(other))
