@@ -178,9 +178,9 @@ def test_a_notebook_computes_what_the_service_answers(
     assert file.content == post(client, "/feature.tif", polygon).content
     assert estimate.cached == estimate.blocks > 0
     services = Services(Settings(imagery=two_years.directory, model=assessed_model))
-    years = [services.select(year=year) for year in ("2017", "2019")]
+    before, after = (services.select(year=year) for year in ("2017", "2019"))
     place = area.areas_of(feature(star(*two_years.scenes[1].lonlat, 0.001)))
-    changed = asyncio.run(area.change(services.landcover, *years, place))
+    changed = asyncio.run(area.change(services.landcover, before, after, place))
     services.close()
     assert changed["changed"]["m2"] > 0
     assert changed["compared"]["m2"] == pytest.approx(changed["area"]["m2"], rel=1e-4)

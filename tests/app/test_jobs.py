@@ -543,6 +543,7 @@ def test_killed_in_the_middle_a_job_goes_on_and_ends_in_the_same_bytes(
     files: dict[str, bytes] = {}
     job_id = ""
     kept: dict[Path, int] = {}
+    request = {"inputs": {"area": area_of(two_quads, shrink=300)}}  # six blocks
     for kind, kills in (("killed", 2), ("undisturbed", 0)):
         jobs = tmp_path / kind
         for attempt in range(kills + 1):
@@ -552,7 +553,7 @@ def test_killed_in_the_middle_a_job_goes_on_and_ends_in_the_same_bytes(
             ):
                 if attempt == 0:
                     path = "/processes/classify-area/execution"
-                    answer = client.post(path, json=body(two_quads), headers=ASYNC)
+                    answer = client.post(path, json=request, headers=ASYNC)
                     job_id = answer.json()["jobID"]
                 blocks = jobs / job_id / "blocks"
                 if attempt < kills:
