@@ -14,6 +14,7 @@ LandcoverError
 
 import math
 from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit, urlunsplit
 
 
 class LandcoverError(Exception):
@@ -102,3 +103,12 @@ class SourceTooSlow(SourceUnavailable):
 
 class ConfigurationError(LandcoverError):
     """The operator's settings cannot work."""
+
+
+def without_query(url: str) -> str:
+    """Return the address without query, fragment and user: what may be shown and logged."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an invalid address"
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -58,7 +58,7 @@ class Services:
             else None
         )
         cache = BlockCache(settings.cache_memory_mb * _MB, disk, self.reads, _redis(settings))
-        self.reader = Reader()
+        self.reader = Reader({each.id: each.store for each in self.sources if each.store})
         self.collectors: list[Collector] = []
         """What `/metrics` asks when it is asked: figures of the whole service, not of a process."""
         self.landcover = LandCover(cache, self.reader, self.reads, self.infers, self.gate)

@@ -14,8 +14,7 @@ from typing import Any
 from app.area.handlers import write_outputs
 from app.area.vector_files import MEDIA_TYPES
 from app.cache.blocks import BlockCache
-from app.cache.disk import write_atomically
-from app.cache.frame import decode_entry, encode_entry
+from app.cache.disk import decode_entry, encode_entry, write_atomically
 from app.errors import InvalidRequest
 from app.grid.classified import ClassifiedBlock
 from app.jobs.job import Spec, Work

@@ -76,8 +76,8 @@ class LandCover:
         across = up / max(math.cos(math.radians(max(abs(south), abs(north)))), 0.01)
         ground = west - across, south - up, east + across, north + up
         catalog = selection.source.catalog
-        if not catalog.knows(ground, selection.when):
-            await self.reads_of(selection).run(catalog.prepare, ground, selection.when)
+        if not catalog.is_loaded(ground, selection.when):
+            await self.reads_of(selection).run(catalog.load, ground, selection.when)
 
     def reads_of(self, selection: Selection) -> Pool:
         """The threads that read a source: its own when it is on a network, so that one that hangs

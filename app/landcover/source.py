@@ -11,7 +11,6 @@ from pathlib import Path
 from app.errors import ConfigurationError, InvalidRequest, SourceUnavailable, UnknownName
 from app.grid.pixel_grid import Bounds, PixelGrid
 from app.grid.tile import Tile, native_zoom
-from app.imagery import build
 from app.imagery import config as sources_file
 from app.imagery.catalog import Catalog
 from app.imagery.catalog.lazy import LazyCatalog
@@ -38,7 +37,7 @@ class Source:
     catalog: Catalog
     reads: Pool | None = None
     """Threads of its own; None for local files."""
-    remote: ObjectStore | None = None
+    store: ObjectStore | None = None
 
     @property
     def bounds(self) -> Bounds:
@@ -84,8 +83,8 @@ class Source:
         """Ends its threads and connections."""
         if self.reads is not None:
             self.reads.close()
-        if self.remote is not None:
-            self.remote.close()
+        if self.store is not None:
+            self.store.close()
 
     def grids(self) -> tuple[PixelGrid, ...]:
         """The work grids of its scenes."""
@@ -105,7 +104,7 @@ class Source:
             return LATEST
         if not re.fullmatch(r"\d{4}", year):
             raise InvalidRequest("year", year, "`latest` or a year of four digits")
-        complete = self.catalog.knows((-180, -90, 180, 90), LATEST)
+        complete = self.catalog.is_loaded((-180, -90, 180, 90), LATEST)
         if complete and not older and int(year) not in self.years:
             raise UnknownName("year", year, map(str, self.years))
         return TemporalFilter.of_year(int(year), older)
@@ -161,12 +160,12 @@ def sources_of(settings: Settings, ground_resolution: float) -> list[Source]:
 def _source_of(config: AnyConfig, settings: Settings, ground_resolution: float) -> Source:
     title, attribution = config.title or config.id, config.attribution or settings.attribution
     if not isinstance(config, RemoteConfig):
-        catalog = build.catalog_of(config, ground_resolution, settings.cache_dir)
+        catalog = sources_file.catalog_of(config, ground_resolution, settings.cache_dir)
         return Source(config.id, title, attribution, catalog)
-    remote = build.remote_of(config)
+    store = sources_file.store_of(config)
 
     def built() -> Catalog:
-        return build.catalog_of(config, ground_resolution, settings.cache_dir, remote)
+        return sources_file.catalog_of(config, ground_resolution, settings.cache_dir, store)
 
     try:
         catalog = built()
@@ -174,7 +173,7 @@ def _source_of(config: AnyConfig, settings: Settings, ground_resolution: float) 
         log.warning("source %s is away: %s", config.id, error.reason)
         catalog = LazyCatalog(built, error)
     reads = Pool(f"read-{config.id}", config.connections)
-    return Source(config.id, title, attribution, catalog, reads, remote)
+    return Source(config.id, title, attribution, catalog, reads, store)
 
 
 def source_id_of(path: Path) -> str:

@@ -103,7 +103,7 @@ def describe(source: Source) -> dict[str, Any]:
         "minzoom": minzoom,
         "maxzoom": maxzoom,
         "scenes": len(source.catalog.scenes),
-        "skipped": len(source.catalog.problems),
+        "skipped": len(source.catalog.skipped),
         "unavailable": source.unavailable,
     }
 
@@ -118,8 +118,8 @@ async def _asked(
     if not bbox:
         return source, [scene for scene in source.catalog.scenes if when.accepts(scene.acquired)]
     ground = box_of(bbox)
-    if not source.catalog.knows(ground, when):
-        await _work(request, source, lambda: source.catalog.prepare(ground, when))
+    if not source.catalog.is_loaded(ground, when):
+        await _work(request, source, lambda: source.catalog.load(ground, when))
     return source, source.catalog.within(ground, when)
 
 
