@@ -332,6 +332,7 @@ def test_the_client_loads_nothing_of_the_server() -> None:
     assert found.stdout.strip() == "['app.client'] False"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.filterwarnings("ignore")
 def test_on_a_dask_cluster_one_of_whose_workers_is_killed_the_bytes_are_the_same(

@@ -82,16 +82,23 @@ POLYGONS = """
 import sys
 from pathlib import Path
 from app.area.vector_files import write_polygons
+from app.imagery import gdal
 from app.render.attribute_table import table_of
 from model.legend import LEGEND
+
+def kilobytes(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1])
+
+gdal.configure(64)
+before = kilobytes("VmRSS")
 count = write_polygons(Path(sys.argv[1]), table_of(LEGEND), Path(sys.argv[2]))
-lines = Path("/proc/self/status").read_text().splitlines()
-print(count, next(line for line in lines if line.startswith("VmHWM")).split()[1])
+print(count, before, kilobytes("VmHWM"))
 """
 
 
 def measure_polygons(_: Path) -> Finding:
-    """Peak memory of a process that writes the class polygons of 67 km²."""
+    """Memory that a process needs for the class polygons of 67 km², half of them in one forest."""
     side = SIDES[-1] * BLOCK
     with tempfile.TemporaryDirectory(prefix="landcover-") as folder:
         raster, target = Path(folder) / "classes.tif", Path(folder) / "classes.gpkg"
@@ -101,19 +108,20 @@ def measure_polygons(_: Path) -> Finding:
         size = {"width": side, "height": side}
         with rasterio.open(raster, "w", **CREATION, **size, **place) as dataset:
             for row in range(0, side, BLOCK):
-                rows = class_at(x[None, :], y[row : row + BLOCK, None])
-                dataset.write(rows, 1, window=rasterio.windows.Window(0, row, side, BLOCK))
+                classes = class_at(x[None, :], y[row : row + BLOCK, None])
+                forest = np.where(classes > 3, 5, classes).astype(np.uint8)
+                dataset.write(forest, 1, window=rasterio.windows.Window(0, row, side, BLOCK))
         command = [sys.executable, "-c", POLYGONS, str(raster), str(target)]
         began = time.perf_counter()
         text = subprocess.run(command, capture_output=True, check=True, text=True).stdout
         took = time.perf_counter() - began
-    count, kilobytes = (int(word) for word in text.split())
+    count, before, peak = (int(word) for word in text.split())
     return Finding(
-        "peak memory of class polygons of 67 km² over 200 MB",
-        kilobytes * 1024 / 200e6,
+        "memory of class polygons of 67 km², above the process's own, over 200 MB",
+        (peak - before) * 1024 / 200e6,
         1.0,
         False,
-        f"{kilobytes * 1024 / 1e6:.0f} MB, {count:,} polygons in {took:.0f} s",
+        f"from {before / 1e3:.0f} to {peak / 1e3:.0f} MB, {count:,} polygons in {took:.0f} s",
     )
 
 
