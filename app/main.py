@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__
-from app.jobs.office import JobService
+from app.jobs.runner import JobService
 from app.routes import (
     areas,
     health,

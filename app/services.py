@@ -84,9 +84,9 @@ class Services:
 
     def select(
         self,
-        source: str | None,
-        year: str,
-        model: str | None,
+        source: str | None = None,
+        year: str = "latest",
+        model: str | None = None,
         datetime: str = "",
         fill: str = "",
     ) -> Selection:

@@ -82,7 +82,7 @@ NAMES = {
     "Lattice": "PixelGrid",
     "Listed": "InMemoryCatalog",
     "Look": "Preview",
-    "MadeScene": "SyntheticScene",
+    "SyntheticScene": "SyntheticScene",
     "Problem": "SkippedFile",
     "Refused": "UnsupportedImage",
     "Segments": "RangeCache",

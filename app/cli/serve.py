@@ -36,7 +36,7 @@ def serve(
     workers: Workers = None,
     processes: Processes = None,
 ) -> None:
-    """Serve tiles and the map. Every other setting: LANDCOVER_* in the environment."""
+    """Serve tiles and the map. Other settings are LANDCOVER_* environment variables."""
     settings = settings_of(
         imagery=imagery,
         sources=sources,
@@ -51,11 +51,9 @@ def serve(
 
 
 def demo(
-    directory: Annotated[Path, typer.Option(help="where Demo County is kept")] = Path(
-        "demo-county"
-    ),
+    directory: Annotated[Path, typer.Option(help="directory of Demo County")] = Path("demo-county"),
     write_only: Annotated[
-        Path | None, typer.Option(help="write Demo County there and do not serve it")
+        Path | None, typer.Option(help="write Demo County to this directory and exit")
     ] = None,
     write_city: Annotated[
         Path | None,
@@ -64,7 +62,7 @@ def demo(
     host: Host = None,
     port: Port = None,
 ) -> None:
-    """Write Demo County, synthetic imagery of a place that is not, and serve its map."""
+    """Write Demo County, synthetic imagery of a fictional county, and serve its map."""
 
     def progress(text: str) -> None:
         terminal.err.print(f"[dim]{escape(text)}")

@@ -38,7 +38,7 @@ from tests.world.clouds import (
     is_signed_for_s3,
 )
 from tests.world.range_server import Mode, RangeServer, range_server
-from tests.world.scenes import MadeScene, write_scene
+from tests.world.scenes import SyntheticScene, write_scene
 from tests.world.world import World
 
 pytestmark = pytest.mark.alone
@@ -72,7 +72,7 @@ def _credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> MadeScene:
+def made(tmp_path_factory: pytest.TempPathFactory) -> SyntheticScene:
     """root/naip/al/NAME; the account's folder is the same."""
     root = tmp_path_factory.mktemp("cloud")
     (root / AZURE_ACCOUNT).symlink_to(root)
@@ -89,7 +89,7 @@ def scheme(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def server(made: MadeScene, scheme: str) -> Iterator[RangeServer]:
+def server(made: SyntheticScene, scheme: str) -> Iterator[RangeServer]:
     with range_server(made.path.parents[2], allows=CHECKS[scheme]) as running:
         yield running
 
@@ -127,7 +127,7 @@ def href_of(scheme: str, path: Path) -> str:
     return f"{scheme}://{container}{at}/{folder}/{path.name}"
 
 
-def scene_at(scheme: str, made: MadeScene) -> Scene:
+def scene_at(scheme: str, made: SyntheticScene) -> Scene:
     local = inspect(made.path, ReadOptions())
     return replace(local, href=href_of(scheme, made.path), identity="1", store="far")
 
@@ -139,7 +139,7 @@ def window_at(scene: Scene, col: int, row: int, cols: int, rows: int) -> Window:
 
 
 def test_signed_reads_have_the_pixels_on_disk_and_unsigned_ones_are_refused(
-    server: RangeServer, scheme: str, made: MadeScene, opened: Open
+    server: RangeServer, scheme: str, made: SyntheticScene, opened: Open
 ) -> None:
     scene = scene_at(scheme, made)
     window = window_at(scene, 100, 50, 600, 500)
@@ -160,7 +160,7 @@ def test_signed_reads_have_the_pixels_on_disk_and_unsigned_ones_are_refused(
 def test_a_fault_is_an_error_in_time_without_address_or_signature(
     server: RangeServer,
     scheme: str,
-    made: MadeScene,
+    made: SyntheticScene,
     opened: Open,
     mode: Mode,
     caplog: pytest.LogCaptureFixture,
@@ -179,7 +179,7 @@ def test_a_fault_is_an_error_in_time_without_address_or_signature(
 
 
 def test_if_match_and_retry_after_are_those_of_https(
-    server: RangeServer, scheme: str, made: MadeScene, opened: Open
+    server: RangeServer, scheme: str, made: SyntheticScene, opened: Open
 ) -> None:
     scene, reader = scene_at(scheme, made), Reader({"far": opened()})
     server.fault("503", times=1, retry_after="50")
@@ -197,7 +197,7 @@ def test_if_match_and_retry_after_are_those_of_https(
 
 
 def test_names_that_addresses_escape_are_signed_or_refused(
-    scheme: str, made: MadeScene, opened: Open, monkeypatch: pytest.MonkeyPatch
+    scheme: str, made: SyntheticScene, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     href = href_of(scheme, made.path.with_name(ODD_NAME))
     if CHECKS[scheme] is not is_signed_for_azure:
@@ -211,7 +211,7 @@ def test_names_that_addresses_escape_are_signed_or_refused(
 
 
 def test_a_list_of_objects_is_a_source(
-    server: RangeServer, scheme: str, made: MadeScene, opened: Open
+    server: RangeServer, scheme: str, made: SyntheticScene, opened: Open
 ) -> None:
     files = RemoteFiles(opened(), ReadOptions())
     catalog = UrlListCatalog(lambda: [href_of(scheme, made.path)], files, ReadOptions())
