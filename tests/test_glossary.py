@@ -82,7 +82,7 @@ NAMES = {
     "Lattice": "PixelGrid",
     "Listed": "InMemoryCatalog",
     "Look": "Preview",
-    "SyntheticScene": "SyntheticScene",
+    "MadeScene": "SyntheticScene",
     "Problem": "SkippedFile",
     "Refused": "UnsupportedImage",
     "Segments": "RangeCache",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 from rasterio.features import shapes
 
-from tests.world.scenes import SyntheticScene, write_scene
+from tests.world.scenes import MadeScene, write_scene
 
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".shp": "ESRI Shapefile"}
 
@@ -49,7 +49,7 @@ def moved(geometries: Geometries, epsg: int, to: int) -> list[Any]:
     return [shapely.transform(g, moving.transform, interleaved=False) for g in geometries]
 
 
-def traced(scene: SyntheticScene, epsg: int | None = None) -> tuple[list[Any], list[int]]:
+def traced(scene: MadeScene, epsg: int | None = None) -> tuple[list[Any], list[int]]:
     """Polygons around the true classes of a scene, and their classes."""
     classes: NDArray[np.uint8] = scene.classes()
     left, _, _, top = scene.bounds
@@ -59,7 +59,7 @@ def traced(scene: SyntheticScene, epsg: int | None = None) -> tuple[list[Any], l
     return moved(polygons, scene.epsg, epsg) if epsg else polygons, [v for _, v in pairs]
 
 
-def town(folder: Path, count: int = 4, side: int = 160, apart: int = 2000) -> list[SyntheticScene]:
+def town(folder: Path, count: int = 4, side: int = 160, apart: int = 2000) -> list[MadeScene]:
     """Small scenes far from each other."""
     return [
         write_scene(

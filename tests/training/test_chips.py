@@ -12,7 +12,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from tests.training.drawn import town
-from tests.world.scenes import SyntheticScene, write_scene
+from tests.world.scenes import MadeScene, write_scene
 from training.chips import cut
 from training.errors import ChipError, LabelError
 from training.imagery import look
@@ -27,7 +27,7 @@ def quiet(line: str) -> None:
     """Nobody listens."""
 
 
-def labeled(scene: SyntheticScene, folder: Path, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def labeled(scene: MadeScene, folder: Path, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Writes a scene's label raster."""
     picture = look(scene.path)
     write_label(pixels, picture, label_path(folder, picture))
@@ -35,7 +35,7 @@ def labeled(scene: SyntheticScene, folder: Path, pixels: NDArray[np.uint8]) -> N
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> SyntheticScene:
+def scene(tmp_path: Path) -> MadeScene:
     """200 x 150 pixels, its left two thirds labeled."""
     made = write_scene(
         tmp_path / "img" / "a_2017.tif", cols=200, rows=150, collar=8, overviews=False
@@ -46,9 +46,7 @@ def scene(tmp_path: Path) -> SyntheticScene:
     return made
 
 
-def test_chips_are_the_windows_that_a_brute_force_finds(
-    scene: SyntheticScene, tmp_path: Path
-) -> None:
+def test_chips_are_the_windows_that_a_brute_force_finds(scene: MadeScene, tmp_path: Path) -> None:
     manifest = cut(tmp_path / "img", tmp_path / "labels", SMALL, tmp_path / "chips", say=quiet)
     image = np.pad(scene.image(), ((0, 0), (0, 64), (0, 64)))
     with rasterio.open(tmp_path / "labels" / "a_2017_label.tif") as raster:
@@ -70,7 +68,7 @@ def test_chips_are_the_windows_that_a_brute_force_finds(
         assert chip.pixels == tuple(counts)
 
 
-def test_a_chip_is_stored_once_with_its_rarest_class(scene: SyntheticScene, tmp_path: Path) -> None:
+def test_a_chip_is_stored_once_with_its_rarest_class(scene: MadeScene, tmp_path: Path) -> None:
     manifest = cut(tmp_path / "img", tmp_path / "labels", SMALL, tmp_path / "chips", say=quiet)
     places = [(c.file, c.index) for c in manifest.chips]
     assert len(set(places)) == len(places) == sum(c.stored for c in manifest.classes)
@@ -85,7 +83,7 @@ def test_a_chip_is_stored_once_with_its_rarest_class(scene: SyntheticScene, tmp_
         assert holding[int(chip.file[0])] == min(holding[v] for v in held)
 
 
-def test_chips_put_together_are_the_imagery_again(scene: SyntheticScene, tmp_path: Path) -> None:
+def test_chips_put_together_are_the_imagery_again(scene: MadeScene, tmp_path: Path) -> None:
     manifest = cut(tmp_path / "img", tmp_path / "labels", SMALL, tmp_path / "chips", say=quiet)
     (found,) = read_scenes(tmp_path / "chips", manifest, [c.id for c in manifest.chips])
     with rasterio.open(tmp_path / "labels" / "a_2017_label.tif") as raster:
@@ -104,7 +102,7 @@ def test_chips_put_together_are_the_imagery_again(scene: SyntheticScene, tmp_pat
     assert found.year == "2017"
 
 
-def test_pieces_apart_are_scenes_apart(scene: SyntheticScene, tmp_path: Path) -> None:
+def test_pieces_apart_are_scenes_apart(scene: MadeScene, tmp_path: Path) -> None:
     label = np.zeros((150, 200), np.uint8)
     label[:64, :64] = 1
     label[80:144, 128:192] = 2
@@ -124,7 +122,7 @@ def test_chips_lie_on_the_lattice_and_reach_the_end(length: int, expected: list[
 
 
 def test_empty_classes_are_a_warning_and_no_class_an_error(
-    scene: SyntheticScene, tmp_path: Path
+    scene: MadeScene, tmp_path: Path
 ) -> None:
     label = np.full((150, 200), 5, np.uint8)
     labeled(scene, tmp_path / "labels", label)
@@ -144,9 +142,7 @@ def test_empty_classes_are_a_warning_and_no_class_an_error(
         cut(tmp_path / "img", tmp_path / "none", SMALL, tmp_path / "chips", say=quiet)
 
 
-def test_labels_that_do_not_fit_their_image_are_named(
-    scene: SyntheticScene, tmp_path: Path
-) -> None:
+def test_labels_that_do_not_fit_their_image_are_named(scene: MadeScene, tmp_path: Path) -> None:
     other = write_scene(
         tmp_path / "b.tif", origin=(502_700.5, 3_648_600.0), cols=200, rows=150, overviews=False
     )
@@ -163,7 +159,7 @@ def test_labels_that_do_not_fit_their_image_are_named(
         cut(tmp_path / "img", tmp_path / "labels", SMALL, tmp_path / "chips", say=quiet)
 
 
-def test_a_truncated_or_lost_file_is_named(scene: SyntheticScene, tmp_path: Path) -> None:
+def test_a_truncated_or_lost_file_is_named(scene: MadeScene, tmp_path: Path) -> None:
     manifest = cut(tmp_path / "img", tmp_path / "labels", SMALL, tmp_path / "chips", say=quiet)
     check_files(tmp_path / "chips", manifest)
     largest = max((tmp_path / "chips").glob("*.h5"), key=lambda p: p.stat().st_size)
@@ -181,7 +177,7 @@ def test_a_truncated_or_lost_file_is_named(scene: SyntheticScene, tmp_path: Path
         read_manifest(tmp_path)
 
 
-def test_damaged_imagery_is_an_error_never_a_chip(scene: SyntheticScene, tmp_path: Path) -> None:
+def test_damaged_imagery_is_an_error_never_a_chip(scene: MadeScene, tmp_path: Path) -> None:
     content = scene.path.read_bytes()
     scene.path.write_bytes(content[: len(content) * 2 // 3])
     with pytest.raises(LabelError, match=r"a_2017\.tif"):
@@ -189,7 +185,7 @@ def test_damaged_imagery_is_an_error_never_a_chip(scene: SyntheticScene, tmp_pat
     assert not (tmp_path / "chips").exists()
 
 
-def test_the_same_input_gives_the_same_bytes(scene: SyntheticScene, tmp_path: Path) -> None:
+def test_the_same_input_gives_the_same_bytes(scene: MadeScene, tmp_path: Path) -> None:
     for name in ("one", "two"):
         cut(tmp_path / "img", tmp_path / "labels", SMALL, tmp_path / name, say=quiet)
     one, two = ({p.name: p.read_bytes() for p in (tmp_path / n).iterdir()} for n in ("one", "two"))

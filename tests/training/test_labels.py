@@ -14,7 +14,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from tests.training.drawn import draw, moved, town, traced
-from tests.world.scenes import SyntheticScene, write_bad_file, write_scene
+from tests.world.scenes import MadeScene, write_bad_file, write_scene
 from training.errors import CrosswalkError, LabelError
 from training.imagery import find, look
 from training.label_report import Report
@@ -38,11 +38,11 @@ def read(path: Path) -> NDArray[np.uint8]:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> SyntheticScene:
+def scene(tmp_path: Path) -> MadeScene:
     return town(tmp_path / "img", 1)[0]
 
 
-def box(scene: SyntheticScene, left: int, top: int, cols: int, rows: int) -> shapely.Polygon:
+def box(scene: MadeScene, left: int, top: int, cols: int, rows: int) -> shapely.Polygon:
     """Pixels of a scene as a polygon."""
     x, y = scene.left + left, scene.top - top
     return shapely.box(x, y - rows, x + cols, y)
@@ -51,7 +51,7 @@ def box(scene: SyntheticScene, left: int, top: int, cols: int, rows: int) -> sha
 @pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".shp"])
 @pytest.mark.parametrize("epsg", [26916, 4326, 5070, 26917])
 def test_traced_polygons_give_back_their_pixels(
-    scene: SyntheticScene, tmp_path: Path, suffix: str, epsg: int
+    scene: MadeScene, tmp_path: Path, suffix: str, epsg: int
 ) -> None:
     polygons, codes = traced(scene, epsg)
     source = draw(tmp_path / f"drawn{suffix}", polygons, codes, epsg=epsg)
@@ -65,7 +65,7 @@ def test_traced_polygons_give_back_their_pixels(
         assert tuple(raster.bounds) == scene.bounds
 
 
-def test_a_point_labels_the_ground_within_its_radius(scene: SyntheticScene, tmp_path: Path) -> None:
+def test_a_point_labels_the_ground_within_its_radius(scene: MadeScene, tmp_path: Path) -> None:
     point = shapely.Point(scene.left + 80, scene.top - 70)
     source = draw(tmp_path / "p.gpkg", moved([point], 26916, 4326), [5], epsg=4326)
     with pytest.raises(LabelError, match=r"1 points.*radius"):
@@ -78,7 +78,7 @@ def test_a_point_labels_the_ground_within_its_radius(scene: SyntheticScene, tmp_
     assert (pixels[away > 10] == 0).all()
 
 
-def test_what_is_the_matter_is_told_by_feature_id(scene: SyntheticScene, tmp_path: Path) -> None:
+def test_what_is_the_matter_is_told_by_feature_id(scene: MadeScene, tmp_path: Path) -> None:
     bow_tie = shapely.Polygon(
         [(scene.left + x, scene.top - y) for x, y in ((100, 0), (140, 40), (140, 0), (100, 40))]
     )
@@ -115,14 +115,14 @@ def test_what_is_the_matter_is_told_by_feature_id(scene: SyntheticScene, tmp_pat
     assert "no pixel of class bare" in told
 
 
-def test_labels_without_crs_are_refused(scene: SyntheticScene, tmp_path: Path) -> None:
+def test_labels_without_crs_are_refused(scene: MadeScene, tmp_path: Path) -> None:
     source = draw(tmp_path / "drawn.shp", [box(scene, 0, 0, 9, 9)], [1])
     source.with_suffix(".prj").unlink()
     with pytest.raises(LabelError, match=r"drawn\.shp has no CRS"):
         run(scene.path, source, tmp_path / "out")
 
 
-def test_the_wrong_crs_is_refused_naming_both(scene: SyntheticScene, tmp_path: Path) -> None:
+def test_the_wrong_crs_is_refused_naming_both(scene: MadeScene, tmp_path: Path) -> None:
     here = [box(scene, 0, 0, 9, 9)]
     wrong = draw(tmp_path / "wrong.gpkg", here, [1], epsg=26910)
     with pytest.raises(LabelError, match=r"EPSG:26910.*EPSG:26916"):
@@ -146,7 +146,7 @@ def test_a_label_of_one_year_stays_on_its_image(tmp_path: Path) -> None:
 
 
 def test_fields_layers_and_codes_that_are_not_there_are_named(
-    scene: SyntheticScene, tmp_path: Path
+    scene: MadeScene, tmp_path: Path
 ) -> None:
     source = draw(tmp_path / "d.gpkg", [box(scene, 0, 0, 9, 9)], ["lawn"])
     with pytest.raises(LabelError, match=r"no field 'kind'.*classvalue"):
@@ -185,7 +185,7 @@ def write_codes(path: Path, codes: NDArray[np.generic], transform: Affine, epsg:
     ],
 )
 def test_a_coarse_raster_of_another_legend_is_placed_by_nearest(
-    scene: SyntheticScene, tmp_path: Path, crosswalk: str, codes: dict[int, int]
+    scene: MadeScene, tmp_path: Path, crosswalk: str, codes: dict[int, int]
 ) -> None:
     rng = np.random.default_rng(0)
     drawn = rng.choice(np.array([*codes, 99], np.uint8), (10, 10))
@@ -200,14 +200,14 @@ def test_a_coarse_raster_of_another_legend_is_placed_by_nearest(
     assert report.unknown_pixels == {"99": int((under == 99).sum())}
 
 
-def test_a_raster_elsewhere_is_refused_naming_both(scene: SyntheticScene, tmp_path: Path) -> None:
+def test_a_raster_elsewhere_is_refused_naming_both(scene: MadeScene, tmp_path: Path) -> None:
     codes = np.ones((9, 9), np.uint8)
     source = write_codes(tmp_path / "c.tif", codes, Affine(1, 0, 0, 0, -1, 4e6), 26910)
     with pytest.raises(LabelError, match=r"EPSG:26910.*EPSG:26916"):
         run(scene.path, source, tmp_path / "out")
 
 
-def test_nan_codes_are_unknown_not_a_class(scene: SyntheticScene, tmp_path: Path) -> None:
+def test_nan_codes_are_unknown_not_a_class(scene: MadeScene, tmp_path: Path) -> None:
     codes = np.full((160, 160), 3, np.float32)
     codes[:10] = np.nan
     transform = Affine(1, 0, scene.left, 0, -1, scene.top)
