@@ -109,7 +109,7 @@ class RangeFile(MultiByteRangeResourceContainer):  # type: ignore[misc]
     close = __exit__
     isfile = staticmethod(lambda _: True)
     isdir = mtime = rm = staticmethod(lambda _: 0)
-    ls = staticmethod(lambda _: [])
+    ls = staticmethod(lambda _: ())
 
 
 def open_remote(
