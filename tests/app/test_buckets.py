@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -319,6 +322,74 @@ def test_without_credentials_it_is_said_what_to_do(
     with pytest.raises(SourceUnavailable, match=advice):
         access.address(f"{scheme}://c/k.tif", {})
     assert advice in str(access.check(f"{scheme}://c/k.tif"))
+
+
+@contextmanager
+def metadata_service() -> Iterator[tuple[str, list[str]]]:
+    """A machine's metadata service of AWS and of Azure, and Azure's user delegation keys."""
+    paths: list[str] = []
+    role = {
+        "AccessKeyId": "ASIAROLE",
+        "SecretAccessKey": "x",
+        "Token": "session",
+        "Code": "Success",
+    }
+    answers = {
+        "/latest/api/token": "token",
+        "/latest/meta-data/iam/security-credentials/": "role",
+        "/latest/meta-data/iam/security-credentials/role": json.dumps(
+            {**role, "Expiration": "2100-01-01T00:00:00Z"}
+        ),
+        "/identity": json.dumps(
+            {"access_token": "a", "expires_in": "3600", "expires_on": "4000000000"}
+        ),
+        f"/{AZURE_ACCOUNT}": "<UserDelegationKey><SignedOid>o</SignedOid><SignedTid>t</SignedTid>"
+        "<SignedStart>2020-01-01T00:00:00Z</SignedStart><SignedVersion>2023-11-03</SignedVersion>"
+        "<SignedExpiry>2100-01-01T00:00:00Z</SignedExpiry><SignedService>b</SignedService>"
+        "<Value>a2V5</Value></UserDelegationKey>",
+    }
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            """Quiet."""
+
+        def do_GET(self) -> None:
+            paths.append(self.path.partition("?")[0])
+            body = answers[paths[-1]].encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_PUT = do_POST = do_GET  # noqa: N815 - http.server's names
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", paths
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_the_identity_of_a_machine_signs_and_is_asked_for_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_ACCOUNT_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    with metadata_service() as (url, paths):
+        monkeypatch.setenv("AWS_METADATA_ENDPOINT", url)
+        monkeypatch.setenv("AZURE_MSI_ENDPOINT", f"{url}/identity")
+        access = BucketAuthenticator(Bucket(endpoint=f"{url}/{AZURE_ACCOUNT}"))
+        for number in (1, 2, 1):
+            assert "ASIAROLE" in access.address(f"s3://b/{number}.tif", {}).url
+            assert "&skoid=o&" in access.address(f"az://c/{number}.tif", {}).url.replace("?", "&")
+        assert len(paths) == 3 + 2
+        access.address("s3://b/1.tif", {}, renew=True)
+        assert len(paths) == 3 + 2 + 3
 
 
 def test_environment_settings_of_other_servers_are_not_followed(
