@@ -11,7 +11,7 @@ TORCH = 2.13.0
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help demo serve test compose-test lint format bench setup train clean
+.PHONY: help demo serve test compose-test lint format bench docs setup clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,9 @@ format: $(VENV)/.test  ## mend what a machine can mend
 
 bench: $(VENV)/.test  ## measure; writes docs/benchmarks.md
 	$(BIN)/python -m tests.benchmarks
+
+docs: $(VENV)/.test  ## docs/accuracy.md and the README's accuracy, from docs/measured
+	$(BIN)/python -m training accuracy --readme README.md
 
 setup: $(VENV)/.test  ## everything for development
 

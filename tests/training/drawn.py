@@ -53,8 +53,8 @@ def traced(scene: MadeScene, epsg: int | None = None) -> tuple[list[Any], list[i
     """Polygons around the true classes of a scene, and their classes."""
     classes: NDArray[np.uint8] = scene.classes()
     left, _, _, top = scene.bounds
-    found = shapes(classes, transform=(scene.resolution, 0, left, 0, -scene.resolution, top))
-    pairs = [(shapely.geometry.shape(shape), int(value)) for shape, value in found]
+    result = shapes(classes, transform=(scene.resolution, 0, left, 0, -scene.resolution, top))
+    pairs = [(shapely.geometry.shape(shape), int(value)) for shape, value in result]
     polygons = [p for p, _ in pairs]
     return moved(polygons, scene.epsg, epsg) if epsg else polygons, [v for _, v in pairs]
 

@@ -21,7 +21,7 @@ def test_presets_that_choose_a_checkpoint_hold_a_city_out(name: str) -> None:
 
 
 def test_the_run_that_others_begin_from_sees_no_real_place() -> None:
-    assert load_preset("made").made_share == 1.0
+    assert load_preset("made").synthetic_share == 1.0
 
 
 def test_the_article_differs_in_activation_and_stops_early() -> None:

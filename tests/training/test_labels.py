@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from tests.training.drawn import draw, moved, town, traced
 from tests.world.scenes import MadeScene, write_bad_file, write_scene
+from training.data.imagery import find, inspect_image
+from training.data.label_features import Report
+from training.data.labels import LabelSettings, label
+from training.data.mosaic import mosaic
 from training.errors import CrosswalkError, LabelError
-from training.imagery import find, look
-from training.label_report import Report
-from training.labels import LabelSettings, label
-from training.mosaic import mosaic
 
 
 def quiet(line: str) -> None:
@@ -27,8 +27,8 @@ def quiet(line: str) -> None:
 
 
 def run(imagery: Path, source: Path, out: Path, **settings: object) -> Report:
-    chosen = LabelSettings.model_validate({"source": source, **settings})
-    return label(imagery, chosen, out, quiet)
+    selected = LabelSettings.model_validate({"source": source, **settings})
+    return label(imagery, selected, out, quiet)
 
 
 def read(path: Path) -> NDArray[np.uint8]:
@@ -93,14 +93,14 @@ def test_what_is_the_matter_is_told_by_feature_id(scene: MadeScene, tmp_path: Pa
     ]
     source = draw(tmp_path / "drawn.gpkg", shapes, [1, 2, 2, 9, 3, 4, 5])
     report = run(scene.path, source, tmp_path / "out")
-    found = report.features
-    assert [o["features"] for o in found.overlaps] == [[1, 2]]
-    assert found.overlaps[0]["area"] == 100
+    result = report.features
+    assert [o["features"] for o in result.overlaps] == [[1, 2]]
+    assert result.overlaps[0]["area"] == 100
     assert report.overlap_pixels == 100
-    assert found.unknown_code == {4: "9"}
-    assert found.repaired == [5]
-    assert found.empty == [6]
-    assert found.outside == [7]
+    assert result.unknown_code == {4: "9"}
+    assert result.repaired == [5]
+    assert result.empty == [6]
+    assert result.outside == [7]
     pixels = read(tmp_path / "out" / f"{scene.path.stem}_label.tif")
     assert (pixels[30:40, 30:40] == 0).all()
     assert (pixels[:30, :30] == 1).all()
@@ -109,10 +109,10 @@ def test_what_is_the_matter_is_told_by_feature_id(scene: MadeScene, tmp_path: Pa
     assert (pixels == 3).sum() == pytest.approx(800, rel=0.1)
     kept = json.loads((tmp_path / "out" / "labels.json").read_text())
     assert kept["features"]["overlaps"][0]["features"] == [1, 2]
-    told = "\n".join(report.lines())
-    assert "1+2" in told
-    assert "4 ('9')" in told
-    assert "no pixel of class bare" in told
+    issue = "\n".join(report.lines())
+    assert "1+2" in issue
+    assert "4 ('9')" in issue
+    assert "no pixel of class bare" in issue
 
 
 def test_labels_without_crs_are_refused(scene: MadeScene, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_the_wrong_crs_is_refused_naming_both(scene: MadeScene, tmp_path: Path) 
     with pytest.raises(LabelError, match=r"EPSG:26910.*EPSG:26916"):
         run(scene.path, wrong, tmp_path / "out")
     meters = draw(tmp_path / "meters.geojson", here, [1], epsg=4326)
-    with pytest.raises(LabelError, match=r"EPSG:4326.*EPSG:26916.*no degrees"):
+    with pytest.raises(LabelError, match=r"EPSG:4326.*EPSG:26916.*not degrees"):
         run(scene.path, meters, tmp_path / "out")
     assert not list(tmp_path.glob("out/*"))
 
@@ -218,12 +218,14 @@ def test_nan_codes_are_unknown_not_a_class(scene: MadeScene, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"), [("three_band", "3 bands"), ("uint16", "uint16"), ("text", "cannot be read")]
+    ("kind", "issue"), [("three_band", "3 bands"), ("uint16", "uint16"), ("text", "cannot be read")]
 )
-def test_imagery_that_cannot_be_learned_from_is_named(tmp_path: Path, kind: str, told: str) -> None:
+def test_imagery_that_cannot_be_learned_from_is_named(
+    tmp_path: Path, kind: str, issue: str
+) -> None:
     (tmp_path / "img").mkdir()
     path = write_bad_file(tmp_path / "img" / "bad.tif", kind)
-    with pytest.raises(LabelError, match=rf"bad\.tif.*{told}"):
+    with pytest.raises(LabelError, match=rf"bad\.tif.*{issue}"):
         find(path.parent)
 
 
@@ -238,7 +240,7 @@ def test_float_imagery_is_refused_and_its_nan_counted(tmp_path: Path, missing: i
     ) as target:  # fmt: skip
         target.write(pixels)
     with pytest.raises(LabelError, match="float32") as caught:
-        look(path)
+        inspect_image(path)
     assert ("NaN in 7 of" in str(caught.value)) == (missing > 0)
 
 
@@ -259,8 +261,8 @@ def test_the_mosaic_covers_what_the_files_cover(tmp_path: Path, out: str) -> Non
     names = pyogrio.raw.read(files["footprints"], layer="footprints")[3][0].tolist()
     assert names == [s.path.stem for s in scenes]
     here = moved(layers["footprints"], 4326, 26916)
-    for found, scene in zip(here, scenes, strict=True):
-        assert found.symmetric_difference(shapely.box(*scene.bounds)).area < 1
+    for result, scene in zip(here, scenes, strict=True):
+        assert result.symmetric_difference(shapely.box(*scene.bounds)).area < 1
     (boundary,) = moved(layers["boundary"], 4326, 26916)
     assert boundary.area == pytest.approx(360 * 160, abs=2)
 
@@ -268,13 +270,18 @@ def test_the_mosaic_covers_what_the_files_cover(tmp_path: Path, out: str) -> Non
 @pytest.mark.real
 def test_the_real_polygons_give_back_the_real_labels(real_data: Path, tmp_path: Path) -> None:
     source = real_data / "labels" / "polygons.geojson"
-    chips = sorted((real_data / "labels" / "chico").glob("chico_20??_[0-9]*[0-9].tif"))[:5]
+    drawn = {f["properties"]["chip"] for f in json.loads(source.read_text())["features"]}
+    every = sorted((real_data / "labels" / "chico").glob("chico_20??_[0-9]*[0-9].tif"))
+    with_polygons = [chip for chip in every if chip.stem in drawn][:5]
+    without = [chip for chip in every if chip.stem not in drawn][:1]
     (tmp_path / "img").mkdir()
-    for chip in chips:
+    for chip in with_polygons + without:
         (tmp_path / "img" / chip.name).symlink_to(chip)
-    run(tmp_path / "img", source, tmp_path / "out", image_field="chip")
+    report = run(tmp_path / "img", source, tmp_path / "out", image_field="chip")
+    assert sorted(report.images) == [chip.stem for chip in with_polygons]
+    assert report.unlabeled_images == [chip.stem for chip in without]
     right = labeled = 0
-    for chip in chips:
+    for chip in with_polygons:
         truth = read(chip.with_name(f"{chip.stem}_label.tif"))
         pixels = read(tmp_path / "out" / f"{chip.stem}_label.tif")
         labeled += int((truth > 0).sum())
