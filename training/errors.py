@@ -1,17 +1,4 @@
-"""Errors of training, as a tree.
-
-TrainingError
-├── PresetError     a preset that does not exist, or has an unknown or invalid value
-├── CrosswalkError  a crosswalk that does not exist or contradicts itself
-├── LabelError      imagery and labels that do not fit each other, or have no usable pixel
-├── SplitError      a split that would leave a side empty
-├── CheckpointError a checkpoint that is damaged or belongs to another run
-├── ExportError     an exported file that disagrees with the network
-├── DiskError       the disk is full
-├── ChipError       a folder of chips that is damaged or empty
-├── StepError       a step of a run that cannot start, or a folder that is no run
-└── AssessmentError results that cannot be read or combined
-"""
+"""Errors of training: each is a TrainingError and names the value or file and the reason."""
 
 
 class TrainingError(Exception):

@@ -137,13 +137,6 @@ def test_every_place_weighs_the_same_in_the_mean_of_places() -> None:
     assert scores(result.table).overall == pytest.approx(9901 / 11002)
 
 
-def test_a_part_of_an_evaluation_has_its_scenes_only() -> None:
-    result = evaluation(scene("a", "x", random_table(1)), scene("a", "nd", random_table(2)))
-    assert (result.where(lambda s: s.place != "nd").table == random_table(1)).all()
-    with pytest.raises(AssessmentError, match="no scene is left"):
-        result.where(lambda s: s.place == "nowhere")
-
-
 def test_the_sum_of_no_tables_is_zero() -> None:
     assert sum_of([]).tolist() == [[0] * CLASSES] * CLASSES
 

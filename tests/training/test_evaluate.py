@@ -29,10 +29,10 @@ from training.data.resolution import (  # noqa: E402
 from training.data.scenes import CLASSES, Scene  # noqa: E402
 from training.errors import AssessmentError, LabelError  # noqa: E402
 from training.evaluate.evaluation import Subject, assess, classify, evaluate, ground_of  # noqa: E402
-from training.evaluate.lowres import LowRes, lowres_of, pooled_lowres  # noqa: E402
-from training.evaluate.results import Evaluation  # noqa: E402
+from training.evaluate.lowres import LowRes, lowres_of  # noqa: E402
+from training.evaluate.results import Evaluation, pooled  # noqa: E402
 from training.evaluate.selection import held_out, of_names, of_pairs, of_places  # noqa: E402
-from training.evaluate.years import Years, pair_tables, pooled_years, year_tables, years_of  # noqa: E402
+from training.evaluate.years import Years, pair_tables, year_tables, years_of  # noqa: E402
 from training.export import artifact  # noqa: E402
 from training.export.artifact import write_accuracy  # noqa: E402
 from training.export.onnx_export import onnx_of  # noqa: E402
@@ -304,7 +304,7 @@ def test_low_resolutions_compare_the_same_ground(subject: Subject, make_scene: M
     with pytest.raises(AssessmentError, match="as fine as"):
         lowres_of(subject, scenes[1:], command="do it", log=quiet)
     with pytest.raises(AssessmentError, match="twice"):
-        pooled_lowres([found, found])
+        pooled([found, found])
 
 
 def test_years_of_one_ground_are_compared_on_the_same_labeled_pixels(
@@ -341,7 +341,7 @@ def test_years_of_one_ground_are_compared_on_the_same_labeled_pixels(
     with pytest.raises(AssessmentError, match="holding: Field required"):
         Years.read(path)
     with pytest.raises(AssessmentError, match="twice"):
-        pooled_years([found, found])
+        pooled([found, found])
 
 
 def test_labels_that_do_not_hold_in_another_year_are_counted_apart(

@@ -18,7 +18,7 @@ from training.cli.steps import Step, commit, digests, do, read_record
 from training.data.chip_splits import read_split, split_chips
 from training.data.chips import cut
 from training.data.custom_dataset import held_out_scenes, read_custom
-from training.data.files import sha256, whole, write_json
+from training.data.files import atomic, sha256, write_json
 from training.data.imagery import find
 from training.data.labels import label
 from training.data.manifest import read_manifest
@@ -133,7 +133,7 @@ def _fit(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
 
 def _export(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
     def work(bar: Bar) -> None:
-        with whole(folder / "export") as draft:
+        with atomic(folder / "export") as draft:
             card = export(folder / "fit" / "best.pt", draft / MODEL)
         bar.log(f"{card.training.steps} steps, sha256 {card.sha256}")
 
@@ -143,14 +143,14 @@ def _export(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
 def _evaluate(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
     def work(bar: Bar) -> None:
         weights = folder / MODEL
-        with whole(weights) as draft:
+        with atomic(weights) as draft:
             shutil.copyfile(folder / "export" / MODEL, draft)
         for beside in (folder / "export").glob("*.json"):
             shutil.copyfile(beside, folder / beside.name)
         split = read_split(folder / "split.json")
         manifest = read_manifest(folder / "chips")
         scenes = held_out_scenes(recipe.imagery, folder / "labels", manifest, split, split.sides)
-        with whole(folder / "evaluation") as draft:
+        with atomic(folder / "evaluation") as draft:
             draft.mkdir()
             if not scenes:
                 bar.log("warning: there is no test ground: the model has no accuracy")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
-from training.config import Preset, load_preset
+from training.config import Preset, StrictModel, load_preset
 from training.data.chip_splits import SplitSettings
 from training.data.chips import ChipSettings
 from training.data.labels import LabelSettings
@@ -36,19 +36,15 @@ class FitSettings(BaseModel):
         return load_preset(self.preset, **(self.model_extra or {}))
 
 
-class EvaluateSettings(BaseModel):
+class EvaluateSettings(StrictModel):
     """Settings of the evaluation on the test's ground."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     pictures: Annotated[int, Field(ge=0)] = 24
     """Scenes shown on the page, least accurate first."""
 
 
-class Recipe(BaseModel):
+class Recipe(StrictModel):
     """A run. Paths are relative to the folder of the TOML file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     imagery: Path
     """An image, or a folder of them."""

@@ -44,10 +44,14 @@ OLD_PRESETS = {"made": "synthetic"}
 """Former names of presets, still accepted; they go with version 0.3."""
 
 
-class Preset(BaseModel):
-    """One training run. Lengths are meters on the ground where the name ends in `_m`."""
+class StrictModel(BaseModel):
+    """A frozen record that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Preset(StrictModel):
+    """One training run. Lengths are meters on the ground where the name ends in `_m`."""
 
     name: str
     """Name of the run; it travels into the model card."""

@@ -15,18 +15,17 @@ from typing import Annotated, Literal
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from pyproj import Transformer
 
+from training.config import StrictModel
 from training.data.files import write_json
 from training.data.manifest import Chip, Manifest, connected_components
 from training.errors import SplitError
 
 
-class SplitSettings(BaseModel):
+class SplitSettings(StrictModel):
     """How chips are split. Lengths are meters on the ground."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = 20261123
 
@@ -52,10 +51,8 @@ class SplitSettings(BaseModel):
     """Three sides need at least three places; with fewer, ground is cut into squares."""
 
 
-class Sides(BaseModel):
+class Sides(StrictModel):
     """Ids of chips by side. dropped: too close to another side."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     train: tuple[str, ...]
@@ -72,12 +69,10 @@ class Sides(BaseModel):
         )
 
 
-class ChipSplit(BaseModel):
+class ChipSplit(StrictModel):
     """The split of a folder of chips. places: name → ids of chips. folds: the cross-validation,
     each place in the test of exactly one fold.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     settings: SplitSettings
     unit: Literal["place", "square"]

@@ -16,11 +16,12 @@ import h5py
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from rasterio.windows import Window
 
 from model.legend import LEGEND
-from training.data.files import check_room, sha256, whole
+from training.config import StrictModel
+from training.data.files import atomic, check_room, sha256
 from training.data.imagery import Picture, find, inspect_image
 from training.data.labels import label_path
 from training.data.manifest import MANIFEST, Chip, ChipScene, ClassFile, Manifest
@@ -35,10 +36,8 @@ RESERVE = 2**18
 """Bytes kept free while HDF5 files are open: their buffers are written when they close."""
 
 
-class ChipSettings(BaseModel):
+class ChipSettings(StrictModel):
     """How imagery is cut. Sizes are pixels of the imagery."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: Annotated[int, Field(ge=32, multiple_of=16)] = 256
     """Side of a chip (the article's)."""
@@ -93,7 +92,7 @@ def cut(
     image, ChipError when no chip is left.
     """
     images = labeled_images(imagery, labels, settings.place)
-    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE), whole(out) as draft:
+    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE), atomic(out) as draft:
         draft.mkdir(parents=True)
         kept: list[KeptChip] = []
         seen = 0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from training.config import Preset
 from training.data.chip_splits import ChipSplit, Sides, SplitSettings, read_split, split_chips
 from training.data.dataset import Data
-from training.data.files import whole
+from training.data.files import atomic
 from training.data.imagery import LABEL, find
 from training.data.labels import label_path
 from training.data.manifest import Chip, Manifest, check_files, read_manifest, read_scenes
@@ -104,7 +104,7 @@ def write_test_labels(labels: Path, manifest: Manifest, sides: Sides, out: Path)
             profile, label = raster.profile, raster.read(1)
         inside = _covered(chips, label.shape, manifest.size)
         written.append(out / f"{name}{LABEL}.tif")
-        with whole(written[-1]) as draft, rasterio.open(draft, "w", **profile) as target:
+        with atomic(written[-1]) as draft, rasterio.open(draft, "w", **profile) as target:
             target.write(np.where(inside, label, 0).astype(np.uint8), 1)
     return written
 

@@ -18,7 +18,7 @@ PARTIAL = ".partial-"
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic(path: Path) -> Iterator[Path]:
     """Yield a path, of a file or folder that the caller creates, which replaces `path` when the
     block succeeds and is removed when it fails. Leftovers of a killed process are removed first.
 
@@ -44,7 +44,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 def write_json(path: Path, content: object) -> None:
     """Write `content` as JSON, atomically."""
-    with whole(path) as draft:
+    with atomic(path) as draft:
         draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

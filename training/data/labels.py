@@ -16,7 +16,7 @@ import numpy as np
 import rasterio
 import shapely
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from pyproj import CRS
 from rasterio.enums import Resampling
 from rasterio.features import rasterize
@@ -24,8 +24,9 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from model.legend import LEGEND
+from training.config import StrictModel
 from training.data.crosswalks import Crosswalk, load_crosswalk
-from training.data.files import whole, write_json
+from training.data.files import atomic, write_json
 from training.data.imagery import LABEL, Picture, crs_name, describe, extent, find
 from training.data.label_features import REPORT, Features, Report, overlaps, read_features
 from training.data.scenes import CLASSES, Label
@@ -33,10 +34,8 @@ from training.errors import LabelError
 from training.progress import Log, print_line
 
 
-class LabelSettings(BaseModel):
+class LabelSettings(StrictModel):
     """Where labels come from and what their codes mean."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Path
     """GeoPackage, GeoJSON, Shapefile, or a label raster."""
@@ -111,7 +110,7 @@ def write_label(pixels: Label, picture: Picture, path: Path) -> None:
         "crs": picture.crs.to_wkt() if picture.crs else None, "tiled": True,
         "blockxsize": 256, "blockysize": 256,
     }  # fmt: skip
-    with whole(path) as draft:
+    with atomic(path) as draft:
         with rasterio.open(draft, "w", **profile) as target:
             target.write(pixels, 1)
             target.write_colormap(1, {v: (*rgb, 255) for v, rgb in LEGEND.colors().items()})

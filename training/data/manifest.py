@@ -12,8 +12,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 from affine import Affine
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from training.config import StrictModel
 from training.data.files import sha256
 from training.data.scenes import BANDS, Scene
 from training.errors import ChipError
@@ -21,11 +22,7 @@ from training.errors import ChipError
 MANIFEST = "manifest.json"
 
 
-class _Fact(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Chip(_Fact):
+class Chip(StrictModel):
     """A chip: the upper-left pixel in its scene, where it is stored, pixels of the classes 1..6."""
 
     scene: str
@@ -40,7 +37,7 @@ class Chip(_Fact):
         return f"{self.scene}:{self.row}:{self.col}"
 
 
-class ChipScene(_Fact):
+class ChipScene(StrictModel):
     """The image that chips were cut from. shape: rows, cols; transform: affine a..f."""
 
     name: str
@@ -54,7 +51,7 @@ class ChipScene(_Fact):
     label_sha256: str
 
 
-class ClassFile(_Fact):
+class ClassFile(StrictModel):
     """A class: its file, the chips stored there, and the chips (and their pixels) that contain it,
     wherever stored. Pixels in the overlap of chips count in each.
     """
@@ -68,7 +65,7 @@ class ClassFile(_Fact):
     pixels: int
 
 
-class Manifest(_Fact):
+class Manifest(StrictModel):
     """The contents of a folder of chips. with_labels: windows with any label; dropped: those of
     them with too much background.
     """

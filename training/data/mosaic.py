@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 from shapely.geometry.base import BaseGeometry
 
-from training.data.files import whole
+from training.data.files import atomic
 from training.data.imagery import Picture, crs_name, find
 from training.errors import LabelError
 
@@ -42,7 +42,7 @@ def mosaic(imagery: Path, out: Path) -> list[Path]:
     meters = _area(pictures, boundary)
     outline = {"images": np.array([len(pictures)]), "area_m2": np.array([meters])}
     if out.suffix == ".gpkg":
-        with whole(out) as draft:
+        with atomic(out) as draft:
             _write(draft, "footprints", shapes, facts, "GPKG", append=False)
             _write(draft, "boundary", [boundary], outline, "GPKG", append=True)
         return [out]
@@ -50,7 +50,7 @@ def mosaic(imagery: Path, out: Path) -> list[Path]:
         raise LabelError(f"{out}: give a .gpkg, or a folder for two .geojson")
     layers = {"footprints": (shapes, facts), "boundary": ([boundary], outline)}
     for name, (members, fields) in layers.items():
-        with whole(out / f"{name}.geojson") as draft:
+        with atomic(out / f"{name}.geojson") as draft:
             _write(draft, name, members, fields, "GeoJSON", append=False)
     return [out / f"{name}.geojson" for name in layers]
 

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from model.segment import segment
+from training.config import StrictModel
 from training.data.resolution import (
     FACTORS,
     at_resolution,
@@ -26,28 +27,24 @@ from training.data.scenes import CLASSES, Label, Scene
 from training.errors import AssessmentError
 from training.evaluate.evaluation import Subject
 from training.evaluate.metrics import Counts, contingency
-from training.evaluate.results import Measured, Table, once, pooled_facts, rows_of, sum_of
+from training.evaluate.results import Measured, Table, accuracy_of, rows_of, sum_of
 from training.progress import Log, print_line
 
 
-class CoarseTables(BaseModel):
+class CoarseTables(StrictModel):
     """One scene at one resolution.
 
     `agreement`: coarse pixels, mode of the 1 m classes (row) by class at the coarse resolution
     (column). `accuracy`: labeled pixels, label (row) by class at the coarse resolution (column).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     factor: int
     agreement: Table
     accuracy: Table
 
 
-class CoarseScene(BaseModel):
+class CoarseScene(StrictModel):
     """One scene: label by class at the model's own resolution, and at the coarse ones."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     place: str
@@ -99,7 +96,7 @@ def lowres_of(
             continue
         result = _scene(subject, scene, factors)
         results.append(result)
-        shares = ", ".join(f"x{c.factor} {_share(c.agreement):.3f}" for c in result.coarse)
+        shares = ", ".join(f"x{c.factor} {accuracy_of(c.agreement):.3f}" for c in result.coarse)
         log(f"{scene.place} {scene.name}: agreement {shares}")
     if not results:
         raise AssessmentError(f"no scene is as fine as the model's {native:g} m")
@@ -146,19 +143,8 @@ def _scene(subject: Subject, scene: Scene, factors: Sequence[int]) -> CoarseScen
     )
 
 
-def pooled_lowres(folds: Sequence[LowRes]) -> LowRes:
-    """Return the folds of a cross-validation as one. AssessmentError when a scene comes twice."""
-    common = pooled_facts(folds)
-    return folds[0].model_copy(update=common | {"scenes": once(s for f in folds for s in f.scenes)})
-
-
 def _table(reference: Label, classes: Label) -> Table:
     """Count the pixels where both have a class."""
     known = (reference > 0) & (classes <= CLASSES)
     seen, shown = (np.where(known, a, 0).astype(np.uint8) for a in (reference, classes))
     return rows_of(contingency(seen, shown, CLASSES))
-
-
-def _share(table: Table) -> float:
-    values = np.array(table)
-    return float(np.trace(values) / max(1, values.sum()))

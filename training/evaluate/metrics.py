@@ -51,11 +51,6 @@ class Scores:
         """Return the mean F1 over the classes that have reference pixels."""
         return _mean_of(self.f1, self.pixels > 0)
 
-    @property
-    def mean_iou(self) -> float:
-        """Return the mean intersection over union over the classes that have reference pixels."""
-        return _mean_of(self.iou, self.pixels > 0)
-
 
 def scores(table: Counts) -> Scores:
     """Return precision, recall, F1, IoU per class, overall accuracy and Cohen's kappa of a

@@ -6,16 +6,17 @@ folds, places and years can be pooled without running a model again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal, Protocol, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from model.card import Assessment
 from model.legend import LEGEND
+from training.config import StrictModel
 from training.errors import AssessmentError
 from training.evaluate.metrics import Counts, scores
 
@@ -33,10 +34,8 @@ Table = tuple[tuple[Count, ...], ...]
 Histogram = Annotated[tuple[Count, ...], Field(min_length=PER_CENT, max_length=PER_CENT)]
 
 
-class ModelFacts(BaseModel):
+class ModelFacts(StrictModel):
     """The model of a result. `graph` is the digest of the network alone, without metadata."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     preset: str
@@ -45,14 +44,12 @@ class ModelFacts(BaseModel):
     places: tuple[str, ...] = Field(description="places it was trained on")
 
 
-class SceneResult(BaseModel):
+class SceneResult(StrictModel):
     """One scene: pixels by reference and prediction, and by confidence.
 
     `confidence[c]`: labeled pixels predicted with c percent; `right[c]`: those that were right.
     Scenes of the same `ground` show it at several dates and are not independent.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     place: str
@@ -82,11 +79,13 @@ class SceneResult(BaseModel):
         return np.array(self.contingency, np.int64)
 
 
-class Measured(BaseModel):
+class Measured(StrictModel):
     """A result of a model, or of the models of several folds, kept as JSON."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    parts: ClassVar[tuple[str, ...]] = ("scenes",)
+    """Fields of what was measured, each part with a place and a name."""
 
+    description: str = Field(default="", description="what was measured on, in words")
     commands: tuple[str, ...] = Field(description="what measured it")
     models: tuple[ModelFacts, ...]
     trained_on: tuple[str, ...] = Field(
@@ -131,15 +130,6 @@ class Evaluation(Measured):
         names = sorted({s.place for s in self.scenes})
         return {name: tuple(s for s in self.scenes if s.place == name) for name in names}
 
-    def where(self, keep: Callable[[SceneResult], bool]) -> Evaluation:
-        """Return the evaluation of some of the scenes. AssessmentError when none is left."""
-        scenes = tuple(s for s in self.scenes if keep(s))
-        if not scenes:
-            raise AssessmentError(f"{self.name}: no scene is left")
-        left = {s.place for s in scenes}
-        trained_on = tuple(p for p in self.trained_on if p in left)
-        return self.model_copy(update={"scenes": scenes, "trained_on": trained_on})
-
     def assessment(self) -> Assessment:
         """Return the entry of a model card."""
         return Assessment(
@@ -161,58 +151,43 @@ def mean_of_places(evaluation: Evaluation) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def pooled(folds: Sequence[Evaluation], name: str = "", description: str = "") -> Evaluation:
-    """Return the folds of a cross-validation as one evaluation: every scene once, by the model that
-    was not trained on it.
+Result = TypeVar("Result", bound=Measured)
+
+
+def pooled(folds: Sequence[Result]) -> Result:
+    """Return the folds of a cross-validation as one result: every scene once, by the model that was
+    not trained on it.
 
     Raises AssessmentError when two folds have a scene in common or differ in kind, or when there
     are none.
     """
-    if len(roles := sorted({f.role for f in folds})) > 1:
-        raise AssessmentError(f"evaluations of different kinds cannot be pooled: {roles}")
-    common = pooled_facts(folds)
-    texts = list(dict.fromkeys(f.description for f in folds))
-    return folds[0].model_copy(
-        update=common
-        | {
-            "name": name or folds[0].name,
-            "description": description or " ".join(texts),
-            "scenes": once(s for f in folds for s in f.scenes),
-        }
-    )
-
-
-def pooled_facts(folds: Sequence[Measured]) -> dict[str, tuple[object, ...]]:
-    """Return commands, models and places trained on of several folds. AssessmentError without
-    folds."""
     if not folds:
         raise AssessmentError("there is nothing to pool")
-    return {
+    if len(roles := sorted({getattr(f, "role", "") for f in folds})) > 1:
+        raise AssessmentError(f"evaluations of different kinds cannot be pooled: {roles}")
+    update: dict[str, object] = {
         "commands": tuple(dict.fromkeys(c for f in folds for c in f.commands)),
         "models": tuple({m.graph: m for f in folds for m in f.models}.values()),
         "trained_on": tuple(sorted({p for f in folds for p in f.trained_on})),
+        "description": " ".join(dict.fromkeys(f.description for f in folds if f.description)),
     }
+    for field in folds[0].parts:
+        parts = sorted((p for f in folds for p in getattr(f, field)), key=_place_and_name)
+        for one, other in pairwise(map(_place_and_name, parts)):
+            if one == other:
+                raise AssessmentError(f"{'/'.join(one)} was evaluated twice, by two folds")
+        update[field] = tuple(parts)
+    return folds[0].model_copy(update=update)
 
 
-class Named(Protocol):
-    """A part of a result, with its place."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def place(self) -> str: ...
+def _place_and_name(part: Any) -> tuple[str, str]:  # noqa: ANN401 (a scene or site of any result)
+    return part.place, part.name
 
 
-Part = TypeVar("Part", bound=Named)
-
-
-def once(parts: Iterable[Part]) -> tuple[Part, ...]:
-    """Return the parts by place and name. AssessmentError when two folds have one in common."""
-    ordered = sorted(parts, key=lambda p: (p.place, p.name))
-    for one, other in pairwise(ordered):
-        if (one.place, one.name) == (other.place, other.name):
-            raise AssessmentError(f"{one.place}/{one.name} was evaluated twice, by two folds")
-    return tuple(ordered)
+def accuracy_of(table: Table) -> float:
+    """Return the overall accuracy of a table as kept, 0 without pixels."""
+    values = np.array(table)
+    return float(np.trace(values) / max(1, values.sum()))
 
 
 def rows_of(table: Counts) -> Table:

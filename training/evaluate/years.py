@@ -11,44 +11,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from training.config import StrictModel
 from training.data.other_years import NAME, scenes_by_year
 from training.data.scenes import CLASSES, Label, Scene
 from training.errors import AssessmentError
 from training.evaluate.evaluation import Subject, classify
 from training.evaluate.metrics import Counts, contingency
-from training.evaluate.results import Measured, Table, once, pooled_facts, rows_of, sum_of
+from training.evaluate.results import Measured, Table, accuracy_of, rows_of, sum_of
 from training.progress import Log, print_line
 
 
-class YearTable(BaseModel):
+class YearTable(StrictModel):
     """Pixels of a site in one year: label (row) by class predicted (column)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     year: str
     contingency: Table
 
 
-class PairTable(BaseModel):
+class PairTable(StrictModel):
     """Labeled pixels of a site in two years: class in `first` (row) by class in `second`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     first: str
     second: str
     contingency: Table
 
 
-class Ground(BaseModel):
+class Ground(StrictModel):
     """A labeled site in every year that there is imagery of, ascending."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     place: str
@@ -61,7 +56,7 @@ class Years(Measured):
     """A model over the years, site by site."""
 
     kind: Literal["years"] = "years"
-    description: str = Field(default="", description="what the sites are, in words")
+    parts: ClassVar[tuple[str, ...]] = ("grounds", "holding")
     grounds: Annotated[tuple[Ground, ...], Field(min_length=1)]
     holding: Annotated[
         tuple[Ground, ...],
@@ -129,7 +124,7 @@ def years_of(
         grounds.append(ground)
         holds &= known
         holding.append(_ground(scene, classes, holds))
-        shares = ", ".join(f"{y.year} {_share(y.contingency):.3f}" for y in ground.years)
+        shares = ", ".join(f"{y.year} {accuracy_of(y.contingency):.3f}" for y in ground.years)
         log(
             f"{scene.place} {scene.name}: {shares} of {int(known.sum()):,} pixels, "
             f"the label of {int(holds.sum()):,} holds"
@@ -144,19 +139,6 @@ def years_of(
         description=description,
         grounds=tuple(grounds),
         holding=tuple(holding),
-    )
-
-
-def pooled_years(folds: Sequence[Years]) -> Years:
-    """Return the folds of a cross-validation as one. AssessmentError when a site comes twice."""
-    common = pooled_facts(folds)
-    return folds[0].model_copy(
-        update=common
-        | {
-            "description": " ".join(dict.fromkeys(f.description for f in folds if f.description)),
-            "grounds": once(g for f in folds for g in f.grounds),
-            "holding": once(g for f in folds for g in f.holding),
-        }
     )
 
 
@@ -179,8 +161,3 @@ def _ground(scene: Scene, classes: dict[str, Label], known: NDArray[np.bool_]) -
             for a, b in combinations(sorted(shown), 2)
         ),
     )
-
-
-def _share(table: Table) -> float:
-    values = np.array(table)
-    return float(np.trace(values) / max(1, values.sum()))

@@ -11,10 +11,10 @@ from typing import Any
 from model.card import ModelCard
 from training.errors import AssessmentError
 from training.evaluate.confidence import intervals
-from training.evaluate.lowres import LowRes, pooled_lowres
+from training.evaluate.lowres import LowRes
 from training.evaluate.metrics import scores
 from training.evaluate.results import Evaluation, Measured, Role, pooled
-from training.evaluate.years import Years, pooled_years
+from training.evaluate.years import Years
 from training.report.diagrams import class_diagram
 from training.report.evaluation import SUMMARY, section, source, summary_row
 from training.report.render import render
@@ -178,9 +178,9 @@ def collect(card: ModelCard, graph: str, results: Sequence[Measured]) -> Page:
         if mine:
             page.evaluations[role] = pooled(mine)
     if years := [r for r in results if isinstance(r, Years)]:
-        page.years = pooled_years(years)
+        page.years = pooled(years)
     if lowres := [r for r in results if isinstance(r, LowRes)]:
-        page.lowres = pooled_lowres(lowres)
+        page.lowres = pooled(lowres)
     return page
 
 

@@ -12,9 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from model.legend import LEGEND
+from training.config import StrictModel
 from training.errors import CrosswalkError
 
 CROSSWALKS = Path(__file__).parent
@@ -22,12 +23,10 @@ CROSSWALKS = Path(__file__).parent
 ClassValue = Annotated[int, Field(ge=0, le=len(LEGEND.classes))]
 
 
-class Crosswalk(BaseModel):
+class Crosswalk(StrictModel):
     """`values`: code → class 1..6, or 0 for a code that stays unlabeled. A code is a number, a
     range of whole numbers ("1-60"), or a text, compared without regard to case and outer spaces.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     source: str = ""
