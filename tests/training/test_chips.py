@@ -198,3 +198,27 @@ def test_the_place_is_the_folder_of_the_image(tmp_path: Path) -> None:
                     label_path(tmp_path / "labels", picture))  # fmt: skip
     manifest = cut(tmp_path / "img", tmp_path / "labels", SMALL, tmp_path / "chips", log=quiet)
     assert {s.place for s in manifest.scenes} == {"east"}
+
+
+def test_a_list_of_chips_names_images_labels_places_and_years(tmp_path: Path) -> None:
+    (tmp_path / "east").mkdir()
+    scenes = [write_scene(tmp_path / "east" / f"{n}.tif", cols=96, rows=64) for n in "ab"]
+    for number, each in enumerate(scenes, 1):
+        labeled(each, tmp_path / "east", np.full((64, 96), number, np.uint8))
+    index = tmp_path / "chips.csv"
+    rows = [f"town{n},east/{n}.tif,east/{n}_label.tif,1.0,26916,201{i}" for i, n in enumerate("ab")]
+    index.write_text("\n".join(["place,image,label,resolution_m,epsg,year", *rows, ""]))
+    manifest = cut(index, None, SMALL, tmp_path / "chips", log=quiet)
+    assert [(s.name, s.place, s.year) for s in manifest.scenes] == [
+        ("east/a", "towna", "2010"),
+        ("east/b", "townb", "2011"),
+    ]
+    (read, _) = read_scenes(tmp_path / "chips", manifest, {c.id for c in manifest.chips})
+    image = scenes[0].image()
+    assert (read.image == image).all()
+    assert (read.label == np.where(image.any(axis=0), 1, 0)).all()
+    index.write_text("place,image,label,year\n")
+    with pytest.raises(LabelError, match="no column resolution_m"):
+        cut(index, None, SMALL, tmp_path / "chips", log=quiet)
+    with pytest.raises(ChipError, match="give the folder of its labels"):
+        cut(tmp_path / "east", None, SMALL, tmp_path / "chips", log=quiet)

@@ -141,10 +141,10 @@ def test_a_crossvalidation_judges_exported_files_and_is_not_run_twice(
         assert (end.step, end.before) == (TINY.steps, 2 * TINY.steps)
     (tmp_path / "cv" / "a").rename(tmp_path / "cv" / "c")
     (tmp_path / "cv" / "b").rename(tmp_path / "cv" / "a")
-    with pytest.raises(AssessmentError, match=r"a/last.pt has learned from \['a'\]"):
+    with pytest.raises(AssessmentError, match=r"a/last.pt was trained on \['a'\]"):
         run("swapped", init_from="cv")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(AssessmentError, match="no run to go on from"):
+    with pytest.raises(AssessmentError, match="no run to start from"):
         run("none", init_from="empty")
 
 
@@ -154,7 +154,7 @@ def test_a_fold_does_not_begin_from_a_net_that_saw_its_place(
     scenes = [make_scene(name=p, place=p) for p in ("a", "b")]
     monkeypatch.setattr("training.fit.crossval.read_chips", lambda chips, without: scenes)
     fit(TINY, Data(Split(tuple(scenes), (), ()), None), tmp_path / "all", log=quiet)
-    with pytest.raises(AssessmentError, match=r"learned from \['a', 'b'\]"):
+    with pytest.raises(AssessmentError, match=r"trained on \['a', 'b'\]"):
         crossvalidate(
             TINY, tmp_path, tmp_path / "cv", ground_folds=0,
             init_from=tmp_path / "all" / "last.pt", other_years=None,

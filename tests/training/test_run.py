@@ -358,3 +358,12 @@ def test_a_mistake_on_the_command_line_is_one_line(
     error = capsys.readouterr().err
     assert issue in error
     assert "Traceback" not in error
+
+
+def test_the_former_name_of_the_initial_checkpoint_is_still_read(tmp_path: Path) -> None:
+    recipe = 'imagery = "img"\n[labels]\nsource = "x.gpkg"\n[fit]\n{} = "a/last.pt"\n'
+    (tmp_path / "old.toml").write_text(recipe.format("begin"))
+    (tmp_path / "new.toml").write_text(recipe.format("init_from"))
+    old, new = (load_recipe(tmp_path / name) for name in ("old.toml", "new.toml"))
+    assert old == new
+    assert old.fit.init_from == tmp_path / "a" / "last.pt"
