@@ -14,10 +14,10 @@ from training.config import Preset
 from training.data.chip_splits import ChipSplit, Sides, SplitSettings, read_split, split_chips
 from training.data.dataset import Data
 from training.data.files import atomic
-from training.data.imagery import LABEL, find
+from training.data.imagery import LABEL, find, read_scene
 from training.data.labels import label_path
 from training.data.manifest import Chip, Manifest, check_files, read_manifest, read_scenes
-from training.data.scenes import BANDS, Scene, read_county
+from training.data.scenes import Scene, read_county
 from training.data.splits import Split, split_county
 from training.errors import SplitError
 
@@ -73,26 +73,18 @@ def held_out_scenes(
     for picture in find(imagery):
         if picture.name not in tested:
             continue
-        with (
-            rasterio.open(picture.path) as source,
-            rasterio.open(label_path(labels, picture)) as known,
-        ):
-            image, label = source.read(list(range(1, BANDS + 1))), known.read(1)
         chips = tested[picture.name]
-        label[~_covered(chips, label.shape, manifest.size) | ~picture.valid(image)] = 0
-        scenes.append(
-            Scene(
-                name=picture.name.replace("/", "_"),
-                place="+".join(sorted({place[c.id] for c in chips})),
-                year=picture.year,
-                image=image,
-                label=label,
-                resolution=picture.resolution,
-                epsg=picture.epsg,
-                transform=picture.transform,
-                path=picture.path,
-            )
+        with rasterio.open(label_path(labels, picture)) as raster:
+            label = raster.read(1)
+        scene = read_scene(
+            picture,
+            label,
+            name=picture.name.replace("/", "_"),
+            place="+".join(sorted({place[c.id] for c in chips})),
+            year=picture.year,
         )
+        test = _covered(chips, label.shape, manifest.size) & picture.valid(scene.image)
+        scenes.append(replace(scene, label=np.where(test, label, 0).astype(np.uint8)))
     return scenes
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 from rasterio.windows import Window
 
-from training.data.scenes import BANDS
+from training.data.scenes import BANDS, Label, Scene
 from training.errors import LabelError
 
 SUFFIXES = frozenset({".tif", ".tiff", ".vrt"})
@@ -85,6 +85,17 @@ def inspect_image(path: Path, name: str = "") -> Picture:
             )
     except rasterio.errors.RasterioError as error:
         raise LabelError(f"{path} cannot be read as an image: {error}") from error
+
+
+def read_scene(picture: Picture, label: Label, *, name: str, place: str, year: str) -> Scene:
+    """Read an image as a scene with a label, uint8 (rows, cols) on its pixels."""
+    with rasterio.open(picture.path) as source:
+        image = source.read(list(range(1, BANDS + 1)))
+    return Scene(
+        name, place, year, image, label,
+        resolution=picture.resolution, epsg=picture.epsg, transform=picture.transform,
+        path=picture.path,
+    )  # fmt: skip
 
 
 def find(imagery: Path) -> list[Picture]:

@@ -6,14 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import rasterio
-
 from training.config import Preset
 from training.data.crosswalks import load_crosswalk
-from training.data.imagery import inspect_image
+from training.data.imagery import inspect_image, read_scene
 from training.data.label_features import Report
 from training.data.labels import from_raster
-from training.data.scenes import BANDS, CLASSES, Scene, read_chips, read_county
+from training.data.scenes import CLASSES, Scene, read_chips, read_county
 from training.data.splits import split_county, split_places
 from training.errors import AssessmentError, LabelError
 from training.evaluate.results import Role
@@ -125,19 +123,7 @@ def _pair(image_path: Path, label_path: Path) -> Scene:
         )
     if not label.any():
         raise LabelError(f"{label_path} labels no pixel of {image_path}")
-    with rasterio.open(image_path) as source:
-        image = source.read(list(range(1, BANDS + 1)))
-    return Scene(
-        name=image_path.stem,
-        place=image_path.stem,
-        year="",
-        image=image,
-        label=label,
-        resolution=picture.resolution,
-        epsg=picture.epsg,
-        transform=picture.transform,
-        path=image_path,
-    )
+    return read_scene(picture, label, name=image_path.stem, place=image_path.stem, year="")
 
 
 def _chips_of(scenes: Sequence[Scene]) -> str:

@@ -118,13 +118,11 @@ def source(result: Measured, graph: str = "") -> str:
         who = f"one model, preset {names}"
     else:
         who = f"{len(models)} models (one per fold), preset {names}"
-    seen = (
-        f"Its training data includes other ground of: {', '.join(result.trained_on)}."
-        if result.trained_on and models != {graph}
-        else f"Its training data includes: {', '.join(result.trained_on)}."
-        if result.trained_on
-        else "None of these places was in its training data, in any year."
-    )
+    if not result.trained_on:
+        seen = "None of these places was in its training data, in any year."
+    else:
+        part = "" if models == {graph} else " other ground of"
+        seen = f"Its training data includes{part}: {', '.join(result.trained_on)}."
     return f"Measured on {who}. {seen}"
 
 
