@@ -49,6 +49,12 @@ class TileQuery(BaseModel):
         None, description='JSON of class value → color, such as `{"1": "#ff0000"}`'
     )
     tilesize: Literal["256", "512"] = Field("256", description="edge of the image in pixels")
+    quality: Literal["auto", "exact", "estimate"] = Field(
+        "auto",
+        description="below native zoom: `auto` answers at once, with an estimate where many exact "
+        "blocks are missing; `exact` answers 503 with Retry-After until they are there; "
+        "`estimate` never waits for them",
+    )
 
     @property
     def years(self) -> tuple[str, ...]:
