@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from app.landcover.blocks import Selection
 from app.routes.requests import while_connected
 from app.routes.schemas import degrees
-from app.sampling.tiles import PointResult, class_at
+from app.sampling.points import PointResult, class_at
 from app.services import Services
 
 router = APIRouter(tags=["point"])
