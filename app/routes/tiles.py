@@ -77,6 +77,7 @@ async def _render(
     services: Services, plan: TilePlan, requested: TileRequest, etag: str
 ) -> Rendered:
     selection, query = plan.selections[-1], requested.query
+    media_type = MEDIA_TYPES[requested.suffix]
     session, source = selection.session, selection.source
     if requested.tile.z < source.zooms[0]:
         outlines = await services.reads.run(draw_outlines, source, requested.tile)
