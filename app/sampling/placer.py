@@ -37,7 +37,7 @@ Pixels = npt.NDArray[np.intp]
 class Placed:
     """What a window shows.
 
-    `values`: uint8 (rows, cols), classes or confidence in per cent, 255 = nodata. `scenes`: those
+    `values`: uint8 (rows, cols), classes or confidence in percent, 255 = nodata. `scenes`: those
     of the blocks that show, in order of use; `blocks`: how many these are. `missing`: blocks that
     were left out because there are more than the budget.
     """
@@ -136,8 +136,8 @@ class Placer:
                     yield plan, block
             plans = missing
         # The blocks of a tile at once; those under a coarse raster would not fit in memory.
-        ahead = len(plans) if self.planned is not None else 2 * self.landcover.infers.workers
-        async with aclosing(prefetch(plans, self._compute, ahead)) as results:
+        count = len(plans) if self.planned is not None else 2 * self.landcover.infers.workers
+        async with aclosing(prefetch(plans, self._compute, count)) as results:
             async for plan, classified in results:
                 if classified is not None:
                     yield plan, classified

@@ -392,7 +392,9 @@ def test_a_tile_whose_client_has_gone_is_not_computed(two_quads: World, slow_mod
             httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=0.3) as client,
         ):
             client.get(tile_path(two_quads))
-        until(lambda: services.gate.inside == 0 and not len(services.landcover.cache.flights), 2)
+        until(
+            lambda: services.gate.inside == 0 and not len(services.landcover.cache.single_flight), 2
+        )
         assert services.landcover.cache.computed == 0
     finally:
         server.should_exit = True
