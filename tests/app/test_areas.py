@@ -532,10 +532,10 @@ def test_too_large_an_area_is_answered_with_the_limit_and_what_it_would_take(
 
 
 def test_an_estimate_knows_what_is_cached_and_how_long_the_rest_takes(
-    serve: Serve, two_quads: World, slow_model: Path
+    serve: Serve, two_quads: World, pixelwise_model: Path
 ) -> None:
-    polygon = star(*middle_of(two_quads), 0.001)
-    with serve(two_quads.directory, slow_model, infer_workers=1) as client:
+    polygon = star(*middle_of(two_quads), 0.004)
+    with serve(two_quads.directory, pixelwise_model, infer_workers=1) as client:
         before = client.post("/estimate", json=feature(polygon)).json()
         post(client, "/statistics", feature(polygon))
         after = client.post("/estimate", json=feature(polygon)).json()
