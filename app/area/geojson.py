@@ -156,7 +156,7 @@ def _geometry(document: Json, prefix: str, most: int) -> tuple[Polygon | MultiPo
     return checked(geometry, field), counted, deep
 
 
-def _rings(part: Json, field: str) -> list[Json]:
+def _rings(part: Json, field: str) -> Json:
     if not isinstance(part, _LISTS) or not part:
         raise InvalidArea(field, _brief(part), "polygons as lists of at least one ring")
     return part

@@ -174,7 +174,7 @@ def test_a_notebook_computes_what_the_service_answers(
     file = asyncio.run(area.export(services.landcover, [services.select()], areas, "tif"))
     estimate = asyncio.run(area.estimate(services.landcover, [services.select()], areas))
     services.close()
-    assert document == post(client, "/statistics", polygon).json()
+    assert json.loads(json.dumps(document)) == post(client, "/statistics", polygon).json()
     assert file.content == post(client, "/feature.tif", polygon).content
     assert estimate.cached == estimate.blocks > 0
     services = Services(Settings(imagery=two_years.directory, model=assessed_model))
