@@ -238,7 +238,7 @@ async def _plans(
     source = selections[0].source
     for selection, area in product(selections, areas.areas):
         for box in area.boxes:
-            await landcover.prepare(selection, box)
+            await landcover.load(selection, box)
     grids, bounds = source.grids(), source.bounds
 
     def plan() -> tuple[list[Plan], int]:

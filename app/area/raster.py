@@ -19,13 +19,13 @@ from shapely.geometry.base import BaseGeometry
 from app.area.polygon import AreaOfInterest, polygons_of
 from app.area.totals import Progress, silent, values_of
 from app.errors import InvalidRequest
-from app.grid.pixel_grid import LONLAT, NORTH, PixelGrid, transformer
-from app.landcover.blocks import LandCover, Selection, all_of, ranked
+from app.grid.pixel_grid import LONLAT, NORTH, PixelGrid, by_central_meridian, transformer
+from app.landcover.blocks import LandCover, Selection
 from app.render.attribute_table import Table, table_of
 from app.render.geotiff import class_cog
 from app.render.transition import TRANSITION, transition_table
-from app.sampling.canvas import Lattice, Shown, classes_under
-from app.scheduling import ahead
+from app.sampling.placer import Placed, classes_under
+from app.scheduling import gather, prefetch
 from model.legend import NODATA, Legend
 from model.windows import BLOCK, Window, cover
 
@@ -42,7 +42,7 @@ Chunk = tuple[Window, npt.NDArray[np.bool_]]
 class OutputGrid:
     """`window` of `grid`; `clip`, in its CRS: pixels whose center lies outside are nodata."""
 
-    grid: Lattice
+    grid: PixelGrid
     window: Window
     clip: BaseGeometry | None
 
@@ -62,9 +62,9 @@ class OutputGrid:
         InvalidRequest when the CRS is unknown, neither projected nor EPSG:4326, or made for another
         part of the world, or the pixels are too small to be counted.
         """
-        native = ranked(grids, area.middle[0])[0]
+        native = by_central_meridian(grids, area.middle[0])[0]
         if crs is None:
-            grid = Lattice(_crs_near(native, area), resolution or native.resolution)
+            grid = PixelGrid(_crs_near(native, area), resolution or native.resolution)
         else:
             grid = _grid_of(crs, resolution, native.resolution, area)
         if not isfinite(grid.resolution) or grid.resolution <= 0:
@@ -85,7 +85,7 @@ class OutputGrid:
 
     def is_native(self, grids: Sequence[PixelGrid]) -> bool:
         """Whether its pixels are those of a work grid: then a chunk is a block."""
-        return any(self.grid.is_of(grid) for grid in grids)
+        return any(self.grid == grid for grid in grids)
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield aligned windows that hold pixels of the raster, and bool (512, 512), True where it
@@ -148,15 +148,15 @@ async def write_raster(
     total, done = output.count(), 0
     table, description = raster_table([each.session.card.legend for each in selections])
 
-    async def look_up(chunk: Chunk) -> list[Shown]:
+    async def look_up(chunk: Chunk) -> list[Placed]:
         window, inside = chunk
-        return await all_of(
+        return await gather(
             classes_under(landcover, selection, output.grid, window, inside)
             for selection in selections
         )
 
     with class_cog(path, output.grid, output.window, table, description) as raster:
-        async with aclosing(ahead(output.chunks(), look_up, count)) as chunks:
+        async with aclosing(prefetch(output.chunks(), look_up, count)) as chunks:
             async for (window, inside), shown in chunks:
                 values = np.where(inside, values_of(shown), NODATA).astype(np.uint8)
                 scenes = [scene for each in shown for scene in each.scenes]
@@ -178,7 +178,7 @@ async def write_window(
     progress: Progress = silent,
 ) -> None:
     """Classify `extent` of `grid` into the GeoTIFF `path`; errors as `write_raster`."""
-    output = OutputGrid(Lattice.of(grid), extent, None)
+    output = OutputGrid(grid, extent, None)
     await write_raster(landcover, [selection], output, path, progress)
 
 
@@ -202,7 +202,7 @@ def _crs_near(native: PixelGrid, area: AreaOfInterest) -> str:
 
 def _grid_of(
     requested: str, resolution: float | None, meters: float, area: AreaOfInterest
-) -> Lattice:
+) -> PixelGrid:
     """Return the pixels of a CRS that a client names; `meters`: the default resolution."""
     code = requested.upper().removeprefix("EPSG:")
     expected = "EPSG:<code> of a projected CRS, or EPSG:4326"
@@ -218,6 +218,6 @@ def _grid_of(
         there = f"{west:g},{south:g},{east:g},{north:g}"
         raise InvalidRequest("crs", requested, f"a CRS for this place ({requested} is for {there})")
     if crs.is_geographic:
-        return Lattice("EPSG:4326", resolution or meters / METERS_PER_DEGREE, 90.0)
+        return PixelGrid("EPSG:4326", resolution or meters / METERS_PER_DEGREE, 90.0)
     unit = crs.axis_info[0].unit_conversion_factor or 1.0
-    return Lattice(f"EPSG:{int(code)}", resolution or meters / unit, NORTH)
+    return PixelGrid(f"EPSG:{int(code)}", resolution or meters / unit, NORTH)

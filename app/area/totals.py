@@ -11,16 +11,16 @@ import numpy.typing as npt
 
 from app.area.plan import Part, Plan, Shares
 from app.grid.classified import SceneRef
-from app.landcover.blocks import LandCover, Selection, all_of
+from app.landcover.blocks import LandCover, Selection
 from app.render.transition import codes, transition_table
-from app.sampling.canvas import Classes, Lattice, Shown, classes_under
-from app.scheduling import ahead
+from app.sampling.placer import Classes, Placed, classes_under
+from app.scheduling import gather, prefetch
 from model.legend import NODATA
 
 Progress = Callable[[int, int], None]
 """Called with (blocks done, blocks in all)."""
 
-PartClasses = tuple[Part, Shares | None, list[Shown]]
+PartClasses = tuple[Part, Shares | None, list[Placed]]
 """A part of an area, its shares, and the classes that each selection has there."""
 
 
@@ -75,13 +75,13 @@ async def walk(
     async def look_up(part: Part) -> PartClasses:
         shares = await landcover.reads.run(part.coverage)
         wanted = None if shares is None else shares > 0
-        grid, window = Lattice.of(part.block.grid), part.block.window
-        shown = await all_of(
+        grid, window = part.block.grid, part.block.window
+        shown = await gather(
             classes_under(landcover, selection, grid, window, wanted) for selection in selections
         )
         return part, shares, shown
 
-    async with aclosing(ahead(plan.parts(), look_up, 2 * landcover.infers.workers)) as results:
+    async with aclosing(prefetch(plan.parts(), look_up, 2 * landcover.infers.workers)) as results:
         async for _, classes in results:
             yield classes
             done += 1
@@ -107,6 +107,6 @@ async def sum_area(
     return totals
 
 
-def values_of(shown: Sequence[Shown]) -> Classes:
+def values_of(shown: Sequence[Placed]) -> Classes:
     """Return the pixel values of one selection's classes, or of the transitions between two."""
-    return codes(*(each.classes for each in shown)) if len(shown) > 1 else shown[0].classes
+    return codes(*(each.values for each in shown)) if len(shown) > 1 else shown[0].values

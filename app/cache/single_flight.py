@@ -59,7 +59,7 @@ class SingleFlight(Generic[Value]):
             self._priorities[key] = current_priority()
             task.add_done_callback(lambda done: self._finish(key, done))
         self._waiting[key] += 1
-        self._priorities[key].urgent |= current_priority().urgent
+        self._priorities[key].interactive |= current_priority().interactive
         try:
             return await asyncio.shield(task)
         finally:

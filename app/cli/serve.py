@@ -21,7 +21,6 @@ from app.cli.options import (
     services_of,
     settings_of,
 )
-from app.demo import write_city as demo_city
 from app.demo import write_county
 from app.settings import Settings, settings_page, unknown_settings
 
@@ -57,7 +56,7 @@ def demo(
     ] = None,
     write_city: Annotated[
         Path | None,
-        typer.Option(help="write Demo City there, a dense town to train on, and do not serve it"),
+        typer.Option(help="moved: landcover-train demo-city DIR", hidden=True),
     ] = None,
     host: Host = None,
     port: Port = None,
@@ -68,9 +67,7 @@ def demo(
         terminal.err.print(f"[dim]{escape(text)}")
 
     if write_city:
-        demo_city(write_city, progress=progress)
-        terminal.out.print(f"Wrote Demo City to {escape(str(write_city))}")
-        return
+        raise typer.BadParameter(f"--write-city has moved: landcover-train demo-city {write_city}")
     target = write_only or directory
     write_county(target, progress=progress)
     if write_only:

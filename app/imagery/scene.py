@@ -25,7 +25,7 @@ from shapely.geometry import Polygon, box, mapping
 from app.errors import without_query
 from app.grid.classified import SceneRef
 from app.grid.pixel_grid import LONLAT, NORTH, Bounds, PixelGrid, transformer
-from app.grid.projection import grid_crs, ground_size, is_utm, place
+from app.grid.work_crs import grid_crs, ground_size, is_utm, place
 from model.windows import Window
 
 Resampling = Literal["average", "bilinear", "nearest"]

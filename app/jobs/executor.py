@@ -98,7 +98,7 @@ class WorkerContext:
         area, selections = AreaOfInterest(shape(spec.area)), spec.selections(self.services)
         for selection in selections:
             for box in area.boxes:
-                self.call(self.services.landcover.prepare(selection, box), stopped)
+                self.call(self.services.landcover.load(selection, box), stopped)
         return Work.of(area, selections)
 
 

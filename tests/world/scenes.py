@@ -216,6 +216,3 @@ def _vrt(scene: SyntheticScene) -> str:
         f"<SRS>EPSG:{scene.epsg}</SRS>"
         f"<GeoTransform>{scene.left}, 1, 0, {scene.top}, 0, -1</GeoTransform>{bands}</VRTDataset>"
     )
-
-
-MadeScene = SyntheticScene  # until every test says SyntheticScene
