@@ -113,7 +113,7 @@ def measures(square_meters: float) -> dict[str, float]:
 
 
 def origin(selection: Selection, totals: AreaTotals) -> dict[str, Any]:
-    """Return what a result was made from."""
+    """Return the source, model, scenes and dates of a result."""
     dates = sorted({scene.date for scene in totals.scenes if scene.date})
     return {
         "source": selection.source.id,

@@ -28,6 +28,9 @@ _LONLAT = (
 _REPROJECT = "write it in longitude and latitude, as RFC 7946 asks: ogr2ogr -t_srs OGC:CRS84"
 _BOM = b"\xef\xbb\xbf"
 
+_LISTS = (list, tuple)
+"""What JSON calls an array; tuples are those of shapely's `mapping` and `__geo_interface__`."""
+
 Json = Any
 
 
@@ -87,7 +90,7 @@ def _features(document: Json) -> tuple[list[tuple[int, Json]], int]:
     """Return (number, feature) of every feature with a geometry, and how many have none."""
     _check_crs(document, "")
     features = document.get("features")
-    if not isinstance(features, list) or not features:
+    if not isinstance(features, _LISTS) or not features:
         raise InvalidArea("features", _brief(features), "a list of at least one Feature")
     kept = []
     for number, feature in enumerate(features):
@@ -137,7 +140,7 @@ def _geometry(document: Json, prefix: str, most: int) -> tuple[Polygon | MultiPo
         raise InvalidArea(f"{prefix}type", kind, "Polygon or MultiPolygon", hint)
     coordinates = document.get("coordinates")
     parts = [coordinates] if kind == "Polygon" else coordinates
-    if not isinstance(parts, list) or not parts:
+    if not isinstance(parts, _LISTS) or not parts:
         raise InvalidArea(field, _brief(parts), "a list of polygons")
     counted = sum(_size(ring) for part in parts for ring in _rings(part, field))
     if counted > most:
@@ -153,19 +156,19 @@ def _geometry(document: Json, prefix: str, most: int) -> tuple[Polygon | MultiPo
     return checked(geometry, field), counted, deep
 
 
-def _rings(part: Json, field: str) -> list[Json]:
-    if not isinstance(part, list) or not part:
+def _rings(part: Json, field: str) -> Json:
+    if not isinstance(part, _LISTS) or not part:
         raise InvalidArea(field, _brief(part), "polygons as lists of at least one ring")
     return part
 
 
 def _size(ring: Json) -> int:
-    return len(ring) if isinstance(ring, list) else 0
+    return len(ring) if isinstance(ring, _LISTS) else 0
 
 
 def _ring(ring: Json, field: str) -> tuple[list[tuple[float, float]], bool]:
     """Return (points, whether any has an altitude) of a closed ring."""
-    if not isinstance(ring, list) or len(ring) < 4:
+    if not isinstance(ring, _LISTS) or len(ring) < 4:
         raise InvalidArea(field, _brief(ring), "a ring of at least four positions")
     points = [_position(position, f"{field}.{number}") for number, position in enumerate(ring)]
     if points[0] != points[-1]:
@@ -176,7 +179,7 @@ def _ring(ring: Json, field: str) -> tuple[list[tuple[float, float]], bool]:
 
 
 def _position(position: Json, field: str) -> tuple[float, float]:
-    if not isinstance(position, list) or len(position) not in (2, 3):
+    if not isinstance(position, _LISTS) or len(position) not in (2, 3):
         raise InvalidArea(field, _brief(position), "longitude, latitude and perhaps an altitude")
     for value in position:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -219,19 +222,19 @@ def _type_of(document: Json, field: str) -> str:
 
 def _brief(value: Json) -> str:
     """Return a few words about a value that may be huge or deep."""
-    if isinstance(value, (list, dict)) and len(value) > 4:
+    if isinstance(value, (*_LISTS, dict)) and len(value) > 4:
         return f"{type(value).__name__} of {len(value)}"
     return "".join(_shown(value, 4))[:80]
 
 
 def _shown(value: Json, depth: int) -> Iterator[str]:
-    if isinstance(value, list) and depth:
+    if isinstance(value, _LISTS) and depth:
         yield "["
         for number, item in enumerate(value[:4]):
             yield ", " if number else ""
             yield from _shown(item, depth - 1)
         yield "]"
-    elif isinstance(value, (list, dict)):
+    elif isinstance(value, (*_LISTS, dict)):
         yield f"{type(value).__name__} of {len(value)}"
     else:
         yield "null" if value is None else _text(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -76,7 +76,7 @@ def raster_files(output: Path | None) -> list[Path]:
 @contextmanager
 def local_runner(services: Services) -> Iterator[LocalRunner]:
     """Yield what computes here, closed at the end; end the command with one line for an error."""
-    with report_errors(), LocalRunner(services) as local:
+    with report_errors(), closing(LocalRunner(services)) as local:
         yield local
 
 

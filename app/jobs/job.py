@@ -33,7 +33,7 @@ OUTPUTS: dict[Process, tuple[str, ...]] = {
     "seed": ("report",),
 }
 ON_REQUEST = frozenset({"polygons"})
-"""Outputs that are made only when they are named: of a large area they take long."""
+"""Outputs that are written only when they are named: of a large area they take long."""
 
 ALLOWED: dict[Status, tuple[Status, ...]] = {
     "accepted": ("running", "failed", "dismissed"),

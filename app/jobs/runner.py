@@ -14,8 +14,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from app.area.plan import estimate
 from app.area.totals import Progress
@@ -233,15 +232,8 @@ class LocalRunner:
         self.context = WorkerContext(services, self._loop)
         self._executor, self._in_flight = executor_of(self.context)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Wait for running tasks, then close the services."""
         self.context.closing = True
         self._executor.shutdown(wait=True, cancel_futures=True)
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -33,7 +33,8 @@ Format = Annotated[str, Path(json_schema_extra={"enum": list(FORMATS)})]
 
 @router.post("/statistics", **documented(StatisticsQuery, GEOJSON, "text/csv"))
 async def area_statistics(request: Request) -> Response:
-    """Ground area per class of every polygon, mapped and adjusted for the model's known errors.
+    """Return the ground area per class of every polygon, mapped and adjusted for the model's known
+    errors.
 
     The Feature or FeatureCollection comes back with `properties.statistics`, a collection with
     `totals` too; `Accept: text/csv` or `f=csv` gives rows.
@@ -55,8 +56,8 @@ async def area_statistics(request: Request) -> Response:
 
 @router.post("/estimate", **documented(AreaQuery, "application/json"))
 async def area_estimate(request: Request) -> Response:
-    """What the polygons would take: blocks, how many are cached, seconds, bytes of the raster; and
-    the limit of one request."""
+    """Return what the polygons would take: blocks, how many are cached, seconds, bytes of the
+    raster; and the limit of one request."""
     services, query, areas = await area_request(request, AreaQuery)
     work = area.estimate(services.landcover, query.selections(services), areas)
     found = await while_connected(request, work, services.settings.deadline_s)
@@ -65,20 +66,21 @@ async def area_estimate(request: Request) -> Response:
 
 @router.post("/feature.{format}", **documented(FileQuery, *FORMATS.values()))
 async def feature(request: Request, format: Format) -> Response:
-    """The land cover of one polygon as a file: `tif` (COG), `zip` (COG with class names, STAC item
-    and CSV), `gpkg`, `geojson` or `fgb` (class polygons). Outside the polygon is nodata."""
+    """Return the land cover of one polygon as a file: `tif` (COG), `zip` (COG with names, STAC
+    item and CSV), `gpkg`, `geojson` or `fgb` (class polygons). Outside the polygon is nodata."""
     return await _posted_file(request, format, FileQuery)
 
 
 @router.post("/change.{format}", **documented(ChangeQuery, *FORMATS.values()))
 async def change_file(request: Request, format: Format) -> Response:
-    """What became of what in one polygon as a file; a pixel is from · 10 + to."""
+    """Return the change in one polygon as a file; a pixel is from · 10 + to."""
     return await _posted_file(request, format, ChangeQuery)
 
 
 @router.post("/change", **documented(ChangeQuery, "application/json", "text/csv"))
 async def change(request: Request) -> Response:
-    """Hectares by class before and after in one polygon, between the years `from` and `to`."""
+    """Return hectares by class before and after in one polygon, between the years `from` and
+    `to`."""
     services, query, areas = await area_request(request, ChangeQuery)
     before, after = query.selections(services)
     limit = services.settings.area_blocks
@@ -94,8 +96,8 @@ async def change(request: Request) -> Response:
 async def bbox(
     request: Request, minx: str, miny: str, maxx: str, maxy: str, format: Format
 ) -> Response:
-    """The land cover of a rectangle of degrees as a file; all pixels of the enclosing rectangle in
-    the file's CRS have their class."""
+    """Return the land cover of a rectangle of degrees as a file; all pixels of the enclosing
+    rectangle in the file's CRS have their class."""
     bounds = (
         degrees("minx", minx, 180),
         degrees("miny", miny, 90),

@@ -27,7 +27,7 @@ class ClientGone(Exception):
 
 
 class AreaQuery(BaseModel):
-    """Query parameters of everything that is made of an area."""
+    """Query parameters that everything about an area has."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +70,7 @@ def local_of(imagery: Path, workers: int = 0, scheduler: str = "") -> Iterator[L
     settings = Settings(
         imagery=imagery, cache_memory_mb=0, infer_workers=workers, scheduler=scheduler
     )
-    with LocalRunner(Services(settings)) as local:
+    with closing(LocalRunner(Services(settings))) as local:
         yield local
 
 
