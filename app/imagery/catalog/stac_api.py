@@ -22,7 +22,7 @@ from app.imagery.catalog.index import SkippedFile
 from app.imagery.catalog.stac_items import StacApi, scenes_in
 from app.imagery.catalog.temporal import TemporalFilter
 from app.imagery.scene import ReadOptions, Scene
-from app.resilience import ServiceError
+from app.resilience import CircuitBreaker, CircuitOpen, ServiceError
 
 WORLD: Bounds = (-180.0, -90.0, 180.0, 90.0)
 PER_DEGREE = 8
@@ -143,11 +143,10 @@ class StacApiCatalog:
         self._given_bounds = bounds
         self._expires_s = expires_s
         self._tiles = tiles if tiles is not None else TileIndex()
-        self._clock = clock
         self._wall_clock = wall_clock
         self._searching = threading.Lock()
         self._unavailable: str | None = None
-        self._rests_until = 0.0
+        self._circuit = CircuitBreaker(1, REST_S, clock)
         self._collection: dict[str, Any] | None = None
         self._load_collection()
 
@@ -178,8 +177,6 @@ class StacApiCatalog:
             raise TooLarge(area, count_of(covered), MOST_TILES)
         with self._searching:
             for run in runs_of([key for key in tiles_of(covered) if self._tiles.get(key) is None]):
-                if self._clock() < self._rests_until:
-                    raise SourceUnavailable(self._id, f"cannot be searched: {self._unavailable}")
                 self._search(run)
 
     def search(self, crs: str, bounds: Bounds, when: TemporalFilter) -> list[Scene]:
@@ -257,10 +254,13 @@ class StacApiCatalog:
     def _search(self, run: list[Key]) -> None:
         """Search tiles side by side and remember what each of them holds; SourceUnavailable."""
         try:
-            items = self._items(_expanded(bounds_of(run), MARGIN))
+            with self._circuit.guard():
+                items = self._items(_expanded(bounds_of(run), MARGIN))
+        except CircuitOpen as error:
+            reason = f"cannot be searched: {error.reason}"
+            raise SourceUnavailable(self._id, reason, retry_after=error.wait_s) from error
         except ServiceError as error:
             self._unavailable = str(error)
-            self._rests_until = self._clock() + max(REST_S, min(error.retry_after or 0.0, 60.0))
             log.warning("source %s: %s", self._id, error)
             raise SourceUnavailable(self._id, f"cannot be searched: {error}") from error
         self._unavailable = None
