@@ -26,7 +26,7 @@ from training.data.chips import ChipSettings, cut
 began = time.monotonic()
 folder = Path(sys.argv[1])
 found = cut(folder / "imagery", folder / "labels", ChipSettings(), folder / "chips",
-            say=lambda line: None)
+            log=lambda line: None)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps({"chips": len(found.chips), "seconds": time.monotonic() - began,
                   "peak_mib": peak / 1024}))

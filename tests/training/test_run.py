@@ -299,7 +299,7 @@ def test_an_impossible_value_is_named_before_anything_is_done(
 
 def test_a_folder_of_something_else_is_not_written_into(synthetic: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.docx").write_text("mine")
-    with pytest.raises(StepError, match="no run"):
+    with pytest.raises(StepError, match="is not empty and not a run"):
         perform(load_recipe(synthetic / "run.toml"), tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.docx"]
 
