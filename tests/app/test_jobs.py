@@ -536,6 +536,7 @@ def test_a_tile_asked_for_during_a_job_is_not_behind_its_blocks(
 # Killed and resumed
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_killed_in_the_middle_a_job_goes_on_and_ends_in_the_same_bytes(
     two_quads: World, slow_model: Path, tmp_path: Path
