@@ -242,9 +242,9 @@ def _cover(shares: Shares, polygon: BaseGeometry) -> None:
         return
     pixels = NumPyRasterSource(np.broadcast_to(np.uint8(0), shares.shape), 0, 0, size, size)
     feature = {"type": "Feature", "properties": {}, "geometry": mapping(polygon)}
-    (found,) = exact_extract(pixels, feature, ["cell_id", "coverage"])
-    row, col = np.divmod(found["properties"]["cell_id"], size)
-    shares[row, col] = found["properties"]["coverage"]
+    (result,) = exact_extract(pixels, feature, ["cell_id", "coverage"])
+    row, col = np.divmod(result["properties"]["cell_id"], size)
+    shares[row, col] = result["properties"]["coverage"]
 
 
 @lru_cache(maxsize=64)

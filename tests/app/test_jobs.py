@@ -435,8 +435,8 @@ def test_change_is_from_and_to_and_its_matrix_sums_to_the_area(
         results = client.post("/processes/change/execution", json=request).json()
         single = {}
         for year in ("2017", "2019"):
-            asked = {"inputs": {"area": area, "year": year}}
-            document = client.post("/processes/classify-area/execution", json=asked).json()
+            request = {"inputs": {"area": area, "year": year}}
+            document = client.post("/processes/classify-area/execution", json=request).json()
             single[year] = client.get(document["cog"]["href"]).content
         change = client.get(results["cog"]["href"]).content
     before, after = (classes_in(single[year], "tif") for year in ("2017", "2019"))
