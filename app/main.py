@@ -53,6 +53,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
             yield
         finally:
             refresh.cancel()
+            app.state.services.backfill.close()
             # In a thread: work in progress is stopped on this loop.
             await asyncio.to_thread(app.state.jobs.close)
             if redis:

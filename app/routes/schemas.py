@@ -62,6 +62,12 @@ class TileQuery(ImageryQuery):
     colormap: str | None = Field(
         None, description='JSON of class value → color, such as `{"1": "#ff0000"}`'
     )
+    quality: Literal["auto", "exact", "estimate"] = Field(
+        "auto",
+        description="below native zoom: `auto` answers at once, with an estimate where many exact "
+        "blocks are missing; `exact` answers 503 with Retry-After until they are there; "
+        "`estimate` never waits for them",
+    )
 
     @property
     def years(self) -> tuple[str, ...]:

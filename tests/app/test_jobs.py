@@ -506,10 +506,10 @@ def test_dismissing_stops_the_work_between_operators(
         path = "/processes/classify-area/execution"
         job_id = client.post(path, json=body(two_quads), headers=ASYNC).json()["jobID"]
         services = client.app.state.services  # type: ignore[attr-defined]
-        until(lambda: len(services.landcover.cache.flights))
+        until(lambda: len(services.landcover.cache.single_flight))
         assert client.get(f"/jobs/{job_id}/results").json()["type"].endswith("result-not-ready")
         assert client.delete(f"/jobs/{job_id}").json()["status"] == "dismissed"
-        until(lambda: not len(services.landcover.cache.flights))
+        until(lambda: not len(services.landcover.cache.single_flight))
         computed = services.landcover.cache.computed
         until(lambda: not (tmp_path / "jobs" / job_id).exists())
         assert services.landcover.cache.computed == computed
@@ -524,7 +524,7 @@ def test_a_tile_asked_for_during_a_job_is_not_behind_its_blocks(
         path = "/processes/classify-area/execution"
         job_id = client.post(path, json=body(two_quads), headers=ASYNC).json()["jobID"]
         cache = client.app.state.services.landcover.cache  # type: ignore[attr-defined]
-        until(lambda: len(cache.flights) > 1)
+        until(lambda: len(cache.single_flight) > 1)
         lon, lat = two_quads.scenes[1].lonlat
         before = client.get(f"/jobs/{job_id}").json()["blocks"]["done"]
         assert client.get(f"/point/{lon},{lat}").status_code == 200

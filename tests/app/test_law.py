@@ -310,7 +310,7 @@ def test_a_tile_is_the_area_of_its_pixels_placed_by_the_one_placer(
 
     async def both() -> tuple[Classes, Classes]:
         plan = await plan_tile(services.landcover, [selection], tile)
-        shown = await compose(services.landcover, plan, "class", 16)
+        shown = (await compose(services.landcover, plan, "class", budget=16)).placed
         area = await classes_under(services.landcover, selection, tile.grid, tile.window)
         return shown.values, area.values
 
@@ -355,7 +355,7 @@ def test_a_planned_tile_shows_what_was_planned_whatever_is_found_meanwhile(
         return await plan_tile(services.landcover, [selection], tile)
 
     async def composed(plan: TilePlan) -> Placed:
-        return await compose(services.landcover, plan, "class", 16)
+        return (await compose(services.landcover, plan, "class", budget=16)).placed
 
     async def story() -> None:
         plan = await planned()
