@@ -91,7 +91,7 @@ async def result_file(request: Request, jobID: str, name: str) -> Response:  # n
     files |= {f"{file}.aux.xml": "application/xml" for file in rasters}
     path = _service(request).folder(result.id).results / name
     if name not in files or not path.is_file():
-        return problem(404, "Not found", f"job {found.id} has no file {name[:80]!r}")
+        return problem(404, "Not found", f"job {result.id} has no file {name[:80]!r}")
     return FileResponse(path, media_type=files[name], filename=name)
 
 

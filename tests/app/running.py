@@ -37,7 +37,7 @@ def until(check: Callable[[], Any]) -> Any:  # noqa: ANN401
         if found := check():
             return found
         time.sleep(0.02)
-    raise AssertionError(f"not within {PATIENCE_S:g} s")
+    raise AssertionError(f"not within {TIMEOUT_S:g} s")
 
 
 @contextmanager
