@@ -248,8 +248,8 @@ async def _plans(
     plans, blocks = await landcover.reads.run(plan)
     blocks *= len(selections)
     if max_blocks is not None and blocks > max_blocks:
-        found = await planning.estimate(landcover, selections, plans)
-        raise TooLarge("the number of blocks", blocks, max_blocks, found.document(), _JOBS)
+        cost = await planning.estimate(landcover, selections, plans)
+        raise TooLarge("the number of blocks", blocks, max_blocks, cost.document(), _JOBS)
     return plans
 
 

@@ -116,8 +116,8 @@ def write_polygons(raster: Path, table: Table, path: Path) -> int:
     count = 0
     with rasterio.open(raster, driver="GTiff") as dataset:
         crs = dataset.crs.to_string()
-        found = _polygons(dataset)
-        while (batch := list(islice(found, _BATCH))) or not count:
+        stream = _polygons(dataset)
+        while (batch := list(islice(stream, _BATCH))) or not count:
             values = [value for value, _ in batch]
             polygons = np.array([polygon for _, polygon in batch], dtype=object)
             hectares = _square_meters(polygons, crs, dataset.crs.is_projected) / 1e4

@@ -38,12 +38,12 @@ def stats(
     results = run_area(
         "classify-area", aoi, dates, ("statistics",), source, server, here, documents=[output]
     )
-    found = results["statistics"]
+    document = results["statistics"]
     table = Table("class", "hectares", "%")
-    for each in found["classes"]:
+    for each in document["classes"]:
         table.add_row(escape(each["title"]), f"{each['hectares']:.2f}", f"{each['percent']:.1f}")
     terminal.out.print(table)
-    write_json(output, found)
+    write_json(output, document)
 
 
 def change(
@@ -62,16 +62,16 @@ def change(
     """Write what changed between two years, and print the matrix of classes in hectares."""
     here, dates = Here(imagery, model, cache_dir, workers), {"from": before, "to": after}
     outputs = ("cog", "matrix")
-    found = run_area(
+    document = run_area(
         "change", aoi, dates, outputs, source, server, here, output, documents=[matrix]
     )["matrix"]
-    names = [each["name"] for each in found["classes"]]
+    names = [each["name"] for each in document["classes"]]
     table = Table("from \\ to", *names)
-    for name, row in zip(names, found["matrix_hectares"], strict=True):
+    for name, row in zip(names, document["matrix_hectares"], strict=True):
         table.add_row(name, *(f"{value:.2f}" for value in row))
     terminal.out.print(table)
     terminal.out.print(f"Wrote {escape(str(output))}")
-    write_json(matrix, found)
+    write_json(matrix, document)
 
 
 def seed(

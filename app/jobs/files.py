@@ -126,10 +126,10 @@ async def write_results(
     Errors as `write_outputs`.
     """
     with background():
-        found = await write_outputs(landcover, work.request(), outputs, folder)
+        written = await write_outputs(landcover, work.request(), outputs, folder)
     return {
         name: {"file": each.name, "type": _TYPES[name]}
         if isinstance(each, Path)
         else {"value": each}
-        for name, each in found.items()
+        for name, each in written.items()
     }

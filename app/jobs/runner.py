@@ -56,9 +56,9 @@ class JobService:
         km2 = self._km2(spec)
         work = self._context.work_of(spec)
         landcover = self.services.landcover
-        found = self._context.call(estimate(landcover, work.selections, [work.plan]))
+        cost = self._context.call(estimate(landcover, work.selections, [work.plan]))
         sync = km2 <= self.settings.sync_area_km2
-        return {"km2": round(km2, 6), **found.document(), "sync": sync}
+        return {"km2": round(km2, 6), **cost.document(), "sync": sync}
 
     def submit(self, spec: Spec) -> Job:
         """Accept a job; TooLarge or Busy when it is above a limit."""

@@ -60,8 +60,8 @@ async def area_estimate(request: Request) -> Response:
     raster; and the limit of one request."""
     services, query, areas = await area_request(request, AreaQuery)
     work = area.estimate(services.landcover, query.selections(services), areas)
-    found = await while_connected(request, work, services.settings.deadline_s)
-    return JSONResponse(found.document() | {"limit_blocks": services.settings.area_blocks})
+    cost = await while_connected(request, work, services.settings.deadline_s)
+    return JSONResponse(cost.document() | {"limit_blocks": services.settings.area_blocks})
 
 
 @router.post("/feature.{format}", **documented(FileQuery, *FORMATS.values()))

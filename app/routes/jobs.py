@@ -43,55 +43,55 @@ async def _job(request: Request, job_id: str) -> Job | Response:
 async def jobs(request: Request) -> dict[str, Any]:
     """Return the newest 100 jobs."""
     base = str(request.base_url)
-    found = await asyncio.to_thread(_service(request).store.newest)
+    result = await asyncio.to_thread(_service(request).store.newest)
     links = [{"rel": "self", "href": f"{base}jobs"}]
-    return {"jobs": [job.status_info(base) for job in found], "links": links}
+    return {"jobs": [job.status_info(base) for job in result], "links": links}
 
 
 @router.get("/jobs/{jobID}", response_model=None)
 async def job(request: Request, jobID: str) -> Response:  # noqa: N803
     """Return how far a job is."""
-    found = await _job(request, jobID)
-    if isinstance(found, Response):
-        return found
-    return JSONResponse(found.status_info(str(request.base_url)), headers=_FRESH)
+    result = await _job(request, jobID)
+    if isinstance(result, Response):
+        return result
+    return JSONResponse(result.status_info(str(request.base_url)), headers=_FRESH)
 
 
 @router.delete("/jobs/{jobID}", response_model=None)
 async def dismiss(request: Request, jobID: str) -> Response:  # noqa: N803
     """Stop a job at once; of one that has ended, remove the results."""
-    found = await _job(request, jobID)
-    if isinstance(found, Response):
-        return found
+    result = await _job(request, jobID)
+    if isinstance(result, Response):
+        return result
     try:
-        found = await asyncio.to_thread(_service(request).dismiss, jobID)
+        result = await asyncio.to_thread(_service(request).dismiss, jobID)
     except IllegalTransition as error:
         return problem(410, "Gone", str(error))
-    return JSONResponse(found.status_info(str(request.base_url)))
+    return JSONResponse(result.status_info(str(request.base_url)))
 
 
 @router.get("/jobs/{jobID}/results", response_model=None)
 async def results(request: Request, jobID: str) -> Response:  # noqa: N803
     """Return the results of a job: JSON values, and addresses of files."""
-    found = await _job(request, jobID)
-    if isinstance(found, Response):
-        return found
-    return JSONResponse(results_of(found, str(request.base_url)))
+    result = await _job(request, jobID)
+    if isinstance(result, Response):
+        return result
+    return JSONResponse(results_of(result, str(request.base_url)))
 
 
 @router.get("/jobs/{jobID}/results/{name}", response_model=None)
 async def result_file(request: Request, jobID: str, name: str) -> Response:  # noqa: N803
     """Return one file of a job's results; range requests work, so GIS can open it remotely."""
-    found = await _job(request, jobID)
-    if isinstance(found, Response):
-        return found
-    files = {each["file"]: each["type"] for each in found.results.values() if "file" in each}
+    result = await _job(request, jobID)
+    if isinstance(result, Response):
+        return result
+    files = {each["file"]: each["type"] for each in result.results.values() if "file" in each}
     # GDAL looks for the names of classes beside a raster.
     rasters = [file for file in files if file.endswith(".tif")]
     files |= {f"{file}.aux.xml": "application/xml" for file in rasters}
-    path = _service(request).folder(found.id).results / name
+    path = _service(request).folder(result.id).results / name
     if name not in files or not path.is_file():
-        return problem(404, "Not found", f"job {found.id} has no file {name[:80]!r}")
+        return problem(404, "Not found", f"job {result.id} has no file {name[:80]!r}")
     return FileResponse(path, media_type=files[name], filename=name)
 
 

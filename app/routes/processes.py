@@ -106,9 +106,9 @@ async def execute(request: Request, processID: str) -> Response:  # noqa: N803
     base = str(request.base_url)
     wants_job = "respond-async" in request.headers.get("prefer", "").lower()
     if not wants_job and not await asyncio.to_thread(service.fits_request, spec):
-        found = await asyncio.to_thread(service.estimate, spec)
+        cost = await asyncio.to_thread(service.estimate, spec)
         limit = service.settings.sync_area_km2
-        raise TooLarge("the area in km²", round(found["km2"], 2), limit, found, _AS_JOB)
+        raise TooLarge("the area in km²", round(cost["km2"], 2), limit, cost, _AS_JOB)
     job = await asyncio.to_thread(service.submit, spec)
     if wants_job:
         headers = {"location": f"{base}jobs/{job.id}", "preference-applied": "respond-async"}

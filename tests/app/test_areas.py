@@ -250,6 +250,21 @@ def test_a_place_without_imagery_is_uncovered_and_no_error(client: TestClient) -
     assert crs == "EPSG:32614"
 
 
+def test_an_area_split_at_180_degrees_is_answered_whole(client: TestClient) -> None:
+    halves = [shapely.box(179.999, 52, 180, 52.001), shapely.box(-180, 52, -179.999, 52.001)]
+    polygon = shapely.MultiPolygon(halves)
+    found = statistics(client, polygon)
+    assert found["uncovered"]["m2"] == pytest.approx(sum(map(geodesic, halves)), rel=1e-6)
+    array, _, crs = opened(post(client, "/feature.tif", feature(polygon)).content)
+    assert crs in ("EPSG:32601", "EPSG:32660")
+    assert array.shape[1] == pytest.approx(0.002 * 111_320 * math.cos(math.radians(52)), rel=0.1)
+    with zipfile.ZipFile(
+        io.BytesIO(post(client, "/feature.zip", feature(polygon)).content)
+    ) as bundle:
+        west, _, east, _ = json.loads(bundle.read("landcover-latest.json"))["bbox"]
+    assert (west, east) == (179.999, -179.999)
+
+
 def test_where_two_zones_meet_no_ground_counts_twice(seam: TestClient, utm_seam: World) -> None:
     polygon = star(-84.0, utm_seam.scenes[0].lonlat[1], 0.004)
     found = statistics(seam, polygon)

@@ -435,8 +435,8 @@ def test_change_is_from_and_to_and_its_matrix_sums_to_the_area(
         results = client.post("/processes/change/execution", json=request).json()
         single = {}
         for year in ("2017", "2019"):
-            asked = {"inputs": {"area": area, "year": year}}
-            document = client.post("/processes/classify-area/execution", json=asked).json()
+            request = {"inputs": {"area": area, "year": year}}
+            document = client.post("/processes/classify-area/execution", json=request).json()
             single[year] = client.get(document["cog"]["href"]).content
         change = client.get(results["cog"]["href"]).content
     before, after = (classes_in(single[year], "tif") for year in ("2017", "2019"))
@@ -536,6 +536,7 @@ def test_a_tile_asked_for_during_a_job_is_not_behind_its_blocks(
 # Killed and resumed
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_killed_in_the_middle_a_job_goes_on_and_ends_in_the_same_bytes(
     two_quads: World, slow_model: Path, tmp_path: Path
