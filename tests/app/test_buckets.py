@@ -149,12 +149,12 @@ def test_signed_reads_have_the_pixels_on_disk_and_unsigned_ones_are_refused(
     found = Reader({"far": opened()}).read(scene, GRID, window)
     expected = Reader().read(inspect(made.path, ReadOptions()), GRID, window)
     assert (found.image == expected.image).all()
-    assert all("?" in each.path for each in server.asked)
-    requested = len(server.asked)
+    assert all("?" in each.path for each in server.requested)
+    requested = len(server.requested)
     public = Reader({"far": opened(anonymous=True)})
     with pytest.raises(SourceUnavailable, match="other credentials"):
         public.read(scene, GRID, window)
-    assert all("?" not in each.path for each in server.asked[requested:])
+    assert all("?" not in each.path for each in server.requested[requested:])
     server.allows = lambda path, _: "?" not in path
     assert (public.read(scene, GRID, window).image == expected.image).all()
 
@@ -173,11 +173,11 @@ def test_a_fault_is_an_error_in_time_without_address_or_signature(
     server.fault(mode)
     with caplog.at_level("DEBUG"), pytest.raises(SourceUnavailable) as refusal:
         reader.read(scene, GRID, window_at(scene, 0, 0, 50, 50))
-    assert len(server.asked) == {"503": 3, "403": 2}.get(mode, 1)
+    assert len(server.requested) == {"503": 3, "403": 2}.get(mode, 1)
     for text in (str(refusal.value), caplog.text, str(store.unavailable)):
         assert "sig" not in text.lower().replace("signature_", "")
         assert server.base not in text
-    server.mend()
+    server.repair()
     assert reader.read(scene, GRID, window_at(scene, 0, 0, 50, 50)).valid.all()
 
 
@@ -189,14 +189,16 @@ def test_if_match_and_retry_after_are_those_of_https(
     with pytest.raises(SourceUnavailable) as refusal:
         reader.read(scene, GRID, window_at(scene, 0, 0, 20, 20))
     assert refusal.value.retry_after == 50
-    assert len(server.asked) == 1
+    assert len(server.requested) == 1
     reader.read(scene, GRID, window_at(scene, 0, 0, 20, 20))
-    _, _, *ranged = server.asked
+    _, _, *ranged = server.requested
     server.claimed_etag = '"another"'
     with pytest.raises(FileChanged):
         reader.read(scene, GRID, window_at(scene, 300, 300, 500, 300))
-    assert all("if-match" in {name.lower() for name in each.headers} for each in server.asked[3:])
-    assert len(ranged) < len(server.asked)
+    assert all(
+        "if-match" in {name.lower() for name in each.headers} for each in server.requested[3:]
+    )
+    assert len(ranged) < len(server.requested)
 
 
 def test_names_that_addresses_escape_are_signed_or_refused(
@@ -258,7 +260,7 @@ def test_a_tile_from_a_bucket_is_the_tile_from_a_directory_of_the_same_file(
         for scheme in CHECKS:
             found = classes_in(remote.get(f"{path}?source={scheme}").content, "npy")
             assert (found == expected).all()
-        assert all(len(server.asked) > 1 for server in servers)
+        assert all(len(server.requested) > 1 for server in servers)
 
 
 # ---- addresses and credentials -------------------------------------------------------------------

@@ -155,9 +155,9 @@ def test_a_cold_block_costs_the_header_and_its_tiles_and_no_more(
     Reader({"far": remote}).read(scene, GRID, window_at(scene, *where))
     tiles = tile_ranges(made.path, *where)
     rows_of_tiles = (where[1] + where[3] - 1) // 256 - where[1] // 256 + 1
-    assert len(server.asked) <= 1 + rows_of_tiles
+    assert len(server.requested) <= 1 + rows_of_tiles
     assert server.nbytes <= 1.2 * (HEADER_BYTES + sum(size for _, size in tiles))
-    assert (remote.stats.requests, remote.stats.bytes) == (len(server.asked), server.nbytes)
+    assert (remote.stats.requests, remote.stats.bytes) == (len(server.requested), server.nbytes)
 
 
 def test_bytes_that_neighbors_share_are_asked_for_once(
@@ -168,7 +168,7 @@ def test_bytes_that_neighbors_share_are_asked_for_once(
         reader.read(scene, GRID, window_at(scene, col, 0, 704, 704))
     tiles = set(tile_ranges(made.path, 0, 0, 1728, 704))
     assert server.nbytes <= HEADER_BYTES + 1.05 * sum(size for _, size in tiles)
-    before = len(server.asked)
+    before = len(server.requested)
     threads = [
         threading.Thread(
             target=lambda: Reader({"far": remote}).read(
@@ -181,7 +181,7 @@ def test_bytes_that_neighbors_share_are_asked_for_once(
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(server.asked) == before
+    assert len(server.requested) == before
 
 
 # ---- faults --------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ def test_a_fault_is_an_error_and_never_a_pixel_and_is_over_when_it_ends(
         with pytest.raises(SourceUnavailable) as refusal:
             reader.read(scene, GRID, window)
         assert server.base not in str(refusal.value)
-    server.mend()
+    server.repair()
     remote.circuit.succeeded()
     found = reader.read(scene, GRID, window)
     assert (found.image == read_local(made, window).image).all()
@@ -264,16 +264,16 @@ def test_after_five_failures_the_source_is_left_alone_and_then_tried_once(
         with pytest.raises(SourceUnavailable):
             reader.read(scene, GRID, window)
     assert remote.unavailable == "the server answers 503"
-    asked = len(server.asked)
+    requested = len(server.requested)
     with pytest.raises(SourceUnavailable, match="left alone") as refusal:
         reader.read(scene, GRID, window)
     assert refusal.value.retry_after >= 1
-    assert len(server.asked) == asked
+    assert len(server.requested) == requested
     time.sleep(0.4)
     with pytest.raises(SourceUnavailable):
         reader.read(scene, GRID, window)
-    assert len(server.asked) == asked + 1
-    server.mend()
+    assert len(server.requested) == requested + 1
+    server.repair()
     time.sleep(0.4)
     reader.read(scene, GRID, window)
     assert remote.unavailable is None
@@ -307,7 +307,7 @@ def test_a_retry_after_beyond_the_deadline_is_handed_on_and_heeded(
             Reader({"far": remote}).read(scene, GRID, window_at(scene, 0, 0, 10, 10))
         assert 50 < refusal.value.retry_after <= 60
     assert time.monotonic() - began < QUICK.read_s
-    assert len(server.asked) == 1
+    assert len(server.requested) == 1
 
 
 def test_rubbish_while_half_open_does_not_keep_a_source_out(
@@ -336,7 +336,7 @@ def test_rubbish_while_half_open_does_not_keep_a_source_out(
         assert "SECRET" not in str(remote.unavailable)
         time.sleep(0.1)
     access.broken = False
-    server.mend()
+    server.repair()
     assert Reader({"far": remote}).read(scene, GRID, window).valid.all()
 
 
@@ -355,7 +355,7 @@ def test_each_guard_of_a_changing_file_holds_alone(tmp_path: Path, far: Far, gua
         write_scene(tmp_path / NAME, cols=1500, rows=900, year=2019)
         with pytest.raises(FileChanged):
             reader.read(scene, GRID, window_at(scene, 800, 500, 300, 300))
-        _, *ranged = server.asked
+        _, *ranged = server.requested
         assert ranged
         assert all("if-match" in {name.lower() for name in each.headers} for each in ranged)
 
@@ -445,11 +445,11 @@ def test_what_is_known_of_files_outlives_the_process(
         first = UrlListCatalog(
             lambda: urls, RemoteFiles(far(), ReadOptions()), ReadOptions(), store
         )
-        asked = len(server.asked)
+        requested = len(server.requested)
         again = UrlListCatalog(
             lambda: urls, RemoteFiles(far(), ReadOptions()), ReadOptions(), store
         )
-        assert len(server.asked) == asked
+        assert len(server.requested) == requested
         assert again.scenes == first.scenes
         other = IndexStore(tmp_path / "index.json", ReadOptions(bands=(4, 1, 2, 3)))
         assert other.load() == {}

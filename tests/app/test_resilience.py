@@ -138,9 +138,9 @@ def test_a_date_is_compared_with_the_servers_own_clock() -> None:
     now = time.time()
     soon = email.utils.formatdate(now + 20, usegmt=True)
     assert 18 <= retry_after({"retry-after": soon}) <= 20
-    ahead = {"date": email.utils.formatdate(now + 7200, usegmt=True)}
+    fast_clock = {"date": email.utils.formatdate(now + 7200, usegmt=True)}
     later = email.utils.formatdate(now + 7210, usegmt=True)
-    assert 9 <= retry_after({**ahead, "retry-after": later}) <= 11
+    assert 9 <= retry_after({**fast_clock, "retry-after": later}) <= 11
 
 
 # ---- retries -------------------------------------------------------------------------------------

@@ -117,8 +117,8 @@ def test_the_account_and_the_container_are_taken_from_the_address(services: Doub
     access.address("https://naipeuwest.blob.core.windows.net/naip/v002/a.tif", {})
     access.address("https://naipeuwest.blob.core.windows.net/naip/v002/b.tif", {})
     access.address("https://naipeuwest.blob.core.windows.net/other/a.tif", {})
-    asked = [path.rpartition("/token/")[2] for _, path in services.requests]
-    assert asked == ["naipeuwest/naip", "naipeuwest/other"]
+    requested = [path.rpartition("/token/")[2] for _, path in services.requests]
+    assert requested == ["naipeuwest/naip", "naipeuwest/other"]
 
 
 def test_many_threads_cost_one_token(services: Doubles, href: str) -> None:
@@ -207,9 +207,9 @@ def test_a_short_storm_of_429_is_waited_out(services: Doubles, href: str) -> Non
 
 @pytest.mark.parametrize("asked", ["3600", "Fri, 31 Dec 2100 23:59:59 GMT"])
 def test_a_long_retry_after_is_not_slept_and_the_service_is_left_alone(
-    services: Doubles, href: str, asked: str
+    services: Doubles, href: str, requested: str
 ) -> None:
-    services.token_answers = [(429, {"retry-after": asked})]
+    services.token_answers = [(429, {"retry-after": requested})]
     clock = Clock()
     pauses: list[float] = []
     access = signed(services, "always", clock=clock, api=JsonApi(QUICK, sleep=pauses.append))

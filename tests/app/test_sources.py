@@ -227,7 +227,7 @@ def test_f2_what_is_cached_is_served_while_the_source_is_down_and_says_so(
             assert after.headers["x-landcover-stale"] == "true"
         assert client.get(tile).content == before.content
         assert client.get("/readyz").status_code == 503
-        server.mend()
+        server.repair()
         source.refresh()
         assert "x-landcover-stale" not in client.get(tile).headers
         assert client.get("/readyz").status_code == 200
@@ -247,10 +247,10 @@ def test_f3_a_source_that_is_down_is_an_error_soon_and_is_left_alone(
             assert answer.status_code == 502
             assert int(answer.headers["retry-after"]) >= 1
             assert answer.headers["cache-control"] == "no-store"
-        requested = len(server.asked)
+        requested = len(server.requested)
         assert "left alone" in client.get(tile).json()["detail"]
-        assert len(server.asked) == requested
-        server.mend()
+        assert len(server.requested) == requested
+        server.repair()
         source = source_of(client, "far")
         source.store.circuit._opened_at -= 60
         assert client.get(tile).status_code == 200
@@ -299,7 +299,7 @@ def test_f5_a_damaged_answer_is_an_error_and_nothing_is_kept(
         for _ in range(4):
             assert client.get(f"{tile}?source=far").status_code == 502
         assert not list((tmp_path / "cache").glob("*/*"))
-        server.mend()
+        server.repair()
         source_of(client, "far").store.circuit.succeeded()
         far, near = (client.get(f"{tile}?source={name}") for name in ("far", "near"))
         assert far.status_code == 200
@@ -337,7 +337,7 @@ def test_a_source_that_is_away_at_start_comes_back_by_itself(
         assert client.get(f"{tile}?source=far").status_code == 502
         assert client.get("/readyz").json()["sources_unavailable"] == ["far"]
         assert client.get("/readyz").status_code == 200
-        server.mend()
+        server.repair()
         far = source_of(client, "far")
         far.catalog._circuit._opened_at -= 60
         far.store.circuit.succeeded()

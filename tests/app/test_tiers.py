@@ -302,7 +302,7 @@ def test_without_redis_blocks_are_computed_here_and_only_the_first_pay(
             first = time.monotonic() - began
             assert same(block, 4)
             assert tier.degraded
-            asked = tier._redis.connection_pool.get_connection
+            requested = tier._redis.connection_pool.get_connection
 
             async def nobody(*_: object, **__: object) -> None:
                 raise AssertionError("Redis was asked while the circuit was open")
@@ -310,7 +310,7 @@ def test_without_redis_blocks_are_computed_here_and_only_the_first_pay(
             tier._redis.connection_pool.get_connection = nobody  # type: ignore[method-assign]
             for number in range(20):
                 await cache.get_or_compute(f"{number:040x}", computing(calls))
-            tier._redis.connection_pool.get_connection = asked  # type: ignore[method-assign]
+            tier._redis.connection_pool.get_connection = requested  # type: ignore[method-assign]
             assert len(calls) == 21
             # 0.2 s and what the machine is busy with; redis-py alone would take 6 s.
             assert first < 2

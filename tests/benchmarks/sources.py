@@ -106,10 +106,10 @@ def measure_remote(blocks: int = 20) -> list[Finding]:
                 size = BLOCK + 2 * HALO
                 col, row = draw.randrange(4200 - size), draw.randrange(3800 - size)
                 window = Window(extent.col + col, extent.row + row, size, size)
-                before = (len(server.asked), server.nbytes)
+                before = (len(server.requested), server.nbytes)
                 remote = _at(scene, server.url(path), "far")
                 Reader({"far": far}).read(remote, PixelGrid(scene.crs), window)
-                requested += len(server.asked) - before[0]
+                requested += len(server.requested) - before[0]
                 sent += server.nbytes - before[1]
                 header, tiles = _layout(path, Window(col, row, size, size))
                 least_sent += header + sum(length for _, length in tiles)

@@ -180,8 +180,8 @@ def test_what_is_learned_once_for_several_folds_was_seen_by_each_and_judged_in_n
     )  # fmt: skip
     for number, group in enumerate(groups, 1):
         half = Checkpoint.load(tmp_path / "cv" / f"half{number}" / "last.pt")
-        learned = set(ModelCard.parse(half.card, "half").training.places)
-        assert learned == set("abcd") - {f.name for f in group}
+        trained_on = set(ModelCard.parse(half.card, "half").training.places)
+        assert trained_on == set("abcd") - {f.name for f in group}
         for fold in group:
             end = Checkpoint.load(tmp_path / "cv" / fold.name / "last.pt")
             assert (end.step, end.before) == (TINY.steps, 3)

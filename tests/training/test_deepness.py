@@ -43,8 +43,8 @@ class Deepness:
         (output,) = self.run.get_outputs()
         assert len(output.shape) == 4
         assert output.shape[2] == output.shape[3]  # "can handle only square output masks"
-        said = self.run.get_modelmeta().custom_metadata_map
-        read = {key: json.loads(value) for key, value in said.items()}
+        text = self.run.get_modelmeta().custom_metadata_map
+        read = {key: json.loads(value) for key, value in text.items()}
         assert str(read["model_type"]).capitalize() == "Segmentor"
         self.classes = dict(read["class_names"])
         assert [int(key) for key in self.classes] == list(range(output.shape[1]))

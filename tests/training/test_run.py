@@ -110,10 +110,10 @@ def test_a_run_ends_in_a_model_that_the_server_loads(synthetic: Path) -> None:
 def test_test_ground_is_not_learned_from(synthetic: Path) -> None:
     split = json.loads((synthetic / "run" / "split.json").read_text())["sides"]
     data = read_custom(synthetic / "run" / "chips", synthetic / "run" / "split.json")
-    learned = {s.name.split(":")[0] for s in data.train}
+    trained_on = {s.name.split(":")[0] for s in data.train}
     selected = {s.name.split(":")[0] for s in data.validation["real"]}
     tested = {i.split(":")[0] for i in split["test"]}
-    assert len(learned | selected | tested) == len(learned) + len(selected) + len(tested) == 4
+    assert len(trained_on | selected | tested) == len(trained_on) + len(selected) + len(tested) == 4
     result = json.loads((synthetic / "run" / "evaluation" / "test.json").read_text())
     assert {s["name"] for s in result["scenes"]} == tested
 

@@ -17,7 +17,7 @@ Mode = Literal["ok", "503", "truncate", "corrupt", "hang", "404", "403", "no-ran
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReceivedRequest:
     """A request as it came. `size`: bytes of the body sent."""
 
     path: str
@@ -47,7 +47,7 @@ class RangeServer:
     honor_if_match: bool = True
     claimed_etag: str = ""
     base: str = ""
-    asked: list[Asked] = field(default_factory=list)
+    requested: list[ReceivedRequest] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -57,7 +57,7 @@ class RangeServer:
         self.mode, self.times, self.only = mode, times, only
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Back to normal; whatever hangs is let go."""
         self.mode, self.times = "ok", -1
         self.released.set()
@@ -70,7 +70,7 @@ class RangeServer:
     @property
     def nbytes(self) -> int:
         """Bytes of every body sent."""
-        return sum(each.size for each in self.asked)
+        return sum(each.size for each in self.requested)
 
     def take(self, path: str) -> Mode:
         """The mode for the next request of `path`."""
@@ -94,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
         mode = state.take(self.path)
         path = state.root / unquote(self.path.split("?")[0]).lstrip("/")
         if mode == "hang":
-            state.asked.append(Asked(self.path, dict(self.headers), 0, 0))
+            state.requested.append(ReceivedRequest(self.path, dict(self.headers), 0, 0))
             state.released.wait(60)
             self.close_connection = True
             return
@@ -113,11 +113,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(412, b"")
             return
         etag = state.claimed_etag or etag
-        asked = self.headers.get("range")
-        if asked is None or mode == "no-range":
+        requested = self.headers.get("range")
+        if requested is None or mode == "no-range":
             self._answer(200, content, {"etag": etag}, mode == "truncate")
             return
-        first, last = (int(part) for part in asked.removeprefix("bytes=").split("-"))
+        first, last = (int(part) for part in requested.removeprefix("bytes=").split("-"))
         body = content[first : last + 1]
         where = f"bytes {first}-{first + len(body) - 1}/{len(content)}"
         if mode == "corrupt":
@@ -128,7 +128,9 @@ class _Handler(BaseHTTPRequestHandler):
         self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: bool = False
     ) -> None:
         sent = body[: len(body) // 2] if cut else body
-        self.state.asked.append(Asked(self.path, dict(self.headers), status, len(sent)))
+        self.state.requested.append(
+            ReceivedRequest(self.path, dict(self.headers), status, len(sent))
+        )
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
@@ -164,7 +166,7 @@ def range_server(root: Path, **state: object) -> Iterator[RangeServer]:
     try:
         yield server_state
     finally:
-        server_state.mend()
+        server_state.repair()
         server.shutdown()
         server.server_close()
         thread.join(10)

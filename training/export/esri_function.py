@@ -149,9 +149,9 @@ def _parameter(
     required: bool = False,
     value: Any = None,  # noqa: ANN401
 ) -> dict[str, Any]:
-    found = {"name": name, "dataType": data_type, "required": required}
-    found |= {"displayName": title, "description": title}
-    return found | ({} if value is None else {"value": value})
+    parameter = {"name": name, "dataType": data_type, "required": required}
+    parameter |= {"displayName": title, "description": title}
+    return parameter | ({} if value is None else {"value": value})
 
 
 def _attribute_table(classes: list[dict[str, Any]]) -> dict[str, Any]:

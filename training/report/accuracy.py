@@ -186,11 +186,11 @@ def collect(card: ModelCard, graph: str, results: Sequence[Measured]) -> Page:
 
 def with_paragraph(text: str, paragraph: str) -> str:
     """Return a page with `paragraph` between its MARKS; AssessmentError when it has none."""
-    head, begin, rest = text.partition(MARKS[0])
+    head, start, rest = text.partition(MARKS[0])
     _, end, tail = rest.partition(MARKS[1])
-    if not (begin and end):
+    if not (start and end):
         raise AssessmentError(f"the page has no lines {MARKS[0]} and {MARKS[1]}")
-    return f"{head}{begin}\n{paragraph}\n{end}{tail}"
+    return f"{head}{start}\n{paragraph}\n{end}{tail}"
 
 
 def write_docs(page: Page, out: Path, readme: Path | None = None) -> None:

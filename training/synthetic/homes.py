@@ -35,7 +35,7 @@ class Look(NamedTuple):
     """Radii in meters."""
 
     @classmethod
-    def chosen(cls, rng: Rng) -> Look:
+    def selected(cls, rng: Rng) -> Look:
         """Draw a style: half of the plots have three roof types; some are dry, some shaded."""
         roofs: tuple[Material, ...] = ROOFS
         if rng.random() < 0.5:
@@ -53,7 +53,7 @@ class Look(NamedTuple):
 
 def homes(plot: Plot, rng: Rng) -> None:
     """Draw streets of small houses on narrow lots."""
-    look = Look.chosen(rng)
+    look = Look.selected(rng)
     plot.cover(look.yards[0])
     deep = rng.uniform(27, 40)
     lot = rng.uniform(12.5, 19)
