@@ -16,6 +16,7 @@ from app.routes import (
     health,
     imagery,
     jobs,
+    legend_picture,
     map_page,
     meta,
     point,
@@ -23,7 +24,9 @@ from app.routes import (
     processes,
     sources,
     tiles,
+    wmts,
 )
+from app.routes.forwarded import Forwarded
 from app.routes.middleware import HeadAsGet, Observed
 from app.services import Services
 from app.settings import Settings
@@ -64,7 +67,6 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         description=DESCRIPTION,
         version=__version__,
         lifespan=lifespan,
-        root_path=chosen.root_path,
         openapi_url="/api",
         docs_url="/api.html",
         redoc_url=None,
@@ -81,6 +83,8 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         areas,
         processes,
         jobs,
+        legend_picture,
+        wmts,
         tiles,
     ):
         app.include_router(room.router)
@@ -94,4 +98,5 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         )
     app.add_middleware(HeadAsGet)
     app.add_middleware(Observed, access_log=chosen.access_log)
+    app.add_middleware(Forwarded, trusted=chosen.trusted_proxies, root_path=chosen.root_path)
     return app

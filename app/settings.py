@@ -96,6 +96,11 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")
     root_path: str = Field("", description="path the service is published under by a proxy")
+    trusted_proxies: tuple[str, ...] = Field(
+        ("127.0.0.1", "::1"),
+        description="proxies whose X-Forwarded-For, -Proto and -Host are believed, as JSON: "
+        '["10.0.0.0/8"]; `["*"]`: whoever connects',
+    )
     cors_origins: tuple[str, ...] = Field(
         (), description='origins that may read tiles from a browser, as JSON: ["https://a.org"]'
     )
