@@ -18,7 +18,9 @@ from app.routes import (
     jobs,
     legend_picture,
     map_page,
+    map_style,
     meta,
+    ogc,
     point,
     problems,
     processes,
@@ -85,6 +87,8 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         jobs,
         legend_picture,
         wmts,
+        ogc,
+        map_style,
         tiles,
     ):
         app.include_router(room.router)

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -21,7 +22,8 @@ from app.grid.tile import Tile
 from model.legend import LEGEND, NODATA
 
 SYSTEM_PYTHON = "/usr/bin/python3"
-JUDGE = Path(__file__).with_name("qgis_judge.py")
+QGIS_JUDGE = Path(__file__).with_name("qgis_judge.py")
+GDAL_JUDGE = Path(__file__).with_name("gdal_judge.py")
 Classes = npt.NDArray[np.uint8]
 
 
@@ -48,12 +50,39 @@ def gdal_drivers() -> set[str]:
     return set(re.findall(r"^ +(\S+) -", gdal("gdalinfo", "--formats"), re.M))
 
 
+def newest_gdal(tasks: list[dict[str, Any]], cwd: Path) -> list[dict[str, Any]]:
+    """What the GDAL of pyogrio (3.12 and later) answers to tasks of `gdal_judge`."""
+    pytest.importorskip("pyogrio")
+    found = subprocess.run(
+        [sys.executable, str(GDAL_JUDGE)],
+        check=False,
+        input=json.dumps(tasks),
+        capture_output=True,
+        text=True,
+        timeout=110,
+        cwd=cwd,
+        env=_plain(),
+    )
+    assert found.returncode == 0, found.stderr[-2000:]
+    _, answers = json.loads(found.stdout)
+    listed: list[dict[str, Any]] = answers
+    return listed
+
+
+def bands_of(answer: dict[str, Any], shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """uint8 (bands, rows, cols): the pixels of an answer; `shape`: (cols, rows)."""
+    assert "error" not in answer, answer
+    cols, rows = shape
+    bands = [np.frombuffer(bytes.fromhex(each), np.uint8) for each in answer["pixels"]]
+    return np.stack(bands).reshape(-1, rows, cols)
+
+
 def qgis(tasks: list[dict[str, Any]], home: Path) -> list[dict[str, Any]]:
     """What QGIS answers to tasks of `qgis_judge`; skips where it is not installed."""
     if not has_qgis():
         pytest.skip("no QGIS (apt-get install python3-qgis)")
     found = subprocess.run(
-        [SYSTEM_PYTHON, str(JUDGE)],
+        [SYSTEM_PYTHON, str(QGIS_JUDGE)],
         check=False,
         input=json.dumps(tasks),
         capture_output=True,
@@ -88,7 +117,11 @@ def classes_of(path: Path, colormap: str = "landcover") -> Classes:
     """uint8 (rows, cols): the classes of an RGBA raster, 255 where transparent, 0 where a color is
     none of the legend's."""
     with rasterio.open(path) as dataset:
-        bands = dataset.read()
+        return classes_in_rgba(dataset.read(), colormap)
+
+
+def classes_in_rgba(bands: npt.NDArray[np.uint8], colormap: str = "landcover") -> Classes:
+    """The same of uint8 (4, rows, cols)."""
     classes = np.where(bands[3] == 0, NODATA, 0).astype(np.uint8)
     for value, rgb in LEGEND.colors(colormap).items():
         hit = (bands[3] == 255) & (bands[:3] == np.array(rgb)[:, None, None]).all(axis=0)
