@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__
 from app.jobs.office import JobService
@@ -28,6 +27,7 @@ from app.routes import (
     tiles,
     wmts,
 )
+from app.routes.cors import CrossOrigin
 from app.routes.forwarded import Forwarded
 from app.routes.middleware import HeadAsGet, Observed
 from app.services import Services
@@ -92,14 +92,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         tiles,
     ):
         app.include_router(room.router)
-    if chosen.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(chosen.cors_origins),
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["content-type", "prefer"],
-            expose_headers=["location"],
-        )
+    app.add_middleware(CrossOrigin, origins=chosen.cors_origins)
     app.add_middleware(HeadAsGet)
     app.add_middleware(Observed, access_log=chosen.access_log)
     app.add_middleware(Forwarded, trusted=chosen.trusted_proxies, root_path=chosen.root_path)

@@ -102,7 +102,9 @@ class Settings(BaseSettings):
         '["10.0.0.0/8"]; `["*"]`: whoever connects',
     )
     cors_origins: tuple[str, ...] = Field(
-        (), description='origins that may read tiles from a browser, as JSON: ["https://a.org"]'
+        ("*",),
+        description="web pages of other origins that may use the service, as JSON: `*` may read "
+        '(GET), a named one may POST and DELETE too: ["*", "https://a.org"]; [] none',
     )
     tile_max_age: int = Field(
         300, ge=0, description="seconds a browser may show a tile without asking, Cache-Control"
