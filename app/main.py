@@ -12,6 +12,7 @@ from app import __version__
 from app.jobs.office import JobService
 from app.routes import (
     areas,
+    clients,
     health,
     imagery,
     jobs,
@@ -89,6 +90,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         wmts,
         ogc,
         map_style,
+        clients,
         tiles,
     ):
         app.include_router(room.router)

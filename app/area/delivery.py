@@ -19,6 +19,7 @@ from app.area.statistics import statistics, statistics_csv, when_of
 from app.area.tally import AreaTotals, Progress, count, silent
 from app.landcover.blocks import LandCover, Selection
 from app.render.geotiff import MEDIA_TYPE
+from app.render.qgis import sidecars_of
 from model.card import Assessment
 
 FORMATS = {"tif": MEDIA_TYPE, "zip": "application/zip", **AVAILABLE}
@@ -104,6 +105,8 @@ def _bundle(wish: ExportRequest, raster: Path, tally: AreaTotals, text: str) -> 
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as bundle:
         bundle.write(raster, raster.name, zipfile.ZIP_STORED)
         bundle.write(f"{raster}.aux.xml", f"{raster.name}.aux.xml")
+        for path in sidecars_of(raster):
+            bundle.write(path, path.name)
         bundle.writestr(f"{wish.stem}.json", json.dumps(item, indent=1))
         bundle.writestr(f"{wish.stem}.csv", text)
     return target.read_bytes()

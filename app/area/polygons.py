@@ -26,6 +26,7 @@ from shapely.geometry import Polygon, shape
 from app.area.polygon import square_meters
 from app.grid.pixel_grid import LONLAT, transformer
 from app.render.attribute_table import Table
+from app.render.qgis import add_layer_style
 from model.legend import NODATA
 from model.windows import BLOCK
 
@@ -100,6 +101,8 @@ def write_polygons(raster: Path, table: Table, path: Path, strip: int = BLOCK) -
             }
             words = {name: np.zeros(0, dtype=object) for name in ("name", "title")}
             _write(target, np.zeros(0, dtype=object), none | words, crs, appended=False)
+    if suffix == "gpkg":
+        add_layer_style(path, table, "classes")
     if target != path:
         with raw.open_arrow(target, use_pyarrow=False) as (meta, stream):
             raw.write_arrow(

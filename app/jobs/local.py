@@ -21,6 +21,7 @@ from app.jobs.folder import Folder
 from app.jobs.job import Spec
 from app.jobs.resolve import tasks_of, work_of
 from app.jobs.task import WorkerContext
+from app.render.qgis import move_sidecars
 from app.services import Services
 
 Progress = Callable[[int, int], None]
@@ -107,6 +108,7 @@ class Local:
                     raster = Path(scratch) / each["file"]
                     raster.replace(output)
                     Path(f"{raster}.aux.xml").replace(f"{output}.aux.xml")
+                    move_sidecars(raster, output)
         return figures
 
 

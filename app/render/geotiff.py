@@ -23,6 +23,7 @@ from app.grid.classified import SceneRef
 from app.grid.pixel_grid import Bounds
 from app.render.attribute_table import Table, aux_xml, stac_of, table_of
 from app.render.overviews import write_overviews
+from app.render.qgis import write_sidecars
 from model.card import ModelCard
 from model.legend import NODATA, Rgb
 from model.windows import BLOCK, Window
@@ -142,6 +143,7 @@ class ClassRaster:
         # The raster first: where it cannot be put, nothing is.
         os.replace(self._cog, self.path)
         os.replace(aux, self.path.with_name(f"{self.path.name}.aux.xml"))
+        write_sidecars(self.path, self._table)
 
     def close(self) -> None:
         """Lets go of what was not finished."""

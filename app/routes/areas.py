@@ -35,6 +35,7 @@ from app.routes.area_requests import (
     two_years,
     wants_csv,
 )
+from app.routes.downloads import keep_download, kept_download
 from app.routes.requests import while_connected
 from app.routes.schemas import degrees, openapi_parameters, query_of
 from app.services import Services
@@ -182,8 +183,11 @@ async def bbox(
     query = query_of(FileQuery, request.scope["query_string"])
     area = AreaOfInterest.of_bounds(bounds)
     _check_format(format)
+    if kept := kept_download(request):
+        return kept
     work = _deliver(services, query, Areas((area,), False), format, one_year, clipped=False)
-    return await while_connected(request, work, services.settings.deadline_s)
+    answer = await while_connected(request, work, services.settings.deadline_s)
+    return keep_download(request, answer)
 
 
 async def _file(

@@ -46,6 +46,7 @@ LANDING = {
     "data": ("collections", _JSON, "Layers as collections"),
     f"{REL}tilesets-map": ("tiles", _JSON, "Tilesets of the land cover"),
     f"{REL}tiling-schemes": ("tileMatrixSets", _JSON, "Tile matrix sets"),
+    "clients": ("clients", "text/html", "Addresses for QGIS, ArcGIS, GDAL and web maps"),
     "wmts": ("WMTSCapabilities.xml", "application/xml", "WMTS capabilities"),
 }
 """What it adds to the landing page: rel → (path, media type, title)."""

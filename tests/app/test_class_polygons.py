@@ -45,7 +45,7 @@ def canonical(polygon: shapely.Polygon) -> bytes:
 
 
 def read(path: Path) -> Counter[tuple[int, bytes]]:
-    _, _, geometries, (values, _, _, _) = raw.read(path)
+    _, _, geometries, (values, _, _, _) = raw.read(path, layer=0)
     polygons = shapely.from_wkb(geometries)
     return Counter(
         (int(value), canonical(polygon)) for value, polygon in zip(values, polygons, strict=True)
@@ -89,7 +89,7 @@ def test_nothing_to_show_is_an_empty_layer(tmp_path: Path, suffix: str) -> None:
     raster = written(tmp_path / "a.tif", np.full((5, 5), NODATA, dtype=np.uint8))
     path = tmp_path / f"none.{suffix}"
     assert write_polygons(raster, TABLE, path) == 0
-    assert len(raw.read(path)[2]) == 0
+    assert len(raw.read(path, layer=0)[2]) == 0
     assert [p.name for p in tmp_path.iterdir() if "part" in p.name] == []
 
 
@@ -112,4 +112,4 @@ def test_more_polygons_than_fit_one_batch_are_all_written(tmp_path: Path) -> Non
     for suffix in ("gpkg", "geojson", "fgb"):
         path = tmp_path / f"many.{suffix}"
         assert write_polygons(raster, TABLE, path, 32) == 4900
-        assert read_info(path)["features"] == 4900
+        assert read_info(path, layer=0)["features"] == 4900
