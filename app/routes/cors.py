@@ -27,6 +27,7 @@ ACCEPTED = (
 """Headers that such a script may send."""
 
 _READ, _ALL = "GET, HEAD", "GET, HEAD, POST, DELETE"
+_EXPOSE = b"access-control-expose-headers"
 _MAX_AGE_S = 86_400
 
 
@@ -39,6 +40,7 @@ class CrossOrigin:
         names = {origin.rstrip("/") for origin in origins}
         self._open = "*" in names
         self._named = frozenset(names - {"*"})
+        self._unnamed = self._headers("", (_EXPOSE, _listed(EXPOSED)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI entry."""
@@ -50,7 +52,8 @@ class CrossOrigin:
         if scope["method"] == "OPTIONS" and b"access-control-request-method" in asked:
             await self._preflight(origin, asked[b"access-control-request-method"], send)
             return
-        added = self._headers(origin, (b"access-control-expose-headers", _listed(EXPOSED)))
+        named = origin in self._named
+        added = self._headers(origin, (_EXPOSE, _listed(EXPOSED))) if named else self._unnamed
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -14,6 +14,7 @@ from app.render.images import MEDIA_TYPES, Palette, render, shown_values
 from app.render.transition import BASE, stayed, transition_table
 from app.routes.requests import selections_of, while_connected
 from app.routes.schemas import TileQuery, TileRequest, openapi_parameters, tile_request
+from app.sampling.confidence import without_doubtful
 from app.sampling.tiles import View, compose, compose_change, fingerprint
 from app.services import Rendered, Services
 from model.session import Session
@@ -90,7 +91,12 @@ async def _render(
 async def _view(services: Services, asked: TileRequest, selections: list[Selection]) -> View:
     layer, budget = asked.query.layer, services.settings.block_budget
     if layer != "change":
-        return await compose(services.landcover, selections[0], asked.tile, layer, budget)
+        view = await compose(services.landcover, selections[0], asked.tile, layer, budget)
+        if not (least := asked.query.min_confidence):
+            return view
+        return await without_doubtful(
+            view, services.landcover, selections[0], asked.tile, least, budget
+        )
     before, after = selections
     return await compose_change(services.landcover, before, after, asked.tile, budget)
 
@@ -126,6 +132,7 @@ def _etag(services: Services, selections: list[Selection], asked: TileRequest) -
     """Digest of the blocks' keys and of how they are drawn; no pixel is read for it."""
     palette = _palette(asked.query, selections[-1].session)
     style = f"{asked.tile} {asked.suffix} {asked.query.layer} {palette.colors}"
+    style += f" {asked.query.min_confidence}"
     blocks = " ".join(fingerprint(services.landcover, each, asked.tile) for each in selections)
     return f'"{hashlib.blake2b(f"{blocks} {style}".encode(), digest_size=12).hexdigest()}"'
 

@@ -39,7 +39,7 @@ def gdal(*command: str, **environment: str) -> str:
             text=True,
             timeout=110,
             cwd=folder,
-            env=_plain() | environment,
+            env=plain() | environment,
         )
     assert found.returncode == 0, found.stderr[-2000:]
     return found.stdout
@@ -61,7 +61,7 @@ def newest_gdal(tasks: list[dict[str, Any]], cwd: Path) -> list[dict[str, Any]]:
         text=True,
         timeout=110,
         cwd=cwd,
-        env=_plain(),
+        env=plain(),
     )
     assert found.returncode == 0, found.stderr[-2000:]
     _, answers = json.loads(found.stdout)
@@ -88,7 +88,7 @@ def qgis(tasks: list[dict[str, Any]], home: Path) -> list[dict[str, Any]]:
         capture_output=True,
         text=True,
         timeout=110,
-        env=_plain() | {"HOME": str(home)},
+        env=plain() | {"HOME": str(home)},
     )
     lines = [line for line in found.stdout.splitlines() if line.startswith("QGIS-JUDGE:")]
     assert lines, (found.returncode, found.stderr[-2000:])
@@ -101,7 +101,7 @@ def has_qgis() -> bool:
     """Whether the system's Python knows QGIS."""
     command = [SYSTEM_PYTHON, "-c", "import qgis.core"]
     try:
-        found = subprocess.run(command, check=False, capture_output=True, env=_plain())
+        found = subprocess.run(command, check=False, capture_output=True, env=plain())
     except OSError:
         return False
     return found.returncode == 0
@@ -136,7 +136,7 @@ def box_of(first: Tile, last: Tile) -> tuple[float, float, float, float]:
     return left, bottom, right, top
 
 
-def _plain() -> dict[str, str]:
+def plain() -> dict[str, str]:
     """An environment without what the tests or the service set for GDAL, PROJ and Python."""
     foreign = ("GDAL_", "CPL_", "VSI_", "PROJ_", "PYTHON", "LANDCOVER_")
     return {

@@ -23,6 +23,7 @@ from qgis.core import (
     QgsRaster,
     QgsRasterLayer,
     QgsRectangle,
+    QgsSettings,
     QgsVectorLayer,
 )
 from qgis.PyQt.QtCore import QSize
@@ -82,8 +83,25 @@ def legend_of(layer):
     return []
 
 
+def connections_of(path, kind):
+    """[[name, url]] that QGIS' own dialog loads from a file of connections."""
+    from qgis.gui import QgsManageConnectionsDialog
+    from qgis.PyQt.QtWidgets import QListWidget
+
+    wanted = getattr(QgsManageConnectionsDialog, kind)
+    dialog = QgsManageConnectionsDialog(None, QgsManageConnectionsDialog.Import, wanted, path)
+    dialog.findChild(QListWidget).selectAll()
+    dialog.doExportImport()
+    root = {"XyzTiles": "qgis/connections-xyz", "WMS": "qgis/connections-wms"}[kind]
+    settings = QgsSettings()
+    settings.beginGroup(root)
+    return [[name, settings.value(f"{name}/url")] for name in settings.childGroups()]
+
+
 def judged(task):
     """The answer to one task."""
+    if "connections" in task:
+        return {"connections": connections_of(task["connections"], task["kind"])}
     layer = layer_of(task)
     answer = {"valid": layer.isValid(), "crs": layer.crs().authid()}
     if not layer.isValid():
@@ -102,7 +120,7 @@ def judged(task):
 
 
 if __name__ == "__main__":
-    application = QgsApplication([], False)
+    application = QgsApplication([], True)
     QgsApplication.initQgis()
     print("QGIS-JUDGE:" + json.dumps([judged(task) for task in json.load(sys.stdin)]))
     sys.stdout.flush()
