@@ -33,7 +33,7 @@ class Cancellation:
         self.cancelled = False
 
     def cancel(self) -> None:
-        """Stops the runs that hold this object, now and later."""
+        """Stop the runs that hold this object, now and later."""
         self.cancelled = True
         self.options.terminate = True
 
@@ -42,7 +42,7 @@ class Session:
     """A loaded model. Safe to call from several threads at once."""
 
     def __init__(self, content: bytes, card: ModelCard | None = None, threads: int = 1) -> None:
-        """Checks `content` (an ONNX file) against `card`; ArtifactError when they disagree.
+        """Check `content` (an ONNX file) against `card`; ArtifactError when they disagree.
 
         Without `card` the one inside the file is used. `threads`: ONNX Runtime's intra-op threads.
         """
@@ -59,9 +59,9 @@ class Session:
 
     @classmethod
     def load(cls, path: Path, threads: int = 1) -> Self:
-        """Reads `path` and its card; `threads` is ONNX Runtime's intra-op thread count.
+        """Load `path` and its card; `threads` is ONNX Runtime's intra-op thread count.
 
-        The card inside the file is the truth; a `<stem>.card.json` beside it must repeat it and
+        The card inside the file is authoritative; a `<stem>.card.json` beside it must repeat it and
         pins the digest. ArtifactError or CardError name the file and the reason.
         """
         try:
@@ -80,19 +80,18 @@ class Session:
 
     @property
     def metadata(self) -> ModelCard:
-        """The card with the digest of the file that runs, whether a card beside it said so or not:
-        what travels with results."""
+        """Return the card with the digest of the file that runs, as results carry it."""
         return self.card.model_copy(update={"sha256": self.sha256})
 
     def embedded_card(self) -> ModelCard:
-        """The card inside the file; ArtifactError when there is none, CardError when it is bad."""
+        """Return the card inside the file; ArtifactError without one, CardError when it is bad."""
         metadata = self._run.get_modelmeta().custom_metadata_map
         if CARD_KEY not in metadata:
             raise ArtifactError(f"it carries no card (metadata key {CARD_KEY})")
         return ModelCard.parse(metadata[CARD_KEY], CARD_KEY)
 
     def check_card(self) -> None:
-        """ArtifactError when the card in use says anything else than the one inside the file."""
+        """Raise ArtifactError when the card in use differs from the one inside the file."""
         embedded = self.embedded_card()
         differing = [
             field
@@ -105,10 +104,10 @@ class Session:
     def predict(
         self, batch: npt.NDArray[np.float32], cancellation: Cancellation | None = None
     ) -> Probabilities:
-        """float32 (n, bands, S, S), normalized → float32 (n, channels, S, S), summing to 1.
+        """Run the network: float32 (n, bands, S, S) → float32 (n, channels, S, S), summing to 1.
 
-        S must be a multiple of 16. Channel 0 is background and always 0. Cancelled when
-        `cancellation` was used before or while the network ran.
+        The batch is normalized; S must be a multiple of 16. Channel 0 is background and always 0.
+        Cancelled when `cancellation` was used before or while the network ran.
         """
         bands = len(self.card.bands)
         if batch.ndim != 4 or batch.shape[1] != bands or any(s % MULTIPLE for s in batch.shape[2:]):
@@ -155,7 +154,7 @@ class Session:
                 raise ArtifactError(f"{what} has fixed sizes {value.shape}; N and S must be free")
 
     def _check_output(self) -> None:
-        """Runs a small random window: sizes kept, background 0, probabilities sum to 1."""
+        """Run a small random window: sizes kept, background 0, probabilities sum to 1."""
         size = 4 * MULTIPLE
         shape = (1, len(self.card.bands), size, size)
         probe = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
@@ -187,7 +186,7 @@ def _session_options(threads: int) -> ort.SessionOptions:
 
 
 def _load(content: bytes, threads: int) -> ort.InferenceSession:
-    """A session on `content`; weights in other files are looked for in an empty folder only."""
+    """Return a session on `content`; weights in other files are looked up in an empty folder."""
     with tempfile.TemporaryDirectory(prefix="landcover-") as empty:
         options = _session_options(threads)
         options.add_session_config_entry(

@@ -101,7 +101,7 @@ def _run(settings: Settings) -> None:
         return
     services = services_of(settings)
     for source in services.sources:
-        count = len(source.catalog.problems)
+        count = len(source.catalog.skipped)
         skipped = f", {count} files skipped (see doctor)" if count else ""
         shown = f"{source.title}: {len(source.catalog.scenes)} scenes{skipped}"
         terminal.err.print(f"[dim]{escape(shown)}")

@@ -11,8 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from app.cache.blocks import BlockCache
-from app.cache.disk import write_atomically
-from app.cache.frame import decode_entry, encode_entry
+from app.cache.disk import decode_entry, encode_entry, write_atomically
 from app.grid.classified import ClassifiedBlock
 from app.scheduling import Pool
 

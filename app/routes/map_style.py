@@ -9,9 +9,8 @@ from fastapi import APIRouter, Query, Request
 from app.errors import UnknownName
 from app.grid.tile import TMS_NAMES
 from app.landcover.source import Source
-from app.routes.imagery import ImageryQuery
 from app.routes.map_layers import MapLayer
-from app.routes.schemas import openapi_parameters, query_of
+from app.routes.schemas import PictureQuery, openapi_parameters, query_of
 from app.services import Services
 from model.legend import COLORMAPS
 
@@ -23,14 +22,14 @@ Json = dict[str, Any]
 @router.get(
     "/imagery/{tileMatrixSetId}/tilejson.json",
     response_model=None,
-    openapi_extra=openapi_parameters(ImageryQuery),
+    openapi_extra=openapi_parameters(PictureQuery),
 )
 async def imagery_tilejson(request: Request, tileMatrixSetId: str) -> Json:  # noqa: N803
     """TileJSON 3.0.0 of the imagery; the query is carried over into the tile address."""
     if tileMatrixSetId not in TMS_NAMES:
         raise UnknownName("tileMatrixSetId", tileMatrixSetId, TMS_NAMES)
     services: Services = request.app.state.services
-    query = query_of(ImageryQuery, request.scope["query_string"])
+    query = query_of(PictureQuery, request.scope["query_string"])
     source = services.sources.get(query.source)
     source.when(query.year, query.datetime, query.fill)
     suffix = f"?{request.url.query}" if request.url.query else ""

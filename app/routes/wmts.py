@@ -170,9 +170,10 @@ async def _feature_info(
     for name in ("i", "j"):
         if not 0 <= at[name] < _SIZE:
             raise InvalidRequest(name, at[name], f"0..{_SIZE - 1}")
-    across, down = Tile(at["z"], at["x"], at["y"], _SIZE).centers()
-    mercator = float(across[at["i"]]), float(down[at["j"]])
-    longitude, latitude = transformer(CRS, LONLAT).transform(*mercator)
+    left, _, right, top = Tile(at["z"], at["x"], at["y"], _SIZE).bounds
+    pixel = (right - left) / _SIZE
+    x, y = left + (at["i"] + 0.5) * pixel, top - (at["j"] + 0.5) * pixel
+    longitude, latitude = transformer(CRS, LONLAT).transform(x, y)
     answer = await point.point(
         request, lon=repr(longitude), lat=repr(latitude), source=layer.source.id, year=year,
         datetime="", fill="", model=None, probabilities=False,

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from app.grid.tile import Tile
-from app.landcover.blocks import LandCover, Selection
-from app.sampling.tiles import View, compose
+from app.landcover.blocks import LandCover
+from app.sampling.placer import Placed
+from app.sampling.tiles import TilePlan, compose
 from model.legend import NODATA
 
 
-async def without_doubtful(
-    view: View,
-    landcover: LandCover,
-    selection: Selection,
-    tile: Tile,
-    minimum: int,
-    budget: int,
-) -> View:
+async def drop_doubtful(
+    placed: Placed, landcover: LandCover, plan: TilePlan, minimum: int, budget: int
+) -> Placed:
     """Return a tile's classes with nodata where the confidence (percent) is below `minimum`.
 
     The confidence is of the tile's own pixels: below native zoom that of the pyramid level shown.
     """
-    sure = await compose(landcover, selection, tile, "confidence", budget)
-    # 255 marks pixels without confidence: what a later block brought has no class in `view` either.
-    known = (sure.array != NODATA) & (sure.array >= minimum)
-    array = np.where(known, view.array, NODATA).astype(np.uint8)
-    return replace(view, array=array, complete=view.complete and sure.complete)
+    sure = await compose(landcover, plan, "confidence", budget)
+    # 255 marks pixels without confidence, which is more than any minimum.
+    known = (sure.values != NODATA) & (sure.values >= minimum)
+    values = np.where(known, placed.values, NODATA).astype(np.uint8)
+    return Placed(values, placed.scenes, placed.blocks, placed.complete and sure.complete)

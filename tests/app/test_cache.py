@@ -16,10 +16,9 @@ import numpy as np
 import pytest
 
 from app.cache.blocks import BlockCache
-from app.cache.disk import DiskStore
-from app.cache.flight import SingleFlight
-from app.cache.frame import decode_entry, encode_entry
+from app.cache.disk import DiskStore, decode_entry, encode_entry
 from app.cache.memory import MemoryStore
+from app.cache.single_flight import SingleFlight
 from app.grid.classified import ClassifiedBlock, SceneRef
 from app.scheduling import Pool
 from model.windows import BLOCK

@@ -377,8 +377,9 @@ def test_qgis_opens_everything_with_names_and_colors(
     z, x, y = middle(two_years)
     tile = Tile(z, x, y)
     place = {"extent": tile.bounds, "size": (256, 256)}
-    across, down = tile.centers()
-    spots = [(float(across[n]), float(down[n])) for n in (10, 90, 170, 250)]
+    left, _, right, top = tile.bounds
+    pixel = (right - left) / 256
+    spots = [(left + (n + 0.5) * pixel, top - (n + 0.5) * pixel) for n in (10, 90, 170, 250)]
     values = 1
     answers = gis.qgis(
         [

@@ -22,8 +22,7 @@ from app.imagery import gdal
 from app.imagery.catalog.files import DirectoryCatalog
 from app.imagery.catalog.index import Index
 from app.imagery.catalog.temporal import LATEST, TemporalFilter
-from app.imagery.inspection import inspect
-from app.imagery.scene import ReadOptions, Scene, UnsupportedImage
+from app.imagery.scene import ReadOptions, Scene, UnsupportedImage, inspect
 from tests.app.conftest import Serve, tiles_around
 from tests.world.scenes import MadeScene, write_scene
 from tests.world.world import World
@@ -154,8 +153,8 @@ def test_nothing_is_read_through_a_vrt_that_is_named_tif(
     assert "VRT" in DRIVERS
     index = DirectoryCatalog(imagery, ReadOptions()).index
     assert [scene.id for scene in index.scenes] == [Path(NAME).stem]
-    assert [problem.path for problem in index.problems] == ["a.tif"]
-    assert str(good.path) not in index.problems[0].reason
+    assert [problem.path for problem in index.skipped] == ["a.tif"]
+    assert str(good.path) not in index.skipped[0].reason
     assert good.path.stat().st_atime_ns == 0
 
 
@@ -172,7 +171,7 @@ def test_bad_files_are_named_and_the_others_served(
         shutil.copy(path, tmp_path / f"{kind}.tif")
     index = DirectoryCatalog(tmp_path, ReadOptions()).index
     assert [scene.id for scene in index.scenes] == ["UPPER", "long", Path(NAME).stem]
-    named = {problem.path for problem in index.problems}
+    named = {problem.path for problem in index.skipped}
     assert named >= {f"{kind}.tif" for kind in bad_files} | {"nowhere.tif"}
     assert named <= {f"{kind}.tif" for kind in bad_files} | {"nowhere.tif", "folder.tif"}
 
@@ -356,11 +355,11 @@ def test_a_file_that_turned_bad_becomes_a_problem_and_a_mended_one_a_scene(tmp_p
     small(first)
     second.write_text("no image")
     directory = DirectoryCatalog(tmp_path, ReadOptions())
-    assert [problem.path for problem in directory.index.problems] == ["second.tif"]
+    assert [problem.path for problem in directory.index.skipped] == ["second.tif"]
     first.write_text("no image")
     small(second)
     directory.refresh()
-    assert [problem.path for problem in directory.index.problems] == ["first.tif"]
+    assert [problem.path for problem in directory.index.skipped] == ["first.tif"]
     assert [scene.id for scene in directory.index.scenes] == ["kept", "second"]
 
 

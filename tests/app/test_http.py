@@ -405,7 +405,7 @@ def test_bad_files_among_the_imagery_are_named_and_the_rest_is_served(
     place = made.two_quads(tmp_path)
     bad = made.bad_files(tmp_path / "bad")
     with serve(tmp_path, pixelwise_model) as client:
-        problems = services_of(client).sources.get(None).catalog.problems
+        problems = services_of(client).sources.get(None).catalog.skipped
         assert {Path(problem.path).stem for problem in problems} == set(bad)
         assert all(len(problem.reason) > 10 for problem in problems)
         assert client.get("/sources").json()["sources"][0]["skipped"] == len(bad)

@@ -17,9 +17,8 @@ import rasterio
 from app.errors import SourceUnavailable
 from app.grid.pixel_grid import NORTH, PixelGrid
 from app.imagery import gdal, mosaic
-from app.imagery.inspection import acquired_of, identity_of, inspect
 from app.imagery.reader import OPEN_PER_THREAD, Pixels, Reader
-from app.imagery.scene import ReadOptions, Scene
+from app.imagery.scene import ReadOptions, Scene, acquired_of, identity_of, inspect
 from model.windows import Window
 from tests.world.ground import on_grid
 from tests.world.scenes import MadeScene, write_bad_file, write_scene

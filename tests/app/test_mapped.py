@@ -16,10 +16,9 @@ from rasterio.enums import ColorInterp, Resampling
 
 from app.grid.pixel_grid import NORTH, PixelGrid
 from app.imagery import gdal, mosaic
-from app.imagery.catalog.index_store import IndexStore
-from app.imagery.inspection import inspect
+from app.imagery.catalog.index import IndexStore
 from app.imagery.reader import Reader
-from app.imagery.scene import ReadOptions, Scene, UnsupportedImage
+from app.imagery.scene import ReadOptions, Scene, UnsupportedImage, inspect
 from model.windows import Window
 from tests.app.conftest import Serve, classes_in, tiles_around
 from tests.world.ground import classes_on_grid, ground, on_grid

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from app.errors import SourceUnavailable
-from app.imagery.store.json_api import JsonApi, RetryPolicy
+from app.imagery.store import SignedRequest
+from app.imagery.store.json_api import JsonApi
 from app.imagery.store.planetary_computer import SasAuthenticator
-from app.imagery.store.range_request import SignedRequest
+from app.resilience import RetryPolicy
 from tests.world.doubles import Doubles, doubles
 
 pytestmark = pytest.mark.alone
@@ -201,7 +202,7 @@ def test_a_short_storm_of_429_is_waited_out(services: Doubles, href: str) -> Non
     pauses: list[float] = []
     access = signed(services, "always", api=JsonApi(QUICK, sleep=pauses.append))
     assert status_of(access.address(href, {})) == 200
-    assert pauses == [1.0, 0.03]
+    assert pauses == [1.0, 0.02]
 
 
 @pytest.mark.parametrize("asked", ["3600", "Fri, 31 Dec 2100 23:59:59 GMT"])

@@ -207,7 +207,7 @@ def test_f1_two_503_and_then_an_answer_is_a_tile(
         server.fault("503", times=2)
         assert client.get(tile_of(two_quads.scenes[0])).status_code == 200
         source = source_of(client, "far")
-        assert source.remote.traffic.retries >= 2
+        assert source.store.stats.retries >= 2
 
 
 def test_f2_what_is_cached_is_served_while_the_source_is_down_and_says_so(
@@ -252,7 +252,7 @@ def test_f3_a_source_that_is_down_is_an_error_soon_and_is_left_alone(
         assert len(server.asked) == asked
         server.mend()
         source = source_of(client, "far")
-        source.remote.circuit._opened_at -= 60
+        source.store.circuit._opened_at -= 60
         assert client.get(tile).status_code == 200
 
 
@@ -300,7 +300,7 @@ def test_f5_a_damaged_answer_is_an_error_and_nothing_is_kept(
             assert client.get(f"{tile}?source=far").status_code == 502
         assert not list((tmp_path / "cache").glob("*/*"))
         server.mend()
-        source_of(client, "far").remote.circuit.succeeded()
+        source_of(client, "far").store.circuit.succeeded()
         far, near = (client.get(f"{tile}?source={name}") for name in ("far", "near"))
         assert far.status_code == 200
         assert far.content == near.content
@@ -339,8 +339,8 @@ def test_a_source_that_is_away_at_start_comes_back_by_itself(
         assert client.get("/readyz").status_code == 200
         server.mend()
         far = source_of(client, "far")
-        far.catalog._asked_at -= 60
-        far.remote.circuit.succeeded()
+        far.catalog._circuit._opened_at -= 60
+        far.store.circuit.succeeded()
         assert client.get(f"{tile}?source=far").content == client.get(tile).content
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from app.cache.blocks import BlockCache
-from app.cache.lease import compute_once
 from app.cache.redis import RedisTier
+from app.cache.single_flight import compute_once_by_lease
 from app.grid.classified import ClassifiedBlock
 from app.scheduling import Pool
 from app.settings import Settings
@@ -102,7 +102,7 @@ async def _followed() -> float:
         if await dead.claim("0" * 40, "never heard of again") is not True:
             raise RuntimeError("the lease was not free")
         began = time.perf_counter()
-        await compute_once(heir, "0" * 40, _block)
+        await compute_once_by_lease(heir, "0" * 40, _block)
         took = time.perf_counter() - began
         await dead.close()
         await heir.close()

@@ -26,17 +26,15 @@ from app.grid.pixel_grid import Block, PixelGrid
 from app.grid.tile import TMS, Tile
 from app.imagery import gdal, mosaic
 from app.imagery.catalog.files import DirectoryCatalog
-from app.imagery.catalog.index import Index
-from app.imagery.catalog.index_store import IndexStore
+from app.imagery.catalog.index import Index, IndexStore
 from app.imagery.catalog.temporal import LATEST
-from app.imagery.inspection import inspect
 from app.imagery.reader import Reader
-from app.imagery.scene import ReadOptions, Scene
+from app.imagery.scene import ReadOptions, Scene, inspect
 from app.imagery.store.object_store import ObjectStore
 from app.landcover.blocks import Selection
 from app.landcover.source import Source
 from app.sampling.pictures import encode, picture
-from app.scheduling import ahead
+from app.scheduling import Pool, prefetch
 from app.services import Services
 from app.settings import SHIPPED_MODEL, Settings
 from model.windows import BLOCK, Window, cover
@@ -109,7 +107,8 @@ def measure_remote(blocks: int = 20) -> list[Finding]:
                 col, row = draw.randrange(4200 - size), draw.randrange(3800 - size)
                 window = Window(extent.col + col, extent.row + row, size, size)
                 before = (len(server.asked), server.nbytes)
-                Reader().read(_at(scene, server.url(path), far), PixelGrid(scene.crs), window)
+                remote = _at(scene, server.url(path), "far")
+                Reader({"far": far}).read(remote, PixelGrid(scene.crs), window)
                 asked += len(server.asked) - before[0]
                 sent += server.nbytes - before[1]
                 header, tiles = _layout(path, Window(col, row, size, size))
@@ -149,7 +148,7 @@ def _all_drivers() -> None:
 def _pictures(tiles: int) -> tuple[float, float, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = _cog(Path(folder), 4200, 3800)
-        source = Source("one", "", "", DirectoryCatalog(path, ReadOptions()))
+        source = Source("one", "", "", DirectoryCatalog(path, ReadOptions()), Pool("read", 1))
         west, south, east, north = source.bounds
         middle = TMS.tile((west + east) / 2, (south + north) / 2, 17)
         addresses = itertools.cycle(
@@ -218,7 +217,7 @@ def _seconds_of_area(services: Services, name: str, side: int) -> float:
     async def run() -> int:
         blocks = [Block.of(grid, part) for part in cover(window)]
         look, most = services.landcover.block, 2 * services.infers.workers
-        found = ahead(blocks, lambda block: look(selection, block), most)
+        found = prefetch(blocks, lambda block: look(selection, block), most)
         return len([block async for block, classified in found if classified is not None])
 
     began = time.perf_counter()
@@ -257,10 +256,10 @@ def _copied(scene: Scene, name: str) -> Scene:
     )
 
 
-def _at(scene: Scene, href: str, remote: ObjectStore) -> Scene:
+def _at(scene: Scene, href: str, store: str) -> Scene:
     return Scene(
         scene.id, href, scene.crs, scene.bounds, scene.resolution, scene.acquired, scene.nodata,
-        "1", remote=remote,
+        "1", store=store,
     )  # fmt: skip
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar, Literal
+from urllib.parse import unquote
 
 Mode = Literal["ok", "503", "truncate", "corrupt", "hang", "404", "403", "no-range", "redirect"]
 
@@ -28,22 +29,33 @@ class Asked:
 @dataclass
 class RangeServer:
     """What is served and how. `mode` holds for every request while `times` is not used up (−1: for
-    ever); `delay_s` before each answer; `only`: faults hit paths that contain it."""
+    ever); `delay_s` before each answer; `only`: faults hit paths that contain it; `headers` go with
+    the answer of a fault; `allows` (path, headers): other requests are answered 403.
+
+    A file that changes is guarded twice, and each guard is tested alone: a server that does not
+    `honor_if_match` gives bytes of the new file, told by their entity tag; one with a
+    `claimed_etag`, as a proxy with old headers, gives them that tag and refuses by If-Match only.
+    """
 
     root: Path
     mode: Mode = "ok"
     times: int = -1
     delay_s: float = 0.0
     only: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    allows: Callable[[str, Mapping[str, str]], bool] = lambda *_: True
+    honor_if_match: bool = True
+    claimed_etag: str = ""
     base: str = ""
     asked: list[Asked] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def fault(self, mode: Mode, times: int = -1, only: str = "") -> None:
-        """Switches a fault on."""
+    def fault(self, mode: Mode, times: int = -1, only: str = "", **headers: str) -> None:
+        """Switch a fault on; `retry_after="2"` is a header of its answers."""
         self.released.clear()
         self.mode, self.times, self.only = mode, times, only
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
     def mend(self) -> None:
         """Back to normal; whatever hangs is let go."""
@@ -80,26 +92,30 @@ class _Handler(BaseHTTPRequestHandler):
         if state.delay_s:
             time.sleep(state.delay_s)
         mode = state.take(self.path)
-        path = state.root / self.path.split("?")[0].lstrip("/")
+        path = state.root / unquote(self.path.split("?")[0]).lstrip("/")
         if mode == "hang":
             state.asked.append(Asked(self.path, dict(self.headers), 0, 0))
             state.released.wait(60)
             self.close_connection = True
             return
+        if mode == "ok" and not state.allows(self.path, dict(self.headers)):
+            self._answer(403, b"no")
+            return
         if mode in ("503", "404", "403") or not path.is_file():
-            self._answer(int(mode) if mode.isdigit() else 404, b"no")
+            self._answer(int(mode) if mode.isdigit() else 404, b"no", dict(state.headers))
             return
         if mode == "redirect":
             self._answer(302, b"", {"location": "http://127.0.0.1:1/elsewhere.tif"})
             return
         content = path.read_bytes()
         etag = f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
-        if self.headers.get("if-match", etag) != etag:
+        if state.honor_if_match and self.headers.get("if-match", etag) != etag:
             self._answer(412, b"")
             return
+        etag = state.claimed_etag or etag
         asked = self.headers.get("range")
         if asked is None or mode == "no-range":
-            self._answer(200, content, {"etag": etag})
+            self._answer(200, content, {"etag": etag}, mode == "truncate")
             return
         first, last = (int(part) for part in asked.removeprefix("bytes=").split("-"))
         body = content[first : last + 1]
