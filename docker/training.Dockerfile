@@ -1,8 +1,8 @@
-# Training: torch and nothing that serves. Data and runs are mounted:
+# Training: torch, without the server. Mount data and runs:
 #   docker run --rm -v "$PWD/data:/data" -v "$PWD/runs:/work/runs" landcover-training fit --help
 ARG PYTHON_IMAGE=python:3.12-slim-bookworm
 FROM ${PYTHON_IMAGE}
-# The index to take torch from: the CPU builds by name, or a CUDA one for a GPU host.
+# The package index for torch: CPU builds, or CUDA builds for a GPU host.
 ARG TORCH=torch==2.13.0
 ARG TORCH_INDEX=
 RUN apt-get update \

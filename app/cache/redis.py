@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -43,27 +44,6 @@ class RedisUnavailable(Exception):
     """Redis did not carry out a command; go on without it."""
 
 
-class BlockLease(Lock):
-    """A lock on the computation of one block, or what was found instead: `acquire` looks for the
-    block in the same round trip, so that none finished in between is missed."""
-
-    def __init__(self, redis: Redis, key: str, lease_s: float) -> None:
-        super().__init__(redis, _lease(key), timeout=lease_s, blocking=False, thread_local=False)
-        self.key = key
-        self.found: bytes | None = None
-        self._milliseconds = int(lease_s * 1000)
-        self._claim = redis.register_script(_CLAIM)
-
-    async def do_acquire(self, token: str | bytes) -> bool:
-        """Return whether the lease is ours now; `found` holds the block's entry if there is one."""
-        # Known before the answer: it may be granted after we stop listening.
-        self.local.token = token
-        keys = [_block(self.key), self.name]
-        answer = await self._claim(keys=keys, args=[token, self._milliseconds])
-        self.found = answer if isinstance(answer, bytes) else None
-        return bool(answer == 1)
-
-
 class RedisTier:
     """Blocks and leases that all processes and replicas share. Belongs to one event loop."""
 
@@ -92,6 +72,7 @@ class RedisTier:
         except ValueError as error:
             raise ConfigurationError(f"the address of Redis is refused: {error}") from error
         self._redis: Redis = Redis.from_pool(pool)
+        self._claim = self._redis.register_script(_CLAIM)
 
     async def look(self) -> None:
         """Find out whether Redis is there, so that the first request need not."""
@@ -116,22 +97,27 @@ class RedisTier:
         except RedisUnavailable:
             return
 
-    def lease(self, key: str) -> BlockLease:
+    def lease(self, key: str) -> Lock:
         """Return a lease on the computation of a block, to be claimed."""
-        return BlockLease(self._redis, key, self.lease_s)
+        return Lock(self._redis, _lease(key), timeout=self.lease_s, thread_local=False)
 
-    async def claim(self, lease: BlockLease) -> ClassifiedBlock | bool:
+    async def claim(self, key: str, lease: Lock) -> ClassifiedBlock | bool:
         """Return the block if it is there; else True when the lease is ours now, False when another
-        has it. RedisUnavailable."""
-        acquired = bool(await self._call(lease.acquire))
-        block = await self._checked(lease.key, lease.found)
-        return acquired if block is None else block
+        has it. One round trip, so that no block finished in between is missed. RedisUnavailable."""
+        # Known before the answer: it may be granted after we stop listening.
+        lease.local.token = lease.local.token or secrets.token_hex(8)
+        args = [lease.local.token, int(self.lease_s * 1000)]
+        keys = [_block(key), lease.name]
+        answer = await self._call(lambda: self._claim(keys=keys, args=args))
+        if not isinstance(answer, bytes):
+            return bool(answer)
+        return await self._checked(key, answer) or False
 
-    async def renew(self, lease: BlockLease) -> bool:
+    async def renew(self, lease: Lock) -> bool:
         """Return whether the lease is still ours; if so it begins anew. RedisUnavailable."""
         return bool(await self._call(lambda: _if_owned(lease.reacquire)))
 
-    async def release(self, lease: BlockLease) -> None:
+    async def release(self, lease: Lock) -> None:
         """Release the lease if it is ours; it runs out when Redis is unavailable."""
         try:
             await self._call(lambda: _if_owned(lease.release))

@@ -14,7 +14,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from app.cache.redis import BlockLease, RedisTier, RedisUnavailable
+from redis.asyncio.lock import Lock
+
+from app.cache.redis import RedisTier, RedisUnavailable
 from app.cache.tier import DiskTier
 from app.grid.classified import ClassifiedBlock
 from app.monitoring import metrics
@@ -170,7 +172,7 @@ async def compute_once_by_lease(redis: RedisTier, key: str, compute: Compute) ->
     pause = POLL_S
     while True:
         try:
-            result = await redis.claim(lease)
+            result = await redis.claim(key, lease)
         except RedisUnavailable:
             metrics.LEASES.labels("alone").inc()
             return await compute()
@@ -192,7 +194,7 @@ async def compute_once_by_lease(redis: RedisTier, key: str, compute: Compute) ->
 
 
 @asynccontextmanager
-async def _renewed(redis: RedisTier, lease: BlockLease) -> AsyncIterator[None]:
+async def _renewed(redis: RedisTier, lease: Lock) -> AsyncIterator[None]:
     """Renew a lease at a third of its length, so that two renewals may fail, and release it in
     the end. A lost one is not claimed again: somebody else computes the same block by now."""
 

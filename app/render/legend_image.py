@@ -41,8 +41,8 @@ def legend_image(entries: Entries) -> bytes:
 def ramp(colors: Sequence[tuple[int, Rgb]], unit: str, steps: int = 5) -> Entries:
     """Return `steps` of a continuous ramp of (value, color), highest first, named with `unit`."""
     last = len(colors) - 1
-    chosen = (colors[round(last * step / (steps - 1))] for step in reversed(range(steps)))
-    return tuple((f"{value} {unit}", color) for value, color in chosen)
+    selected = (colors[round(last * step / (steps - 1))] for step in reversed(range(steps)))
+    return tuple((f"{value} {unit}", color) for value, color in selected)
 
 
 @lru_cache(maxsize=1)

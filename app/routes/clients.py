@@ -47,15 +47,15 @@ async def gdal_wms_file(
 ) -> Response:
     """A GDAL_WMS description: GDAL, rasterio and QGIS open it as a raster. Classes and confidence
     are values (uint8, nodata 255) without any smoothing; imagery is a picture."""
-    chosen = MapLayer(_source(request, source, year), layer)
-    name = style or chosen.default_style
-    if name not in chosen.styles:
-        raise UnknownName("style", name, chosen.styles)
+    selected = MapLayer(_source(request, source, year), layer)
+    name = style or selected.default_style
+    if name not in selected.styles:
+        raise UnknownName("style", name, selected.styles)
     suffix, bands = ("png", 4) if layer == "imagery" else ("tif", 1)
     place = "${z}/${x}/${y}"
-    address = chosen.template(str(request.base_url), suffix, style=name, year=year, place=place)
-    content = gdal_wms(address, _pyramid(chosen.source), bands)
-    return _file(content, XML, f"{chosen.source.id}-{layer}.xml")
+    address = selected.template(str(request.base_url), suffix, style=name, year=year, place=place)
+    content = gdal_wms(address, _pyramid(selected.source), bands)
+    return _file(content, XML, f"{selected.source.id}-{layer}.xml")
 
 
 @router.get("/qgis/xyz.xml", response_class=Response, responses=_XML_ANSWER)
@@ -79,19 +79,19 @@ async def qgis_wmts(request: Request) -> Response:
 @router.get("/qgis/layers.qlr", response_class=Response, responses=_XML_ANSWER)
 async def qgis_layers(request: Request, source: SourceId = None, year: Year = "latest") -> Response:
     """The layers of a source as a QGIS layer definition: drag it into a map."""
-    chosen = _source(request, source, year)
+    selected = _source(request, source, year)
     capabilities = f"{request.base_url}WMTSCapabilities.xml"
     layers = []
     kinds: tuple[Kind, ...] = ("class", "confidence", "imagery")
     for kind in kinds:
-        layer = MapLayer(chosen, kind)
+        layer = MapLayer(selected, kind)
         uri = (
             f"crs=EPSG:3857&dpiMode=7&format={PNG}&layers={layer.id}&styles={layer.default_style}"
             f"&tileMatrixSet={TMS_NAMES[0]}&tileDimensions={quote(f'year={year}', safe='')}"
             f"&url={quote(capabilities, safe=':/')}"
         )
         layers.append(QgisLayer(layer.id.replace(".", "_"), layer.title, uri))
-    return _file(layer_definition(layers, chosen.title), XML, f"{chosen.id}.qlr")
+    return _file(layer_definition(layers, selected.title), XML, f"{selected.id}.qlr")
 
 
 @router.get("/legend.qml", response_class=Response, responses=_XML_ANSWER)
@@ -135,9 +135,9 @@ def _services(request: Request) -> Services:
 
 def _source(request: Request, source: str | None, year: str) -> Source:
     """The source, and its year checked."""
-    chosen = _services(request).sources.get(source)
-    chosen.when(year)
-    return chosen
+    selected = _services(request).sources.get(source)
+    selected.when(year)
+    return selected
 
 
 def _layers(request: Request) -> list[MapLayer]:

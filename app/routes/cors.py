@@ -47,11 +47,12 @@ class CrossOrigin:
         if scope["type"] != "http" or not (self._open or self._named):
             await self.app(scope, receive, send)
             return
-        asked = dict(scope["headers"])
-        origin = asked.get(b"origin", b"").decode("latin-1")
-        if scope["method"] == "OPTIONS" and b"access-control-request-method" in asked:
-            await self._preflight(origin, asked[b"access-control-request-method"], send)
-            return
+        origin = _header(scope, b"origin").decode("latin-1")
+        if scope["method"] == "OPTIONS":
+            method = _header(scope, b"access-control-request-method")
+            if method:
+                await self._preflight(origin, method, send)
+                return
         named = origin in self._named
         added = self._headers(origin, (_EXPOSE, _listed(EXPOSED))) if named else self._unnamed
 
@@ -95,9 +96,15 @@ class CrossOrigin:
         await send({"type": "http.response.body", "body": b""})
 
 
+def _header(scope: Scope, name: bytes) -> bytes:
+    return next((bytes(value) for key, value in scope["headers"] if key == name), b"")
+
+
 def _with_origin_in_vary(headers: Iterable[tuple[bytes, bytes]], added: Headers) -> Headers:
     """Both, with one Vary."""
     before = list(headers)
+    if not any(name.lower() == b"vary" for name, _ in before):
+        return before + added
     varies = [value for name, value in (*before, *added) if name.lower() == b"vary"]
     others = [(n, v) for n, v in (*before, *added) if n.lower() != b"vary"]
     return [*others, (b"vary", b", ".join(varies))] if varies else others

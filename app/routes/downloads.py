@@ -65,7 +65,7 @@ class RangedFile(Response):
         await super().__call__(scope, receive, send)
 
     def _cut(self, match: re.Match[str]) -> None:
-        """Leaves the asked bytes; several ranges at once are answered with the whole."""
+        """Leaves the requested bytes; several ranges at once are answered with the whole."""
         total = len(self.body)
         if match[3] is not None:
             first, last = max(0, total - int(match[3])), total - 1
@@ -91,6 +91,6 @@ def _address(request: Request, services: Services) -> tuple[str, bytes, int]:
     return scope["path"], scope["query_string"], services.generation
 
 
-def _matches(asked: str, etag: str) -> bool:
-    tags = [tag.strip().removeprefix("W/") for tag in asked.split(",")]
-    return bool(asked) and ("*" in tags or etag in tags)
+def _matches(requested: str, etag: str) -> bool:
+    tags = [tag.strip().removeprefix("W/") for tag in requested.split(",")]
+    return bool(requested) and ("*" in tags or etag in tags)

@@ -34,9 +34,10 @@ class Forwarded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI entry."""
-        client = scope.get("client")
         if scope["type"] == "http":
-            if client and self._trusts(client[0]):
+            client = scope.get("client")
+            is_told = any(name.startswith(b"x-forwarded-") for name, _ in scope["headers"])
+            if is_told and client and self._trusts(client[0]):
                 scope = self._told(scope)
             if self._root_path:
                 scope = {**scope, "root_path": self._root_path}
@@ -54,7 +55,7 @@ class Forwarded:
             others = [(name, value) for name, value in scope["headers"] if name != b"host"]
             told["headers"] = [*others, (b"host", host)]
         chain = headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",")
-        # From the right: what stands left of an address nobody vouches for may be made up.
+        # From the right: what stands left of an address nobody vouches for may be forged.
         for address in map(str.strip, reversed(chain)):
             if not _is_address(address):
                 break

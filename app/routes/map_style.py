@@ -56,26 +56,26 @@ async def style_json(
     services: Services = request.app.state.services
     if colormap_name not in COLORMAPS:
         raise UnknownName("colormap_name", colormap_name, COLORMAPS)
-    chosen = services.sources.get(source)
-    chosen.when(year)
+    selected = services.sources.get(source)
+    selected.when(year)
     base = str(request.base_url)
-    place = _place(chosen)
-    longitude, latitude, zoom = _center(chosen)
+    place = _place(selected)
+    longitude, latitude, zoom = _center(selected)
 
     def raster(layer: MapLayer, suffix: str, style: str) -> Json:
         tiles = [layer.template(base, suffix, style=style, year=year)]
         kind = {"type": "raster", "tiles": tiles, "tileSize": 256, **place}
-        return kind | {"attribution": chosen.attribution}
+        return kind | {"attribution": selected.attribution}
 
     return {
         "version": 8,
-        "name": f"Land cover: {chosen.title}",
+        "name": f"Land cover: {selected.title}",
         "center": [longitude, latitude],
         # MapLibre counts the zooms of 512 px tiles.
         "zoom": zoom - 1,
         "sources": {
-            "imagery": raster(MapLayer(chosen, "imagery"), "png", "rgb"),
-            "landcover": raster(MapLayer(chosen, "class"), "png", colormap_name),
+            "imagery": raster(MapLayer(selected, "imagery"), "png", "rgb"),
+            "landcover": raster(MapLayer(selected, "class"), "png", colormap_name),
         },
         "layers": [
             {

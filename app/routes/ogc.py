@@ -75,7 +75,7 @@ async def tile_matrix_set(tileMatrixSetId: str) -> Json:  # noqa: N803
 async def tilesets(request: Request) -> Json:
     """The tilesets of the land cover; the query is carried over into the tiles' addresses."""
     base, query = str(request.base_url), _query_of(request)
-    title, bounds, _, _ = _asked(request)
+    title, bounds, _, _ = _requested(request)
     address = f"{base}tiles/{TMS_NAMES[0]}{query}"
     return {
         "links": [_link("self", f"{base}tiles{query}")],
@@ -90,7 +90,7 @@ async def tileset(request: Request, tileMatrixSetId: str) -> Json:  # noqa: N803
     """The tileset of the land cover with its limits; the query is carried over."""
     _known(tileMatrixSetId)
     base, query = str(request.base_url), _query_of(request)
-    title, bounds, limits, zooms = _asked(request)
+    title, bounds, limits, zooms = _requested(request)
     address = f"{base}tiles/{TMS_NAMES[0]}"
     items = [
         _link("item", f"{address}/{_PLACE}.{suffix}{query}", media, templated=True)
@@ -207,9 +207,9 @@ def _layer_tileset(request: Request, collection_id: str, style: str | None) -> J
     formats = dict(layer.formats)
     if layer.kind == "class":
         formats[TIFF] = "tif"
-    chosen = style or layer.default_style
+    selected = style or layer.default_style
     items = [
-        _link("item", layer.template(base, suffix, style=chosen, year="", place=_PLACE), media,
+        _link("item", layer.template(base, suffix, style=selected, year="", place=_PLACE), media,
               templated=True)
         for media, suffix in formats.items()
     ]  # fmt: skip
@@ -262,7 +262,7 @@ def _tileset(
     return document
 
 
-def _asked(request: Request) -> tuple[str, Bounds, list[MatrixLimits], tuple[int, int]]:
+def _requested(request: Request) -> tuple[str, Bounds, list[MatrixLimits], tuple[int, int]]:
     """Title, bounds, limits and zooms of what a request's tile parameters select."""
     services = request.app.state.services
     query = query_of(TileQuery, request.scope["query_string"])

@@ -101,10 +101,10 @@ async def wmts_feature_info(
         raise UnknownName("format", suffix, media_types)
     if tileMatrixSetId not in TMS_NAMES:
         raise UnknownName("tileMatrixSetId", tileMatrixSetId, TMS_NAMES)
-    chosen = layer_of(request.app.state.services, layer)
+    selected = layer_of(request.app.state.services, layer)
     at = {"z": z, "x": x, "y": y, "i": i, "j": j}
     numbers = {name: _whole(name, value) for name, value in at.items()}
-    return await _feature_info(request, chosen, year, numbers, media_types[suffix])
+    return await _feature_info(request, selected, year, numbers, media_types[suffix])
 
 
 def _capabilities(request: Request) -> Response:
@@ -178,15 +178,15 @@ async def _feature_info(
         request, lon=repr(longitude), lat=repr(latitude), source=layer.source.id, year=year,
         datetime="", fill="", model=None, probabilities=False,
     )  # fmt: skip
-    found = _properties(answer)
+    properties = _properties(answer)
     if media == "application/json":
         geometry = {"type": "Point", "coordinates": [longitude, latitude]}
-        feature = {"type": "Feature", "geometry": geometry, "properties": found}
-        features = [feature] if found else []
+        feature = {"type": "Feature", "geometry": geometry, "properties": properties}
+        features = [feature] if properties else []
         return JSONResponse({"type": "FeatureCollection", "features": features})
     if media == "text/html":
-        return Response(_table(found), media_type="text/html; charset=utf-8")
-    lines = [f"{name} = {value}" for name, value in found.items()] or ["no imagery here"]
+        return Response(_table(properties), media_type="text/html; charset=utf-8")
+    lines = [f"{name} = {value}" for name, value in properties.items()] or ["no imagery here"]
     return Response("\n".join(lines) + "\n", media_type="text/plain; charset=utf-8")
 
 
@@ -207,10 +207,10 @@ def _properties(answer: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _table(found: Mapping[str, Any]) -> str:
+def _table(properties: Mapping[str, Any]) -> str:
     rows = "".join(
         f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>"
-        for name, value in found.items()
+        for name, value in properties.items()
     )
     body = f"<table>{rows}</table>" if rows else "<p>no imagery here</p>"
     return f"<!doctype html><html><head><title>Land cover</title></head><body>{body}</body></html>"

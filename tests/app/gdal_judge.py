@@ -36,7 +36,7 @@ def library() -> ctypes.CDLL:
     return gdal
 
 
-def judged(gdal: ctypes.CDLL, task: dict[str, Any]) -> dict[str, Any]:
+def evaluated(gdal: ctypes.CDLL, task: dict[str, Any]) -> dict[str, Any]:
     """Size, geotransform, subdatasets and, for a window, the bands' pixels (hex) of a dataset."""
     pairs = [f"{name}={value}".encode() for name, value in task.get("options", {}).items()]
     options = (ctypes.c_char_p * (len(pairs) + 1))(*pairs, None)
@@ -87,4 +87,4 @@ def _listed(gdal: ctypes.CDLL, handle: ctypes.c_void_p) -> list[str]:
 if __name__ == "__main__":
     loaded = library()
     version = loaded.GDALVersionInfo(b"RELEASE_NAME").decode()
-    print(json.dumps([version, [judged(loaded, task) for task in json.load(sys.stdin)]]))
+    print(json.dumps([version, [evaluated(loaded, task) for task in json.load(sys.stdin)]]))

@@ -98,7 +98,7 @@ def connections_of(path, kind):
     return [[name, settings.value(f"{name}/url")] for name in settings.childGroups()]
 
 
-def judged(task):
+def evaluated(task):
     """The answer to one task."""
     if "connections" in task:
         return {"connections": connections_of(task["connections"], task["kind"])}
@@ -122,7 +122,7 @@ def judged(task):
 if __name__ == "__main__":
     application = QgsApplication([], True)
     QgsApplication.initQgis()
-    print("QGIS-JUDGE:" + json.dumps([judged(task) for task in json.load(sys.stdin)]))
+    print("QGIS-JUDGE:" + json.dumps([evaluated(task) for task in json.load(sys.stdin)]))
     sys.stdout.flush()
     # Without QGIS' own exit, which may crash without a desktop.
     os._exit(0)

@@ -273,8 +273,8 @@ def test_a_tile_from_a_bucket_is_the_tile_from_a_directory_of_the_same_file(
     ],
 )
 def test_an_object_has_one_address(href: str, url: str) -> None:
-    access = BucketAuthenticator(Bucket())
-    assert access.url_of(href) == url
+    access, public = BucketAuthenticator(Bucket()), BucketAuthenticator(Bucket(anonymous=True))
+    assert public.address(href, {}).url == url
     assert access.address(href, {}) == access.address(href, {})
     parts = urlsplit(access.address(href, {}).url)
     assert parts._replace(query="").geturl() == url
@@ -329,6 +329,6 @@ def test_environment_settings_of_other_servers_are_not_followed(
     monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", "https://evil.example")
     monkeypatch.setenv("AZURE_STORAGE_USE_EMULATOR", "true")
     monkeypatch.setenv("AZURE_SKIP_SIGNATURE", "true")
-    access = BucketAuthenticator(Bucket())
+    access, public = BucketAuthenticator(Bucket()), BucketAuthenticator(Bucket(anonymous=True))
     for href in ("gs://b/k.tif", "az://c/k.tif"):
-        assert access.address(href, {}).url.startswith(f"{access.url_of(href)}?")
+        assert access.address(href, {}).url.startswith(f"{public.address(href, {}).url}?")

@@ -157,14 +157,14 @@ RANGES: list[tuple[str, int, slice | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "status", "part"), RANGES)
+@pytest.mark.parametrize(("requested", "status", "part"), RANGES)
 def test_byte_ranges_of_a_download(
-    client: TestClient, two_years: World, asked: str, status: int, part: slice | None
+    client: TestClient, two_years: World, requested: str, status: int, part: slice | None
 ) -> None:
     path = f"/bbox/{bbox(two_years)}.tif?year=2017"
     whole = client.get(path)
     assert whole.headers["accept-ranges"] == "bytes"
-    answer = client.get(path, headers={"range": asked} if asked else {})
+    answer = client.get(path, headers={"range": requested} if requested else {})
     assert answer.status_code == status
     if part is None:
         assert answer.content == b""

@@ -165,8 +165,8 @@ def test_a_misspelled_variable_is_named_with_the_nearest_setting() -> None:
     known = [f"LANDCOVER_{name.upper()}" for name in Settings.model_fields]
     assert unknown_settings([*known, "PATH", "GDAL_CACHEMAX"]) == []
     assert unknown_settings(["LANDCOVER_IMAGRY", "LANDCOVER_QQQ"]) == [
-        "LANDCOVER_IMAGRY is no setting and does nothing; did you mean LANDCOVER_IMAGERY?",
-        "LANDCOVER_QQQ is no setting and does nothing",
+        "LANDCOVER_IMAGRY is not a setting and is ignored; did you mean LANDCOVER_IMAGERY?",
+        "LANDCOVER_QQQ is not a setting and is ignored",
     ]
 
 

@@ -211,10 +211,10 @@ def test_a_misspelled_setting_is_named_with_the_nearest(
     with serving(tmp_path, *options, cach_dir="x", zzz="1") as running:
         text = running.log.read_text()
     assert (
-        "LANDCOVER_CACH_DIR is no setting and does nothing; did you mean LANDCOVER_CACHE_DIR?"
+        "LANDCOVER_CACH_DIR is not a setting and is ignored; did you mean LANDCOVER_CACHE_DIR?"
         in text
     )
-    assert "LANDCOVER_ZZZ is no setting and does nothing\n" in text
+    assert "LANDCOVER_ZZZ is not a setting and is ignored\n" in text
 
 
 def test_every_process_knows_the_jobs_of_the_others(

@@ -226,7 +226,7 @@ def test_a_holder_that_died_is_followed_when_its_lease_runs_out(server: RedisSer
     async def story() -> None:
         calls: list[int] = []
         async with tier_on(server, 5) as dead, tier_on(server, 5) as next_one:
-            assert await dead.claim(dead.lease(KEY)) is True
+            assert await dead.claim(KEY, dead.lease(KEY)) is True
             began = time.monotonic()
             assert same(await compute_once(next_one, KEY, computing(calls)), 4)
             waited = time.monotonic() - began
@@ -265,15 +265,15 @@ def test_a_lease_is_given_back_and_renewed_by_its_holder_only(server: RedisServe
     async def story() -> None:
         async with tier_on(server) as tier:
             mine, another = tier.lease(KEY), tier.lease(KEY)
-            assert await tier.claim(mine) is True
-            assert await tier.claim(another) is False
+            assert await tier.claim(KEY, mine) is True
+            assert await tier.claim(KEY, another) is False
             assert not await tier.renew(another)
             await tier.release(another)
             assert await tier.renew(mine)
-            assert await tier.claim(another) is False
+            assert await tier.claim(KEY, another) is False
             await tier.release(mine)
             assert not await tier.renew(mine)
-            assert await tier.claim(another) is True
+            assert await tier.claim(KEY, another) is True
             assert tier.degraded is None
 
     asyncio.run(story())
@@ -353,7 +353,7 @@ def test_a_full_redis_costs_nobody_a_block_and_is_said(server: RedisServer) -> N
             assert tier.degraded
             assert "memory" in tier.degraded
             with pytest.raises(RedisUnavailable):
-                await tier.claim(tier.lease(OTHER))
+                await tier.claim(OTHER, tier.lease(OTHER))
             with _raw(server) as raw:
                 raw.config_set("maxmemory", "0")
             assert same(await compute_once(tier, KEY, computing([])), 4)

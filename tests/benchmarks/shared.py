@@ -99,7 +99,7 @@ async def _followed() -> float:
         dead, heir = (
             RedisTier(server.url, timeout_s=1, lease_s=LEASE_S, keep_s=600) for _ in range(2)
         )
-        if await dead.claim("0" * 40, "never heard of again") is not True:
+        if await dead.claim("0" * 40, dead.lease("0" * 40)) is not True:
             raise RuntimeError("the lease was not free")
         began = time.perf_counter()
         await compute_once_by_lease(heir, "0" * 40, _block)

@@ -183,7 +183,7 @@ def test_a_map_of_another_origin_shows_the_classes_of_point(
     with website(tmp_path) as origin:
         page = chromium.new_context(viewport={"width": WIDTH, "height": HEIGHT}).new_page()
         page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.on("console", lambda said: trouble.append(said.text) if said.type == "error" else None)
+        page.on("console", lambda line: trouble.append(line.text) if line.type == "error" else None)
         page.goto(f"{origin}/index.html")
         page.locator("body[data-state=idle]").wait_for(timeout=60_000)
         shot = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))

@@ -41,6 +41,16 @@ _ADVICE = {
     "az": "set AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_KEY, or give the machine's identity "
     "the role Storage Blob Data Reader",
 }
+_AZURE_SAS = ("AZURE_STORAGE_SAS_KEY", "AZURE_STORAGE_SAS_TOKEN")
+_AWS_FILES = {
+    "AWS_CONFIG_FILE": "~/.aws/config",
+    "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials",
+}
+_AWS_ROLES = (
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
 _CLOUDS = {"s3": "S3", "gs": "Google Cloud Storage", "az": "Azure"}
 
 
@@ -96,41 +106,29 @@ class BucketAuthenticator:
     ) -> SignedRequest:
         """Return the signed address of an object; see Authenticator. `renew` finds the credentials
         anew: roles hand out short-lived ones."""
-        name = name_of(href)
         try:
             place = self._located(href)
-            if self.bucket.anonymous:
-                return SignedRequest(place.url, headers)
-            return SignedRequest(self._signed_url(href, place, renew), headers)
+            url = place.url if self.bucket.anonymous else self._signed_url(href, place, renew)
         except LookupError as error:
-            raise SourceUnavailable(name, str(error.args[0])) from None
-
-    def url_of(self, href: str) -> str:
-        """Return the unsigned https:// address of an object."""
-        return self._located(href).url
+            raise SourceUnavailable(name_of(href), str(error.args[0])) from None
+        return SignedRequest(url, headers)
 
     def check(self, href: str) -> str | None:
         """Return what is wrong with the credentials for an object, or None."""
-        if self.bucket.anonymous:
-            return None
         try:
-            self._signed_url(href, self._located(href), renew=True)
-        except LookupError as error:
-            return str(error.args[0])
+            self.address(href, {}, renew=True)
+        except SourceUnavailable as error:
+            return error.reason
         return None
 
     def advice(self, status: int) -> str:
         """Return what an operator can do about a read that stays refused."""
         if self.bucket.anonymous:
             return f"the storage answers {status}: it is not public; drop anonymous = true"
-        if not self.bucket.requester_pays:
-            return (
-                f"the storage answers {status}: check the credentials and, of S3, the region "
-                f"({self.bucket.region}); a requester-pays bucket needs requester_pays = true"
-            )
+        payer = "" if self.bucket.requester_pays else "; who pays needs requester_pays = true"
         return (
-            f"S3 answers {status}: check that the credentials may read the bucket and that "
-            f"its region is {self.bucket.region}"
+            f"the storage answers {status}: check that the credentials may read it and, of S3, "
+            f"that its region is {self.bucket.region}{payer}"
         )
 
     def _located(self, href: str) -> _Object:
@@ -150,18 +148,17 @@ class BucketAuthenticator:
         if scheme == "gs":
             return _Object("gs", endpoint or "https://storage.googleapis.com", host, key)
         container, _, named = host.partition("@")
-        account, own = named.partition(".")[0], self.bucket.account or _environment(_AZURE_ACCOUNT)
-        if account and own and account != own:
-            raise LookupError(f"it is in the storage account {account}, the source reads {own}")
-        account = account or own
-        if not account:
+        account = self.bucket.account or _environment("AZURE_STORAGE_ACCOUNT_NAME")
+        named = named.partition(".")[0] or account
+        if account and named != account:
+            raise LookupError(f"it is in the storage account {named}, the source reads {account}")
+        if not named:
             raise LookupError("no storage account: set account, or AZURE_STORAGE_ACCOUNT_NAME")
-        base = endpoint or f"https://{account}.blob.core.windows.net"
-        return _Object("az", base, container, key, account)
+        base = endpoint or f"https://{named}.blob.core.windows.net"
+        return _Object("az", base, container, key, account=named)
 
     def _signed_url(self, href: str, place: _Object, renew: bool) -> str:
-        sas = _environment(_AZURE_SAS) if place.cloud == "az" else ""
-        if sas:
+        if place.cloud == "az" and (sas := _environment(*_AZURE_SAS)):
             return f"{place.url}?{sas.lstrip('?')}"
         with self._lock:
             if renew:
@@ -197,9 +194,11 @@ class BucketAuthenticator:
 
     def _signer(self, place: _Object) -> Any:  # noqa: ANN401 - obstore has no common base
         """Return obstore's store with every setting said, so that none is the environment's."""
-        client = {**_CLIENT, "allow_http": place.base.startswith("http://")}
-        common: dict[str, Any] = {"client_options": client, "retry_config": _RETRY}
-        common["skip_signature"] = False
+        common: dict[str, Any] = {
+            "client_options": {**_CLIENT, "allow_http": place.base.startswith("http://")},
+            "retry_config": _RETRY,
+            "skip_signature": False,
+        }
         if place.cloud == "gs":
             return GCSStore(place.container, base_url=place.base, **common)
         if place.cloud == "az":
@@ -222,51 +221,39 @@ class BucketAuthenticator:
         )
 
 
-_AZURE_ACCOUNT = ("AZURE_STORAGE_ACCOUNT_NAME",)
-_AZURE_SAS = ("AZURE_STORAGE_SAS_KEY", "AZURE_STORAGE_SAS_TOKEN")
-_AWS_ROLES = (
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-)
-
-
-def _environment(names: tuple[str, ...]) -> str:
+def _environment(*names: str) -> str:
+    """Return the first of these variables that is set."""
     return next((os.environ[name] for name in names if os.environ.get(name)), "")
 
 
 def _shared_credentials(profile: str) -> Any:  # noqa: ANN401 - obstore's provider
     """Return a provider of the keys in the files of the AWS command line, or None: obstore then
     takes those of the environment or of the machine's role. LookupError when there can be none."""
-    if not profile and _environment(("AWS_ACCESS_KEY_ID", *_AWS_ROLES)):
+    if not profile and _environment("AWS_ACCESS_KEY_ID", *_AWS_ROLES):
         return None
-    wanted = profile or os.environ.get("AWS_PROFILE") or "default"
-    keys: dict[str, str] = {}
-    for variable, file in (
-        ("AWS_CONFIG_FILE", "config"),
-        ("AWS_SHARED_CREDENTIALS_FILE", "credentials"),
-    ):
-        parser = configparser.RawConfigParser()
+    parser = configparser.RawConfigParser()
+    for variable, file in _AWS_FILES.items():
         try:
-            path = Path(os.environ.get(variable) or f"~/.aws/{file}").expanduser()
-            parser.read(path, encoding="utf-8")
+            parser.read(Path(_environment(variable) or file).expanduser(), encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError, RuntimeError):
-            continue
-        for section in (wanted, f"profile {wanted}"):
-            keys |= dict(parser.items(section)) if parser.has_section(section) else {}
-    if "aws_access_key_id" in keys and "aws_secret_access_key" in keys:
-        credential = {
-            "access_key_id": keys["aws_access_key_id"],
-            "secret_access_key": keys["aws_secret_access_key"],
-            "token": keys.get("aws_session_token"),
-            "expires_at": None,
-        }
+            raise LookupError(f"the file of {variable} cannot be read") from None
+    wanted = profile or _environment("AWS_PROFILE") or "default"
+    keys: dict[str, str] = {}
+    for section in (f"profile {wanted}", wanted):
+        keys |= dict(parser.items(section)) if parser.has_section(section) else {}
+    credential = {
+        "access_key_id": keys.get("aws_access_key_id"),
+        "secret_access_key": keys.get("aws_secret_access_key"),
+        "token": keys.get("aws_session_token"),
+        "expires_at": None,
+    }
+    if credential["access_key_id"] and credential["secret_access_key"]:
         return lambda: credential
     if profile:
         raise LookupError(
             f"the profile {profile} holds no aws_access_key_id; of a profile that takes on a role "
             "or signs in, export the keys: aws configure export-credentials"
         )
-    if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
+    if _environment("AWS_EC2_METADATA_DISABLED").lower() == "true":
         raise LookupError(f"no credentials for S3: {_ADVICE['s3']}, or anonymous = true")
     return None

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -17,6 +18,9 @@ import httpx2
 
 from app.errors import without_query
 from app.resilience import RetryPolicy, ServiceError, http_date, retry_after
+
+Headers = Mapping[str, str]
+Body = Mapping[str, Any]
 
 POLICY = RetryPolicy(attempts=3, attempt_s=8, total_s=12)
 LARGEST = 64_000_000
@@ -66,13 +70,11 @@ class JsonApi:
         limits = httpx2.Limits(max_keepalive_connections=0)
         self._client = httpx2.Client(timeout=timeout, limits=limits, follow_redirects=False)
 
-    def get(self, url: str, headers: Mapping[str, str] | None = None) -> Answer:
+    def get(self, url: str, headers: Headers | None = None) -> Answer:
         """Return the answer to GET; ApiError."""
         return self._request("GET", url, None, headers or {})
 
-    def post(
-        self, url: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    def post(self, url: str, body: Body, headers: Headers | None = None) -> Answer:
         """Return the answer to POST of a JSON body; ApiError."""
         return self._request("POST", url, body, headers or {})
 
@@ -80,22 +82,12 @@ class JsonApi:
         """Close the connections."""
         self._client.close()
 
-    def _request(
-        self, method: str, url: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
-    ) -> Answer:
-        return self._policy.run(
-            lambda ends: self._once(method, url, body, headers, ends),
-            sleep=self._sleep,
-            clock=self._clock,
-        )
+    def _request(self, method: str, url: str, body: Body | None, headers: Headers) -> Answer:
+        attempt = partial(self._once, method, url, body, headers)
+        return self._policy.run(attempt, sleep=self._sleep, clock=self._clock)
 
     def _once(
-        self,
-        method: str,
-        url: str,
-        body: Mapping[str, Any] | None,
-        headers: Mapping[str, str],
-        ends: float,
+        self, method: str, url: str, body: Body | None, headers: Headers, ends: float
     ) -> Answer:
         """Send one request; the body is read piecewise so that `ends` bounds it as a whole."""
         content = bytearray()
@@ -109,9 +101,8 @@ class JsonApi:
                 for piece in response.iter_bytes():
                     content += piece
                     if len(content) > LARGEST:
-                        raise ApiError(
-                            url, f"sent more than {LARGEST // 1_000_000} MB", status=status
-                        )
+                        reason = f"sent more than {LARGEST // 1_000_000} MB"
+                        raise ApiError(url, reason, status=status)
                     if self._clock() > ends:
                         raise ApiError(url, "is too slow", timed_out=True)
                 date = http_date(response.headers.get("date", ""))

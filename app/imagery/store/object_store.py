@@ -1,7 +1,7 @@
 """The files of one source on a network, by byte ranges: within a deadline, counted, never mixed.
 
-GDAL is given bytes, never an address (see store.opener). All bytes come over one https transport
-of ours, whoever signs the addresses: docs/design.md says what was measured of the alternatives.
+GDAL is given bytes, never an address (see store.opener). Every scheme is read over this one https
+transport: obstore's own `get` follows redirects and hides headers and status (`Retry-After`).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from app.resilience import (
 HEADER_BYTES = 32_768
 """The first request of a file: the header and tile index of a COG of up to 25,000² pixels."""
 
+_TOO_LATE = "no answer within the time a read may take"
 _UNAUTHORIZED = frozenset({401, 403, 409})
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 
@@ -75,15 +76,11 @@ class TransferStats:
     failures: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
-    def add(
-        self, *, requests: int = 0, nbytes: int = 0, retries: int = 0, failures: int = 0
-    ) -> None:
-        """Add to the counters; safe from several threads."""
+    def add(self, **counts: int) -> None:
+        """Add to the counters by name; safe from several threads."""
         with self._lock:
-            self.requests += requests
-            self.bytes += nbytes
-            self.retries += retries
-            self.failures += failures
+            for name, count in counts.items():
+                setattr(self, name, getattr(self, name) + count)
 
 
 class FileChanged(SourceUnavailable):
@@ -254,10 +251,10 @@ class ObjectStore:
         if etag.startswith('"'):
             headers["if-match"] = etag
         address = self.access.address(href, headers, renew=renew)
-        patience = min(self.limits.request_s, deadline - time.monotonic())
-        if patience <= 0:
-            raise ServiceError("no answer within the time a read may take", timed_out=True)
-        timeout = httpx2.Timeout(patience, connect=min(3.0, patience))
+        silence_s = min(self.limits.request_s, deadline - time.monotonic())
+        if silence_s <= 0:
+            raise ServiceError(_TOO_LATE, timed_out=True)
+        timeout = httpx2.Timeout(silence_s, connect=min(3.0, silence_s))
         self.stats.add(requests=1)
         body = bytearray()
         # Texts of httpx2's errors may hold the address, and that a signature.
@@ -271,11 +268,9 @@ class ObjectStore:
                     raise FileChanged(name)
                 for piece in answer.iter_raw():
                     body += piece
-                    self.stats.add(nbytes=len(piece))
+                    self.stats.add(bytes=len(piece))
                     if time.monotonic() > deadline:
-                        raise ServiceError(
-                            "no answer within the time a read may take", timed_out=True
-                        )
+                        raise ServiceError(_TOO_LATE, timed_out=True)
                     if len(body) > expected:
                         raise ServiceError("the answer is longer than it says")
         except httpx2.TimeoutException:
