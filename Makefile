@@ -11,7 +11,7 @@ TORCH = 2.13.0
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help demo serve test compose-test lint format bench pictures setup train clean
+.PHONY: help demo serve test compose-test lint format bench docs pictures setup lock clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -44,6 +44,9 @@ bench: $(VENV)/.test  ## run all benchmarks; writes docs/benchmarks.md
 
 pictures: $(VENV)/.test  ## take the pictures of the docs (needs Chromium); writes docs/images
 	$(BIN)/python -m tests.browser.pictures
+
+docs: $(VENV)/.test  ## write docs/accuracy.md and the README's accuracy from docs/measured
+	$(BIN)/python -m training accuracy --readme README.md
 
 setup: $(VENV)/.test  ## install everything for development
 

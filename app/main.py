@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from app import __version__
-from app.jobs.office import JobService
+from app.jobs.runner import JobService
 from app.routes import (
     areas,
     clients,
@@ -59,6 +59,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
             yield
         finally:
             refresh.cancel()
+            app.state.services.backfill.close()
             # In a thread: work in progress is stopped on this loop.
             await asyncio.to_thread(app.state.jobs.close)
             if redis:

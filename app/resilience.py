@@ -85,7 +85,7 @@ class RetryPolicy:
                 used_up = attempt >= self.attempts or clock() + pause >= ends
                 if used_up or not error.is_transient:
                     raise
-                log.info("%s; attempt %d follows in %.1f s", error, attempt + 1, pause)
+                log.debug("%s; attempt %d follows in %.1f s", error, attempt + 1, pause)
             on_retry()
             sleep(pause)
         raise AssertionError

@@ -17,6 +17,7 @@ from app.imagery import config, gdal
 from app.imagery.catalog import Catalog
 from app.imagery.catalog.lazy import LazyCatalog
 from app.imagery.reader import Reader
+from app.landcover.backfill import Backfill
 from app.landcover.blocks import LandCover, Selection
 from app.landcover.source import Source, Sources
 from app.monitoring.metrics import Collector
@@ -40,6 +41,8 @@ class Rendered:
     content: bytes
     headers: tuple[tuple[str, str], ...]
     source: str | None = None
+    quality: str = "full"
+    """`full`: exact blocks; `estimate`; `footprints`: too far out to show classes."""
 
 
 class Services:
@@ -70,6 +73,7 @@ class Services:
         self.collectors: list[Collector] = []
         """Figures of the whole service, not of a process, that `/metrics` collects on request."""
         self.landcover = LandCover(cache, self.reader, self.reads, self.infers, self.gate)
+        self.backfill = Backfill(self.landcover)
         self.rendered: MemoryStore[tuple[str, bytes, int], Rendered] = MemoryStore(
             settings.rendered_memory_mb * _MB
         )
@@ -84,9 +88,9 @@ class Services:
 
     def select(
         self,
-        source: str | None,
-        year: str,
-        model: str | None,
+        source: str | None = None,
+        year: str = "latest",
+        model: str | None = None,
         datetime: str = "",
         fill: str = "",
     ) -> Selection:

@@ -59,7 +59,11 @@ class Settings(BaseSettings):
     )
 
     block_budget: int = Field(
-        16, ge=0, le=1024, description="blocks a single tile request may compute below native zoom"
+        4,
+        ge=0,
+        le=1024,
+        description="exact blocks that one tile request below native zoom waits for; with more "
+        "missing it answers with an estimate",
     )
     area_blocks: int = Field(
         64, ge=1, description="blocks an area may need in one request; above: 413, use a job"

@@ -26,7 +26,7 @@ class Segmentation:
     """Classes and the confidence of the network.
 
     `classes`: uint8 (rows, cols), legend values, 255 = nodata.
-    `confidence`: uint8 (rows, cols), probability of that class in per cent 0..100, 255 = nodata.
+    `confidence`: uint8 (rows, cols), probability of that class in percent 0..100, 255 = nodata.
     """
 
     classes: npt.NDArray[np.uint8]

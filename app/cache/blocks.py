@@ -35,7 +35,7 @@ class BlockCache:
         own: list[MemoryTier | DiskTier] = [self.memory, *(self._disk[:1] if self._disk else [])]
         self._own = own
         self.tiers: list[Tier] = [*own, *([redis] if redis else [])]
-        self.flights: SingleFlight[ClassifiedBlock] = SingleFlight()
+        self.single_flight: SingleFlight[ClassifiedBlock] = SingleFlight()
         self.computed = 0
 
     async def get_or_compute(
@@ -47,7 +47,7 @@ class BlockCache:
         if block is not None:
             metrics.CACHE.labels("memory", "hit").inc()
             return block
-        return await self.flights.run(key, lambda: self._fetch(key, compute))
+        return await self.single_flight.run(key, lambda: self._fetch(key, compute))
 
     def contains(self, key: str) -> bool:
         """Return whether the block of `key` seems to be cached on this machine; nothing is read."""

@@ -9,9 +9,8 @@ import numpy as np
 from shapely.geometry import LineString, Point, Polygon, box
 
 from app.demo.ground import Ground
-from app.demo.material import HOUSE_ROOFS, Material
+from app.demo.material import HOUSE_ROOFS, Material, pick
 from app.demo.noise import generator
-from app.demo.plot import pick
 
 
 class Neighborhood(NamedTuple):

@@ -36,7 +36,7 @@ class SceneRef:
 class ClassifiedBlock:
     """One block's result.
 
-    `classes`, `confidence`: uint8 (512, 512); confidence in per cent; 255 = nodata.
+    `classes`, `confidence`: uint8 (512, 512); confidence in percent; 255 = nodata.
     """
 
     classes: Classes

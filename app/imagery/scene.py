@@ -12,14 +12,12 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Literal, TypeVar
+from typing import Literal
 from urllib.parse import urlsplit
 
 import numpy as np
-import numpy.typing as npt
 import rasterio
 from affine import Affine
-from pyproj import CRS, Geod
 from pyproj.exceptions import ProjError
 from rasterio.errors import RasterioError
 from shapely.geometry import Polygon, box, mapping
@@ -27,17 +25,15 @@ from shapely.geometry import Polygon, box, mapping
 from app.errors import without_query
 from app.grid.classified import SceneRef
 from app.grid.pixel_grid import LONLAT, NORTH, Bounds, PixelGrid, transformer
+from app.grid.work_crs import grid_crs, ground_size, is_utm, place
 from model.windows import Window
 
 Resampling = Literal["average", "bilinear", "nearest"]
 Bands = tuple[int, int, int, int]
-Coordinate = TypeVar("Coordinate", float, npt.NDArray[np.float64])
 
 REMOTE_SCHEMES = ("https", "http", "s3", "gs", "az", "abfs", "abfss")
 NATURAL: Bands = (1, 2, 3, 4)
 """NAIP's order of bands: red, green, blue, near infrared."""
-TRUE_TO = 0.05
-"""How far a projection's meters may be from those on the ground, as a share."""
 LONGEST = 3.0
 """A pixel more than this many times as long as wide is refused."""
 COARSEST = 2.0
@@ -47,7 +43,6 @@ LARGEST_M = 10_000_000.0
 
 _NAIP_DATE = re.compile(r"^m_\d{7}_(?:ne|nw|se|sw)_\d{1,2}_[0-9.h]+_(\d{4})(\d{2})(\d{2})", re.I)
 _YEAR = re.compile(r"(?<!\d)((?:19|20)\d{2})(?!\d)")
-_GEOD = Geod(ellps="WGS84")
 
 
 class UnsupportedImage(Exception):
@@ -101,7 +96,7 @@ class Georeference:
         zeros, ones = np.zeros(32), np.ones(32)
         across = np.concatenate([side[:-1], ones, side[:0:-1], zeros]) * cols
         down = np.concatenate([zeros, side[:-1], ones, side[:0:-1]]) * rows
-        x, y = _at(Affine(*self.transform), across, down)
+        x, y = place(Affine(*self.transform), across, down)
         return Polygon(zip(*transformer(self.crs, target).transform(x, y), strict=True))
 
 
@@ -265,7 +260,7 @@ def scene_of(
         else:
             elsewhere = grid_crs(named, affine, header.shape)
             width, height = ground_size(named, affine, cols / 2, rows / 2)
-    except (ProjError, ValueError) as error:
+    except (ProjError, ValueError, OverflowError) as error:
         raise UnsupportedImage(f"lies outside of where {crs} is defined") from error
     if not (width > 0 and height > 0 and max(width * cols, height * rows) < LARGEST_M):
         raise UnsupportedImage(f"lies outside of where {crs} is defined")
@@ -300,58 +295,6 @@ def scene_of(
         bands=bands,
         resampling=reading.resampling,
         native=native,
-    )
-
-
-def ground_size(crs: str, affine: Affine, col: float, row: float) -> tuple[float, float]:
-    """Return the (width, height) of the pixel at (col, row) on the ground, meters."""
-    to_degrees = transformer(crs, LONLAT).transform
-    here, right, below = (
-        to_degrees(*_at(affine, col + dx, row + dy)) for dx, dy in ((0, 0), (1, 0), (0, 1))
-    )
-    _, _, width = _GEOD.inv(*here, *right)
-    _, _, height = _GEOD.inv(*here, *below)
-    return float(width), float(height)
-
-
-def grid_crs(crs: str, affine: Affine, shape: tuple[int, int]) -> str | None:
-    """Return the CRS of the work grid when it is not the image's own, None when it is.
-
-    Own: projected, in meters, and true within `TRUE_TO` at the image's center (Web Mercator at
-    40° N says 1 m for 0.77 m). Else the WGS 84 UTM zone of the center.
-    """
-    rows, cols = shape
-    if _is_in_meters(crs):
-        width, height = ground_size(crs, affine, cols / 2, rows / 2)
-        nominal = math.hypot(affine.a, affine.d), math.hypot(affine.b, affine.e)
-        if all(
-            abs(ground / named - 1) <= TRUE_TO
-            for ground, named in zip((width, height), nominal, strict=True)
-        ):
-            return None
-    longitude, latitude = transformer(crs, LONLAT).transform(*_at(affine, cols / 2, rows / 2))
-    zone = int((longitude + 180) // 6) % 60 + 1
-    return f"EPSG:{326 if latitude >= 0 else 327}{zone:02d}"
-
-
-def _at(affine: Affine, col: Coordinate, row: Coordinate) -> tuple[Coordinate, Coordinate]:
-    return (
-        affine.a * col + affine.b * row + affine.c,
-        affine.d * col + affine.e * row + affine.f,
-    )
-
-
-@lru_cache(maxsize=256)
-def is_utm(crs: str) -> bool:
-    """Return whether a CRS is a UTM zone, which is true to the meter wherever it is used."""
-    return CRS.from_user_input(crs).utm_zone is not None
-
-
-@lru_cache(maxsize=256)
-def _is_in_meters(crs: str) -> bool:
-    axes = CRS.from_user_input(crs)
-    return axes.is_projected and all(
-        abs(axis.unit_conversion_factor - 1) < 1e-9 for axis in axes.axis_info[:2]
     )
 
 

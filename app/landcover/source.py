@@ -16,7 +16,10 @@ from app.imagery.store.object_store import ObjectStore
 from app.scheduling import Pool
 
 OVERVIEW_ZOOMS = 5
-"""Zooms below native at which tiles show the mode pyramid."""
+"""Zooms below native at which tiles show the mode pyramid of exact blocks."""
+
+ESTIMATE_ZOOMS = 7
+"""Zooms below native at which tiles show at least an estimate."""
 
 log = logging.getLogger("landcover.source")
 
@@ -41,19 +44,25 @@ class Source:
 
     @property
     def zooms(self) -> tuple[int, int]:
-        """Return the (lowest, native) zoom of 256 px tiles."""
+        """Return the (lowest, native) zoom of 256 px tiles that show classes."""
         _, south, _, north = self.bounds
         resolution = min((grid.resolution for grid in self.catalog.grids()), default=1.0)
         native = native_zoom(resolution, (south + north) / 2)
-        return max(0, native - OVERVIEW_ZOOMS), native
+        return max(0, native - ESTIMATE_ZOOMS), native
 
     def shows(self, tile: Tile) -> bool:
-        """Return whether a tile is in its zooms and shares ground with it.
+        """Return whether a tile is in its zooms and shares ground with it."""
+        return tile.z >= self.zooms[0] and self.touches(tile)
 
-        Below the lowest zoom a tile would hold more blocks than it has pixels.
+    def is_exact_at(self, zoom: int) -> bool:
+        """Return whether tiles of that zoom are made of exact blocks when these are there.
+
+        Below, a tile would hold more blocks than it has pixels.
         """
-        if tile.z < self.zooms[0]:
-            return False
+        return zoom >= self.zooms[1] - OVERVIEW_ZOOMS
+
+    def touches(self, tile: Tile) -> bool:
+        """Return whether a tile shares ground with it."""
         west, south, east, north = self.bounds
         left, bottom, right, top = tile.lonlat_bounds
         return left < east and west < right and bottom < north and south < top

@@ -41,7 +41,7 @@ REQUEST_SECONDS = Histogram(
 TILES = Counter(
     "landcover_tiles",
     "Tiles by kind (class, imagery) and outcome: memory (rendered before), not_modified, full, "
-    "partial (blocks missing), refused (4xx), busy, unavailable (imagery), late, gone (client), "
+    "estimate, footprints, refused (4xx), busy, unavailable (imagery), late, gone (client), "
     "failed.",
     ("kind", "outcome"),
     registry=REGISTRY,

@@ -37,7 +37,7 @@ class Palette:
 
     @classmethod
     def of_confidence(cls) -> Palette:
-        """Return the colors of 0..100 per cent, from dark violet over teal to yellow."""
+        """Return the colors of 0..100 percent, from dark violet over teal to yellow."""
         stops = np.array([[68, 1, 84], [33, 145, 140], [253, 231, 37]], dtype=np.float64)
         ramp = [np.interp(np.arange(101), (0, 50, 100), stops[:, band]) for band in range(3)]
         rgb = np.rint(np.stack(ramp, axis=1)).astype(int).tolist()

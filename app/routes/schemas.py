@@ -65,6 +65,12 @@ class TileQuery(ImageryQuery):
     min_confidence: int = Field(
         0, ge=0, le=100, description="of classes: pixels below this percentage are left out"
     )
+    quality: Literal["auto", "exact", "estimate"] = Field(
+        "auto",
+        description="below native zoom: `auto` answers at once, with an estimate where many exact "
+        "blocks are missing; `exact` answers 503 with Retry-After until they are there; "
+        "`estimate` never waits for them",
+    )
 
     @property
     def years(self) -> tuple[str, ...]:

@@ -37,15 +37,15 @@ Pixels = npt.NDArray[np.intp]
 class Placed:
     """What a window shows.
 
-    `values`: uint8 (rows, cols), classes or confidence in per cent, 255 = nodata. `scenes`: those
-    of the blocks that show, in order of use; `blocks`: how many these are. `complete` is False when
-    blocks were left out because they exceeded the budget.
+    `values`: uint8 (rows, cols), classes or confidence in percent, 255 = nodata. `scenes`: those
+    of the blocks that show, in order of use; `blocks`: how many these are. `missing`: blocks that
+    were left out because there are more than the budget.
     """
 
     values: Classes
     scenes: dict[SceneRef, None] = field(default_factory=dict)
     blocks: int = 0
-    complete: bool = True
+    missing: list[BlockPlan] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Placer:
 
     `planned`: the blocks that may show and what they are made from; None: planned as they are met.
     `ground_resolution`: meters on the ground per pixel, to choose the level of the mode pyramid by;
-    0 for full resolution. `budget`: the blocks that may be computed above level 0, None for all.
+    0 for full resolution. `budget`: the blocks that may be computed, None for all.
     """
 
     landcover: LandCover
@@ -107,7 +107,7 @@ class Placer:
         placed.blocks += len(pixels)
         inner = _inner(cols, rows, level)
         flat = placed.values.reshape(-1)
-        async with aclosing(self._blocks(pixels, level, placed)) as blocks:
+        async with aclosing(self._blocks(pixels, placed)) as blocks:
             async for plan, classified in blocks:
                 where = pixels[plan]
                 flat[where] = classified.level(level, self.layer).reshape(-1)[inner[where]]
@@ -122,22 +122,22 @@ class Placer:
         return level_of(self.ground_resolution, grid.resolution) if self.ground_resolution else 0
 
     async def _blocks(
-        self, plans: Collection[BlockPlan], level: int, placed: Placed
+        self, plans: Collection[BlockPlan], placed: Placed
     ) -> AsyncGenerator[tuple[BlockPlan, ClassifiedBlock], None]:
-        """Yield the blocks; above the budget those that are cached, and the rest is left out."""
-        if level and self.budget is not None:
+        """Yield the blocks; none when more than the budget are missing."""
+        if self.budget is not None:
             cached = await gather(self.landcover.cache.find(plan.key) for plan in plans)
             missing = [plan for plan, block in zip(plans, cached, strict=True) if block is None]
+            if len(missing) > self.budget:
+                placed.missing += missing
+                return
             for plan, block in zip(plans, cached, strict=True):
                 if block is not None:
                     yield plan, block
-            if len(missing) > self.budget:
-                placed.complete = False
-                return
             plans = missing
         # The blocks of a tile at once; those under a coarse raster would not fit in memory.
-        ahead = len(plans) if self.planned is not None else 2 * self.landcover.infers.workers
-        async with aclosing(prefetch(plans, self._compute, ahead)) as results:
+        count = len(plans) if self.planned is not None else 2 * self.landcover.infers.workers
+        async with aclosing(prefetch(plans, self._compute, count)) as results:
             async for plan, classified in results:
                 if classified is not None:
                     yield plan, classified

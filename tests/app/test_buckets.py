@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,7 +41,7 @@ from tests.world.clouds import (
     is_signed_for_s3,
 )
 from tests.world.range_server import Mode, RangeServer, range_server
-from tests.world.scenes import MadeScene, write_scene
+from tests.world.scenes import SyntheticScene, write_scene
 from tests.world.world import World
 
 pytestmark = pytest.mark.alone
@@ -72,7 +75,7 @@ def _credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> MadeScene:
+def made(tmp_path_factory: pytest.TempPathFactory) -> SyntheticScene:
     """root/naip/al/NAME; the account's folder is the same."""
     root = tmp_path_factory.mktemp("cloud")
     (root / AZURE_ACCOUNT).symlink_to(root)
@@ -89,7 +92,7 @@ def scheme(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def server(made: MadeScene, scheme: str) -> Iterator[RangeServer]:
+def server(made: SyntheticScene, scheme: str) -> Iterator[RangeServer]:
     with range_server(made.path.parents[2], allows=CHECKS[scheme]) as running:
         yield running
 
@@ -127,7 +130,7 @@ def href_of(scheme: str, path: Path) -> str:
     return f"{scheme}://{container}{at}/{folder}/{path.name}"
 
 
-def scene_at(scheme: str, made: MadeScene) -> Scene:
+def scene_at(scheme: str, made: SyntheticScene) -> Scene:
     local = inspect(made.path, ReadOptions())
     return replace(local, href=href_of(scheme, made.path), identity="1", store="far")
 
@@ -139,7 +142,7 @@ def window_at(scene: Scene, col: int, row: int, cols: int, rows: int) -> Window:
 
 
 def test_signed_reads_have_the_pixels_on_disk_and_unsigned_ones_are_refused(
-    server: RangeServer, scheme: str, made: MadeScene, opened: Open
+    server: RangeServer, scheme: str, made: SyntheticScene, opened: Open
 ) -> None:
     scene = scene_at(scheme, made)
     window = window_at(scene, 100, 50, 600, 500)
@@ -160,7 +163,7 @@ def test_signed_reads_have_the_pixels_on_disk_and_unsigned_ones_are_refused(
 def test_a_fault_is_an_error_in_time_without_address_or_signature(
     server: RangeServer,
     scheme: str,
-    made: MadeScene,
+    made: SyntheticScene,
     opened: Open,
     mode: Mode,
     caplog: pytest.LogCaptureFixture,
@@ -179,7 +182,7 @@ def test_a_fault_is_an_error_in_time_without_address_or_signature(
 
 
 def test_if_match_and_retry_after_are_those_of_https(
-    server: RangeServer, scheme: str, made: MadeScene, opened: Open
+    server: RangeServer, scheme: str, made: SyntheticScene, opened: Open
 ) -> None:
     scene, reader = scene_at(scheme, made), Reader({"far": opened()})
     server.fault("503", times=1, retry_after="50")
@@ -197,7 +200,7 @@ def test_if_match_and_retry_after_are_those_of_https(
 
 
 def test_names_that_addresses_escape_are_signed_or_refused(
-    scheme: str, made: MadeScene, opened: Open, monkeypatch: pytest.MonkeyPatch
+    scheme: str, made: SyntheticScene, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     href = href_of(scheme, made.path.with_name(ODD_NAME))
     if CHECKS[scheme] is not is_signed_for_azure:
@@ -211,7 +214,7 @@ def test_names_that_addresses_escape_are_signed_or_refused(
 
 
 def test_a_list_of_objects_is_a_source(
-    server: RangeServer, scheme: str, made: MadeScene, opened: Open
+    server: RangeServer, scheme: str, made: SyntheticScene, opened: Open
 ) -> None:
     files = RemoteFiles(opened(), ReadOptions())
     catalog = UrlListCatalog(lambda: [href_of(scheme, made.path)], files, ReadOptions())
@@ -319,6 +322,74 @@ def test_without_credentials_it_is_said_what_to_do(
     with pytest.raises(SourceUnavailable, match=advice):
         access.address(f"{scheme}://c/k.tif", {})
     assert advice in str(access.check(f"{scheme}://c/k.tif"))
+
+
+@contextmanager
+def metadata_service() -> Iterator[tuple[str, list[str]]]:
+    """A machine's metadata service of AWS and of Azure, and Azure's user delegation keys."""
+    paths: list[str] = []
+    role = {
+        "AccessKeyId": "ASIAROLE",
+        "SecretAccessKey": "x",
+        "Token": "session",
+        "Code": "Success",
+    }
+    answers = {
+        "/latest/api/token": "token",
+        "/latest/meta-data/iam/security-credentials/": "role",
+        "/latest/meta-data/iam/security-credentials/role": json.dumps(
+            {**role, "Expiration": "2100-01-01T00:00:00Z"}
+        ),
+        "/identity": json.dumps(
+            {"access_token": "a", "expires_in": "3600", "expires_on": "4000000000"}
+        ),
+        f"/{AZURE_ACCOUNT}": "<UserDelegationKey><SignedOid>o</SignedOid><SignedTid>t</SignedTid>"
+        "<SignedStart>2020-01-01T00:00:00Z</SignedStart><SignedVersion>2023-11-03</SignedVersion>"
+        "<SignedExpiry>2100-01-01T00:00:00Z</SignedExpiry><SignedService>b</SignedService>"
+        "<Value>a2V5</Value></UserDelegationKey>",
+    }
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            """Quiet."""
+
+        def do_GET(self) -> None:
+            paths.append(self.path.partition("?")[0])
+            body = answers[paths[-1]].encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_PUT = do_POST = do_GET  # noqa: N815 - http.server's names
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", paths
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_the_identity_of_a_machine_signs_and_is_asked_for_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_ACCOUNT_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    with metadata_service() as (url, paths):
+        monkeypatch.setenv("AWS_METADATA_ENDPOINT", url)
+        monkeypatch.setenv("AZURE_MSI_ENDPOINT", f"{url}/identity")
+        access = BucketAuthenticator(Bucket(endpoint=f"{url}/{AZURE_ACCOUNT}"))
+        for number in (1, 2, 1):
+            assert "ASIAROLE" in access.address(f"s3://b/{number}.tif", {}).url
+            assert "&skoid=o&" in access.address(f"az://c/{number}.tif", {}).url.replace("?", "&")
+        assert len(paths) == 3 + 2
+        access.address("s3://b/1.tif", {}, renew=True)
+        assert len(paths) == 3 + 2 + 3
 
 
 def test_environment_settings_of_other_servers_are_not_followed(

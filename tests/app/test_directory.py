@@ -24,7 +24,7 @@ from app.imagery.catalog.index import Index
 from app.imagery.catalog.temporal import LATEST, TemporalFilter
 from app.imagery.scene import ReadOptions, Scene, UnsupportedImage, inspect
 from tests.app.conftest import Serve, tiles_around
-from tests.world.scenes import MadeScene, write_scene
+from tests.world.scenes import SyntheticScene, write_scene
 from tests.world.world import World
 
 with rasterio.Env() as env:
@@ -39,9 +39,9 @@ def _configured() -> None:
     gdal.configure()
 
 
-def small(path: Path, **changes: object) -> MadeScene:
-    chosen = {"cols": 60, "rows": 50, "overviews": False} | changes
-    return write_scene(path, **chosen)  # type: ignore[arg-type]
+def small(path: Path, **changes: object) -> SyntheticScene:
+    options = {"cols": 60, "rows": 50, "overviews": False} | changes
+    return write_scene(path, **options)  # type: ignore[arg-type]
 
 
 def reason_of(path: Path) -> str:
@@ -242,7 +242,7 @@ def test_a_search_finds_what_a_look_at_every_scene_finds() -> None:
     draw = random.Random(17)
     scenes = random_scenes(draw, 150)
     index = Index(scenes)
-    found_any = 0
+    matches = 0
     for _ in range(300):
         left, bottom = draw.uniform(4e5, 6e5), draw.uniform(3.5e6, 3.7e6)
         box = (left, bottom, left + draw.uniform(1, 4e4), bottom + draw.uniform(1, 4e4))
@@ -262,8 +262,8 @@ def test_a_search_finds_what_a_look_at_every_scene_finds() -> None:
             found = index.search(crs, box, LATEST if year is None else TemporalFilter.of_year(year))
             assert len(found) == len(expected)
             assert {scene.id for scene in found} == expected
-            found_any += bool(found)
-    assert found_any > 200
+            matches += bool(found)
+    assert matches > 200
 
 
 def test_a_search_answers_in_one_order_whatever_order_the_scenes_came_in() -> None:

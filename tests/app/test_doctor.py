@@ -72,8 +72,8 @@ def test_a_band_of_one_value_is_named(two_quads: World, pixelwise: Session, tmp_
     found = examine(
         DirectoryCatalog(folder, ReadOptions()), None, card_like(two_quads, pixelwise), Reader()
     )
-    (doubt,) = [each for each in found.warnings if "one value only" in each]
-    assert doubt.startswith("near infrared")
+    (warning,) = [each for each in found.warnings if "one value only" in each]
+    assert warning.startswith("near infrared")
 
 
 def test_a_stretched_band_is_named_with_how_far_it_is_off(

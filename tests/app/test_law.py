@@ -310,7 +310,7 @@ def test_a_tile_is_the_area_of_its_pixels_placed_by_the_one_placer(
 
     async def both() -> tuple[Classes, Classes]:
         plan = await plan_tile(services.landcover, [selection], tile)
-        shown = await compose(services.landcover, plan, "class", 16)
+        shown = (await compose(services.landcover, plan, "class", budget=16)).placed
         area = await classes_under(services.landcover, selection, tile.grid, tile.window)
         return shown.values, area.values
 
@@ -345,8 +345,8 @@ def test_a_planned_tile_shows_what_was_planned_whatever_is_found_meanwhile(
     neighborhood_model: Path, tmp_path: Path
 ) -> None:
     """New imagery between the ETag and the pixels does not come under the old ETag and keys."""
-    where = {"origin": (502_700.0, 3_648_600.0), "cols": 700, "rows": 700}
-    write_scene(tmp_path / "m_3208601_nw_16_1_20170903.tif", **where, year=2017)
+    write = partial(write_scene, origin=(502_700.0, 3_648_600.0), cols=700, rows=700)
+    write(tmp_path / "m_3208601_nw_16_1_20170903.tif", year=2017)
     services = Services(Settings(imagery=tmp_path, model=neighborhood_model))
     selection = Selection(services.sources.get(None), LATEST, services.model(None))
     tile = Tile(*tiles_around(*lonlat(26916, 503_050.0, 3_648_250.0), 17, 0)[0])
@@ -355,11 +355,11 @@ def test_a_planned_tile_shows_what_was_planned_whatever_is_found_meanwhile(
         return await plan_tile(services.landcover, [selection], tile)
 
     async def composed(plan: TilePlan) -> Placed:
-        return await compose(services.landcover, plan, "class", 16)
+        return (await compose(services.landcover, plan, "class", budget=16)).placed
 
     async def story() -> None:
         plan = await planned()
-        write_scene(tmp_path / "m_3208601_nw_16_1_20190903.tif", **where, year=2019)
+        write(tmp_path / "m_3208601_nw_16_1_20190903.tif", year=2019)
         await selection.source.reads.run(selection.source.refresh)
         old, later = await composed(plan), await planned()
         new = await composed(later)

@@ -33,7 +33,7 @@ from app.imagery.store.object_store import (
 from app.imagery.store.range_cache import RangeCache
 from model.windows import Window
 from tests.world.range_server import Mode, RangeServer, range_server
-from tests.world.scenes import MadeScene, write_scene
+from tests.world.scenes import SyntheticScene, write_scene
 
 pytestmark = pytest.mark.alone
 
@@ -49,7 +49,7 @@ def _configured() -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> MadeScene:
+def made(tmp_path_factory: pytest.TempPathFactory) -> SyntheticScene:
     """A COG of 2,300 × 1,800 pixels, internal tiles of 256."""
     folder = tmp_path_factory.mktemp("remote")
     plain = write_scene(folder / "plain.dat", cols=2300, rows=1800, overviews=False)
@@ -59,7 +59,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> MadeScene:
 
 
 @pytest.fixture
-def server(made: MadeScene) -> Iterator[RangeServer]:
+def server(made: SyntheticScene) -> Iterator[RangeServer]:
     with range_server(made.path.parent) as running:
         yield running
 
@@ -85,7 +85,7 @@ def far() -> Iterator[Far]:
         each.close()
 
 
-def scene_at(server: RangeServer, made: MadeScene, remote: ObjectStore) -> Scene:
+def scene_at(server: RangeServer, made: SyntheticScene, remote: ObjectStore) -> Scene:
     local = inspect(made.path, ReadOptions())
     return replace(local, href=server.url(made.path), identity="1", store="far")
 
@@ -96,12 +96,12 @@ def window_at(scene: Scene, col: int, row: int, cols: int, rows: int) -> Window:
     return Window(extent.col + col, extent.row + row, cols, rows)
 
 
-def read_local(made: MadeScene, window: Window) -> Pixels:
+def read_local(made: SyntheticScene, window: Window) -> Pixels:
     return Reader().read(inspect(made.path, ReadOptions()), GRID, window)
 
 
 def test_every_window_has_the_pixels_it_has_on_disk(
-    server: RangeServer, made: MadeScene, remote: ObjectStore
+    server: RangeServer, made: SyntheticScene, remote: ObjectStore
 ) -> None:
     scene, reader, draw = scene_at(server, made, remote), Reader({"far": remote}), random.Random(5)
     for _ in range(12):
@@ -113,7 +113,7 @@ def test_every_window_has_the_pixels_it_has_on_disk(
 
 
 def test_a_reduced_window_has_the_pixels_it_has_on_disk(
-    server: RangeServer, made: MadeScene, remote: ObjectStore
+    server: RangeServer, made: SyntheticScene, remote: ObjectStore
 ) -> None:
     coarse = PixelGrid(GRID.crs, 2.0)
     scene, local = scene_at(server, made, remote), inspect(made.path, ReadOptions())
@@ -148,7 +148,7 @@ def tile_ranges(path: Path, col: int, row: int, cols: int, rows: int) -> list[tu
 
 
 def test_a_cold_block_costs_the_header_and_its_tiles_and_no_more(
-    server: RangeServer, made: MadeScene, remote: ObjectStore
+    server: RangeServer, made: SyntheticScene, remote: ObjectStore
 ) -> None:
     scene = scene_at(server, made, remote)
     where = (700, 500, 704, 704)
@@ -161,7 +161,7 @@ def test_a_cold_block_costs_the_header_and_its_tiles_and_no_more(
 
 
 def test_bytes_that_neighbors_share_are_asked_for_once(
-    server: RangeServer, made: MadeScene, remote: ObjectStore
+    server: RangeServer, made: SyntheticScene, remote: ObjectStore
 ) -> None:
     scene, reader = scene_at(server, made, remote), Reader({"far": remote})
     for col in (0, 512, 1024):
@@ -188,7 +188,7 @@ def test_bytes_that_neighbors_share_are_asked_for_once(
 
 
 def test_a_server_that_fails_twice_is_asked_again(
-    server: RangeServer, made: MadeScene, remote: ObjectStore
+    server: RangeServer, made: SyntheticScene, remote: ObjectStore
 ) -> None:
     scene = scene_at(server, made, remote)
     window = window_at(scene, 10, 10, 400, 300)
@@ -204,7 +204,7 @@ def test_a_server_that_fails_twice_is_asked_again(
     "mode", ["503", "truncate", "corrupt", "404", "403", "no-range", "redirect"]
 )
 def test_a_fault_is_an_error_and_never_a_pixel_and_is_over_when_it_ends(
-    server: RangeServer, made: MadeScene, remote: ObjectStore, mode: Mode, opened: bool
+    server: RangeServer, made: SyntheticScene, remote: ObjectStore, mode: Mode, opened: bool
 ) -> None:
     scene, reader = scene_at(server, made, remote), Reader({"far": remote})
     window = window_at(scene, 900, 900, 500, 400)
@@ -222,7 +222,7 @@ def test_a_fault_is_an_error_and_never_a_pixel_and_is_over_when_it_ends(
 
 
 def test_of_a_hundred_damaged_answers_none_gives_a_pixel(
-    server: RangeServer, made: MadeScene, far: Far
+    server: RangeServer, made: SyntheticScene, far: Far
 ) -> None:
     draw = random.Random(2)
     remote = far(retries=0, failures=1000)
@@ -242,7 +242,7 @@ def test_of_a_hundred_damaged_answers_none_gives_a_pixel(
 
 
 def test_a_server_that_hangs_is_given_up_within_the_limit(
-    server: RangeServer, made: MadeScene, remote: ObjectStore
+    server: RangeServer, made: SyntheticScene, remote: ObjectStore
 ) -> None:
     scene, reader = scene_at(server, made, remote), Reader({"far": remote})
     reader.read(scene, GRID, window_at(scene, 0, 0, 10, 10))
@@ -254,7 +254,7 @@ def test_a_server_that_hangs_is_given_up_within_the_limit(
 
 
 def test_after_five_failures_the_source_is_left_alone_and_then_tried_once(
-    server: RangeServer, made: MadeScene, far: Far
+    server: RangeServer, made: SyntheticScene, far: Far
 ) -> None:
     remote = far(retries=0, rest_s=0.3)
     scene, reader = scene_at(server, made, remote), Reader({"far": remote})
@@ -281,7 +281,7 @@ def test_after_five_failures_the_source_is_left_alone_and_then_tried_once(
 
 @pytest.mark.parametrize("requested", ["2", "date"])
 def test_a_retry_after_is_waited_for(
-    server: RangeServer, made: MadeScene, far: Far, requested: str
+    server: RangeServer, made: SyntheticScene, far: Far, requested: str
 ) -> None:
     remote = far(read_s=20)
     scene = scene_at(server, made, remote)
@@ -296,7 +296,7 @@ def test_a_retry_after_is_waited_for(
 
 @pytest.mark.parametrize("requested", ["3600", "Fri, 31 Dec 2100 23:59:59 GMT"])
 def test_a_retry_after_beyond_the_deadline_is_handed_on_and_heeded(
-    server: RangeServer, made: MadeScene, far: Far, requested: str
+    server: RangeServer, made: SyntheticScene, far: Far, requested: str
 ) -> None:
     remote = far(failures=1)
     scene = scene_at(server, made, remote)
@@ -311,7 +311,7 @@ def test_a_retry_after_beyond_the_deadline_is_handed_on_and_heeded(
 
 
 def test_rubbish_while_half_open_does_not_keep_a_source_out(
-    server: RangeServer, made: MadeScene, far: Far
+    server: RangeServer, made: SyntheticScene, far: Far
 ) -> None:
     class Failing:
         broken = False
@@ -386,7 +386,7 @@ def test_a_file_that_changes_midway_is_never_mixed(tmp_path: Path, far: Far, ope
 
 
 def test_a_file_that_is_not_what_its_catalog_says_is_unavailable(
-    server: RangeServer, made: MadeScene, remote: ObjectStore
+    server: RangeServer, made: SyntheticScene, remote: ObjectStore
 ) -> None:
     scene = scene_at(server, made, remote)
     left, bottom, right, top = scene.bounds
@@ -503,7 +503,7 @@ def test_segments_stay_within_their_limit() -> None:
 
 
 def test_a_signed_address_is_renewed_once_and_shown_nowhere(
-    server: RangeServer, made: MadeScene, far: Far, caplog: pytest.LogCaptureFixture
+    server: RangeServer, made: SyntheticScene, far: Far, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Signing:
         renewed = 0

@@ -92,9 +92,9 @@ def measure_catalog(count: int = SCENES) -> list[Finding]:
 
 
 def measure_remote(blocks: int = 20) -> list[Finding]:
-    """Requests and bytes of cold blocks over HTTP, against the least that could be asked for."""
+    """Requests and bytes of cold blocks over HTTP, against the least that is possible."""
     gdal.configure()
-    asked = sent = least_asked = least_sent = 0
+    requested = sent = least_requested = least_sent = 0
     with tempfile.TemporaryDirectory() as folder:
         path = _cog(Path(folder), 4200, 3800)
         scene, draw = inspect(path, ReadOptions()), random.Random(3)
@@ -109,16 +109,17 @@ def measure_remote(blocks: int = 20) -> list[Finding]:
                 before = (len(server.asked), server.nbytes)
                 remote = _at(scene, server.url(path), "far")
                 Reader({"far": far}).read(remote, PixelGrid(scene.crs), window)
-                asked += len(server.asked) - before[0]
+                requested += len(server.asked) - before[0]
                 sent += server.nbytes - before[1]
                 header, tiles = _layout(path, Window(col, row, size, size))
                 least_sent += header + sum(length for _, length in tiles)
-                least_asked += 1 + len(_runs(tiles))
+                least_requested += 1 + len(_runs(tiles))
                 far.close()
     return [
         Finding(
-            "requests of a cold remote block over the least possible", asked / least_asked, 1.2,
-            False, f"{asked / blocks:.1f} over {least_asked / blocks:.1f}, {blocks} blocks",
+            "requests of a cold remote block over the least possible",
+            requested / least_requested, 1.2,
+            False, f"{requested / blocks:.1f} over {least_requested / blocks:.1f}, {blocks} blocks",
         ),
         Finding(
             "bytes of a cold remote block over the least possible", sent / least_sent, 1.2,

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import shapely
 from shapely.geometry import shape
 
-from tests.world.scenes import MadeScene, lonlat
+from tests.world.scenes import SyntheticScene, lonlat
 
 Projection = Literal["proj:epsg", "proj:code"]
 
@@ -23,7 +23,7 @@ EO_BANDS = [
 ]
 
 
-def outline(scene: MadeScene) -> shapely.Polygon:
+def outline(scene: SyntheticScene) -> shapely.Polygon:
     """The scene's corners in degrees."""
     left, bottom, right, top = scene.bounds
     corners = ((left, bottom), (right, bottom), (right, top), (left, top))
@@ -31,7 +31,7 @@ def outline(scene: MadeScene) -> shapely.Polygon:
 
 
 def item_of(
-    scene: MadeScene, href: str, *, projection: Projection = "proj:epsg", bands: int = 4
+    scene: SyntheticScene, href: str, *, projection: Projection = "proj:epsg", bands: int = 4
 ) -> dict[str, Any]:
     """The item of a scene whose image is at `href`."""
     date = scene.path.stem.rpartition("_")[2]

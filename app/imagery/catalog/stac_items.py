@@ -43,7 +43,7 @@ DEFAULT_ASSET = "image"
 NIR = frozenset({"nir", "nir08", "near infrared", "near-infrared", "nearinfrared"})
 NAMES = (frozenset({"red"}), frozenset({"green"}), frozenset({"blue"}), NIR)
 
-_PLACING = ("proj:code", "proj:epsg", "proj:wkt2", "proj:transform", "proj:shape", "proj:bbox")
+_PLACE = ("proj:code", "proj:epsg", "proj:wkt2", "proj:transform", "proj:shape", "proj:bbox")
 
 
 class JsonAnswer(Protocol):
@@ -293,7 +293,7 @@ def _identity(asset: pystac.Asset) -> str:
         "checksum": asset.extra_fields.get("file:checksum"),
         "size": asset.extra_fields.get("file:size"),
         "updated": _property(asset, "updated"),
-        "placed": [_property(asset, name) for name in _PLACING],
+        "placed": [_property(asset, name) for name in _PLACE],
     }
     text = json.dumps(known, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()

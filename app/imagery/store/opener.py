@@ -108,7 +108,8 @@ class RangeFile(MultiByteRangeResourceContainer):  # type: ignore[misc]
 
     close = __exit__
     isfile = staticmethod(lambda _: True)
-    isdir = ls = mtime = rm = staticmethod(lambda _: 0)
+    isdir = mtime = rm = staticmethod(lambda _: 0)
+    ls = staticmethod(lambda _: ())
 
 
 def open_remote(
