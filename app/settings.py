@@ -105,8 +105,15 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")
     root_path: str = Field("", description="URL path under which a proxy publishes the service")
+    trusted_proxies: tuple[str, ...] = Field(
+        ("127.0.0.1", "::1"),
+        description="proxies whose X-Forwarded-For, -Proto and -Host are believed, as JSON: "
+        '["10.0.0.0/8"]; `["*"]`: any',
+    )
     cors_origins: tuple[str, ...] = Field(
-        (), description='web origins that may read tiles (CORS), as JSON: ["https://a.org"]'
+        ("*",),
+        description="web origins (CORS), as JSON: `*` may read (GET), a named one may also POST "
+        'and DELETE: ["*", "https://a.org"]; [] none',
     )
     tile_max_age: int = Field(300, ge=0, description="Cache-Control max-age of tiles, seconds")
 

@@ -99,6 +99,16 @@ COLORMAPS: dict[str, dict[int, Rgb]] = {
         5: (0, 158, 115),
         6: (240, 228, 166),
     },
+    # The colors of the National Land Cover Database (MRLC) for what comes nearest: developed high
+    # and low intensity, open water, barren land, deciduous forest, pasture/hay.
+    "nlcd": {
+        1: (171, 0, 0),
+        2: (217, 146, 130),
+        3: (70, 107, 159),
+        4: (179, 172, 159),
+        5: (104, 171, 95),
+        6: (220, 217, 57),
+    },
 }
 
 LEGEND = Legend(

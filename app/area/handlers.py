@@ -275,7 +275,7 @@ def _item(request: ExportRequest, raster: Path, totals: AreaTotals) -> Document:
 
 def _zipped(folder: Path, name: str) -> bytes:
     """Return a zip of all files of a folder, rasters stored: they are compressed already."""
-    order = [".tif", ".xml", ".json", ".csv"]
+    order = [".tif", ".xml", ".json", ".csv", ".qml", ".clr"]
     files = sorted(folder.iterdir(), key=lambda path: order.index(path.suffix))
     with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_DEFLATED) as bundle:
         for path in files:

@@ -21,6 +21,7 @@ from app.area.polygon import square_meters
 from app.errors import InvalidArea
 from app.grid.pixel_grid import LONLAT, transformer
 from app.render.attribute_table import Table
+from app.render.qgis import add_layer_style
 from model.legend import NODATA
 
 try:
@@ -135,6 +136,8 @@ def write_polygons(raster: Path, table: Table, path: Path) -> int:
             if not batch:
                 break
             count += len(batch)
+    if suffix == "gpkg":
+        add_layer_style(path, table, "classes")
     if target != path:
         _copy_layer(target, path, DRIVERS[suffix])
         target.unlink()

@@ -132,6 +132,7 @@ def _config(settings: Settings, app: Any, *, factory: bool = False) -> uvicorn.C
         timeout_graceful_shutdown=DRAIN_S,
         timeout_worker_healthcheck=60,
         server_header=False,
+        proxy_headers=False,  # app.routes.forwarded reads them, the host too
     )
 
 

@@ -22,6 +22,7 @@ from app.errors import LandcoverError
 from app.jobs.files import Folder
 from app.jobs.job import Process, spec_of
 from app.jobs.runner import LocalRunner, shard_of
+from app.render.qgis import sidecars_of
 from app.services import Services
 
 _AREA = "file of the area: GeoJSON in degrees, GeoPackage, Shapefile, KML …"
@@ -70,7 +71,7 @@ def refuse_scenes(outputs: Iterable[Path | None], services: Services) -> None:
 
 def raster_files(output: Path | None) -> list[Path]:
     """Return the files that writing a raster makes."""
-    return [output, Path(f"{output}.aux.xml")] if output else []
+    return [output, Path(f"{output}.aux.xml"), *sidecars_of(output)] if output else []
 
 
 @contextmanager

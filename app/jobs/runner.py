@@ -23,6 +23,7 @@ from app.jobs.executor import Record, WorkerContext, dispatch, executor_of, task
 from app.jobs.files import Folder, write_results
 from app.jobs.job import IllegalTransition, Job, Spec, Stopped
 from app.jobs.store import LEASE_S, Store
+from app.render.qgis import move_sidecars
 from app.services import Services
 
 log = logging.getLogger("landcover.jobs")
@@ -278,6 +279,7 @@ class LocalRunner:
                 raster = Path(scratch) / results["cog"]["file"]
                 raster.replace(output)
                 Path(f"{raster}.aux.xml").replace(f"{output}.aux.xml")
+                move_sidecars(raster, output)
         return {name: each["value"] for name, each in results.items() if "value" in each}
 
 

@@ -22,6 +22,7 @@ from app.grid.classified import SceneRef
 from app.grid.pixel_grid import Bounds, PixelGrid
 from app.render.attribute_table import Table, aux_xml, stac_of, table_of
 from app.render.overviews import write_overviews
+from app.render.qgis import write_sidecars
 from model.card import ModelCard
 from model.legend import NODATA, Rgb
 from model.windows import BLOCK, Window
@@ -132,6 +133,7 @@ class ClassRaster:
         # The raster first: when it cannot be moved, there is no sidecar either.
         os.replace(self._cog, self.path)
         os.replace(aux, self.path.with_name(f"{self.path.name}.aux.xml"))
+        write_sidecars(self.path, self._table)
 
     def close(self) -> None:
         """Close what was not finished."""

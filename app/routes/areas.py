@@ -13,6 +13,7 @@ from app.area.documents import change_csv
 from app.area.geojson import Areas
 from app.area.handlers import FORMATS, File, check_format, statistics_table
 from app.area.polygon import AreaOfInterest
+from app.routes.downloads import keep_download, kept_download
 from app.routes.requests import (
     GEOJSON,
     AreaQuery,
@@ -106,8 +107,11 @@ async def bbox(
     )
     services: Services = request.app.state.services
     query = query_of(FileQuery, request.scope["query_string"])
+    if kept := kept_download(request):
+        return kept
     areas = Areas((AreaOfInterest.of_bounds(bounds),), False)
-    return await _answer(request, services, _exported(services, query, areas, format, False))
+    work = _exported(services, query, areas, format, False)
+    return keep_download(request, await _answer(request, services, work))
 
 
 async def _posted_file(request: Request, format: str, kind: type[FileQuery]) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -11,6 +12,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from app.errors import UnknownName
 from app.jobs.job import IllegalTransition, Job
 from app.jobs.runner import JobService
+from app.render.qgis import SIDECARS
 from app.routes.problems import OGC_EXCEPTIONS, problem
 
 router = APIRouter(tags=["jobs"])
@@ -89,6 +91,7 @@ async def result_file(request: Request, jobID: str, name: str) -> Response:  # n
     # GDAL looks for the names of classes beside a raster.
     rasters = [file for file in files if file.endswith(".tif")]
     files |= {f"{file}.aux.xml": "application/xml" for file in rasters}
+    files |= {f"{Path(file).stem}{end}": SIDECARS[end] for file in rasters for end in SIDECARS}
     path = _service(request).folder(result.id).results / name
     if name not in files or not path.is_file():
         return problem(404, "Not found", f"job {result.id} has no file {name[:80]!r}")

@@ -10,6 +10,7 @@ from app.errors import UnknownName
 from app.grid.tile import TMS_NAMES
 from app.render.attribute_table import stac_of
 from app.render.transition import transition_table
+from app.routes.ogc import LANDING
 from app.routes.requests import selections_of
 from app.routes.schemas import TileQuery, openapi_parameters, query_of
 from app.services import Services
@@ -30,6 +31,7 @@ async def landing(request: Request) -> dict[str, Any]:
     """Return links to everything."""
     base = str(request.base_url)
     pages = {
+        **LANDING,
         "map": ("map", "text/html", "The map"),
         "service-desc": ("api", "application/json", "OpenAPI definition"),
         "service-doc": ("api.html", "text/html", "Documentation of the API"),

@@ -13,6 +13,7 @@ from app.errors import InvalidRequest, TooLarge, UnknownName
 from app.jobs.job import OUTPUTS, PROCESSES, Job, Process, Spec, spec_of
 from app.jobs.runner import JobService
 from app.routes.jobs import results_of
+from app.routes.ogc import CONFORMANCE
 from app.routes.requests import body_of, while_connected
 
 router = APIRouter(tags=["processes"])
@@ -74,7 +75,7 @@ def _describe(process: Process, base: str, whole: bool) -> dict[str, Any]:
 @router.get("/conformance", response_model=None)
 async def conformance() -> dict[str, Any]:
     """Return the parts of OGC standards that are implemented."""
-    return {"conformsTo": _CONFORMANCE}
+    return {"conformsTo": [*CONFORMANCE, *_CONFORMANCE]}
 
 
 @router.get("/processes", response_model=None)

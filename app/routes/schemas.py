@@ -58,9 +58,12 @@ class TileQuery(ImageryQuery):
         "latest", alias="to", description="for `layer=change`: the year after, or `latest`"
     )
     classes: str | None = Field(None, description="class values to show, such as `1,5`; all")
-    colormap_name: str = Field("landcover", description="`landcover` or `colorblind`")
+    colormap_name: str = Field("landcover", description="`landcover`, `colorblind` or `nlcd`")
     colormap: str | None = Field(
         None, description='JSON of class value → color, such as `{"1": "#ff0000"}`'
+    )
+    min_confidence: int = Field(
+        0, ge=0, le=100, description="of classes: pixels below this percentage are left out"
     )
     quality: Literal["auto", "exact", "estimate"] = Field(
         "auto",
@@ -120,6 +123,8 @@ def parse_tile(tms: str, z: str, x: str, y: str, query: bytes) -> TileRequest:
     parsed = query_of(TileQuery, query)
     if parsed.colormap_name not in COLORMAPS:
         raise UnknownName("colormap_name", parsed.colormap_name, COLORMAPS)
+    if parsed.min_confidence and parsed.layer != "class":
+        raise InvalidRequest("min_confidence", parsed.min_confidence, "0 unless layer=class")
     tile, suffix = tile_and_suffix(tms, z, x, y, tuple(MEDIA_TYPES), int(parsed.tilesize))
     return TileRequest(tile, suffix, parsed)
 

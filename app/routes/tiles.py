@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -13,8 +14,9 @@ from app.render.images import MEDIA_TYPES, Palette, render, shown_values
 from app.render.transition import BASE, stayed, transition_table
 from app.routes.requests import selections_of, while_connected
 from app.routes.schemas import TileQuery, TileRequest, openapi_parameters, parse_tile
+from app.sampling.confidence import compose_confident
 from app.sampling.outlines import OUTLINE, draw_outlines
-from app.sampling.placer import Placed
+from app.sampling.placer import Layer, Placed
 from app.sampling.tiles import TilePlan, compose, plan_tile
 from app.services import Rendered, Services
 from model.session import Session
@@ -87,14 +89,16 @@ async def _render(
         return Rendered(
             etag, MEDIA_TYPES[requested.suffix], content, marked, source.id, "footprints"
         )
-    composed = await compose(
-        services.landcover,
-        plan,
-        "confidence" if query.layer == "confidence" else "class",
-        quality=query.quality,
-        budget=services.settings.block_budget,
-        backfill=services.backfill,
-    )
+    how: dict[str, Any] = {
+        "quality": query.quality,
+        "budget": services.settings.block_budget,
+        "backfill": services.backfill,
+    }
+    if query.min_confidence:
+        composed = await compose_confident(services.landcover, plan, query.min_confidence, **how)
+    else:
+        layer: Layer = "confidence" if query.layer == "confidence" else "class"
+        composed = await compose(services.landcover, plan, layer, **how)
     content = await services.reads.run(_encode, composed.placed, requested, session)
     scenes = list(composed.placed.scenes)
     quality = "full" if composed.is_exact else "estimate"
@@ -142,7 +146,7 @@ def _palette(query: TileQuery, session: Session, data: bool = False) -> Palette:
 def _etag(plan: TilePlan, requested: TileRequest, session: Session) -> str:
     """Return a digest of the blocks' keys and of how they are drawn; no pixel is read for it."""
     query, palette = requested.query, _palette(requested.query, session)
-    style = f"{requested.suffix} {query.layer} {palette.colors}"
+    style = f"{requested.suffix} {query.layer} {palette.colors} {query.min_confidence}"
     text = f"{plan.digest} {requested.tile} {style}"
     return f'"{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"'
 

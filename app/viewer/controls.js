@@ -3,7 +3,7 @@
 import { STYLES } from "./choice.js";
 import { addressOf, classesPath } from "./service.js";
 
-const COLORMAP_TITLES = { landcover: "Standard", colorblind: "Color-blind safe" };
+const COLORMAP_TITLES = { landcover: "Standard", colorblind: "Color-blind safe", nlcd: "NLCD-like" };
 
 const element = (id) => document.getElementById(id);
 

@@ -415,7 +415,7 @@ def bundle(client: TestClient, two_quads: World, tmp_path_factory: pytest.TempPa
 
 
 def test_the_zip_holds_raster_names_item_and_table(bundle: Path) -> None:
-    names = ["csv", "json", "tif", "tif.aux.xml"]
+    names = ["clr", "csv", "json", "qml", "tif", "tif.aux.xml"]
     assert sorted(p.name for p in bundle.iterdir()) == [f"landcover-2017.{n}" for n in names]
     item = json.loads((bundle / "landcover-2017.json").read_text())
     asset = item["assets"]["classes"]
@@ -474,10 +474,10 @@ def test_class_polygons_have_the_ground_of_the_raster(
     polygon = star(*middle_of(two_quads))
     path = tmp_path / f"classes.{suffix}"
     path.write_bytes(post(client, f"/feature.{suffix}", feature(polygon)).content)
-    info = read_info(path)
+    info = read_info(path, layer=0)
     assert info["driver"] == driver
     assert info["crs"] in (f"EPSG:{epsg}", "OGC:CRS84")
-    meta, _, geometries, columns = raw.read(path)
+    meta, _, geometries, columns = raw.read(path, layer=0)
     values, names, titles, hectares = columns
     assert list(meta["fields"]) == ["value", "name", "title", "hectares"]
     assert set(zip(values, names, titles, strict=True)) == {

@@ -32,7 +32,7 @@ def written(path: Path, array: Classes) -> Path:
 
 
 def read(path: Path) -> list[tuple[int, shapely.Polygon]]:
-    _, _, geometries, (values, _, _, _) = raw.read(path)
+    _, _, geometries, (values, _, _, _) = raw.read(path, layer=0)
     return list(zip(values.tolist(), shapely.from_wkb(geometries), strict=True))
 
 
@@ -105,7 +105,7 @@ def test_nothing_to_show_is_an_empty_layer(tmp_path: Path, suffix: str) -> None:
     raster = written(tmp_path / "a.tif", np.full((5, 5), NODATA, dtype=np.uint8))
     path = tmp_path / f"none.{suffix}"
     assert write_polygons(raster, TABLE, path) == 0
-    assert len(raw.read(path)[2]) == 0
+    assert len(raw.read(path, layer=0)[2]) == 0
     assert [p.name for p in tmp_path.iterdir() if "part" in p.name] == []
 
 
@@ -128,4 +128,4 @@ def test_more_polygons_than_fit_one_batch_are_all_written(tmp_path: Path) -> Non
     for suffix in ("gpkg", "geojson", "fgb"):
         path = tmp_path / f"many.{suffix}"
         assert write_polygons(raster, TABLE, path) == 4900
-        assert read_info(path)["features"] == 4900
+        assert read_info(path, layer=0)["features"] == 4900

@@ -247,7 +247,7 @@ def test_a_job_gives_the_figures_and_files_of_one_request(
     assert ours == item
     path = tmp_path / "job.gpkg"
     path.write_bytes(files["polygons"].content)
-    _, _, _, fields = raw.read(path, columns=["hectares"])
+    _, _, _, fields = raw.read(path, layer=0, columns=["hectares"])
     with MemoryFile(files["cog"].content) as memory, memory.open() as dataset:
         pixels = int((dataset.read(1) != NODATA).sum())
     assert fields[0].sum() * 1e4 == pytest.approx(pixels, rel=2e-3)

@@ -69,6 +69,13 @@ def gis(studio: Studio) -> Image.Image:
     return studio.page(f'<div class="row">{embedded(classes)}{note}</div>', 960)
 
 
+def clients(studio: Studio) -> Image.Image:
+    """The page with the server's own addresses for other programs."""
+    page = studio.browser.new_page(viewport={"width": 900, "height": 1000})
+    page.goto(f"{studio.base}/clients")
+    return shot(page)
+
+
 def web(studio: Studio) -> Image.Image:
     """The map on a phone, closed and with its settings open."""
     page = studio.map("", (360, 640), phone=True)
@@ -301,7 +308,7 @@ PICTURES: dict[str, Callable[[Studio], Image.Image]] = {
     "map": map_, "gis": gis, "web": web, "planners": planners, "operators": operators,
     "settings": settings, "jobs": jobs, "client": client, "sources": sources,
     "sources-stac": sources_stac, "benchmarks": benchmarks, "design": design,
-    "mistakes": mistakes, "training": training,
+    "mistakes": mistakes, "training": training, "clients": clients,
 }  # fmt: skip
 
 
