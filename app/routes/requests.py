@@ -10,12 +10,12 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.area.geojson import Areas, read_areas
 from app.errors import DeadlineExceeded, InvalidRequest, TooLarge
 from app.landcover.blocks import Selection
-from app.routes.schemas import TileQuery, openapi_parameters, query_of
+from app.routes.schemas import SelectionQuery, TileQuery, openapi_parameters, query_of
 from app.services import Services
 
 Result = TypeVar("Result")
@@ -26,17 +26,9 @@ class ClientGone(Exception):
     """The client has disconnected: nobody waits for the answer."""
 
 
-class AreaQuery(BaseModel):
+class AreaQuery(SelectionQuery):
     """Query parameters that everything about an area has."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
-
-    source: str | None = Field(None, description="id of a source; the first one by default")
-    year: str = Field("latest", description="`latest`, or a year of four digits")
-    datetime: str = Field(
-        "", description="instead of a year: days as OGC writes them, `2018-01-01/2020-12-31`"
-    )
-    fill: str = Field("", description="`older`: fill what these dates leave open from older ones")
     model: str | None = Field(None, description="name of a model; the only one by default")
 
     def selections(self, services: Services) -> list[Selection]:

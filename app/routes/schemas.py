@@ -22,8 +22,8 @@ Query = TypeVar("Query", bound=BaseModel)
 _ROW = re.compile(r"(?P<y>-?\d{1,10})(?P<scale>@2x)?(?:\.(?P<suffix>[A-Za-z0-9]{1,5}))?")
 
 
-class ImageryQuery(BaseModel):
-    """Query parameters that name the imagery of a tile."""
+class SelectionQuery(BaseModel):
+    """Query parameters that name imagery."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
@@ -33,6 +33,11 @@ class ImageryQuery(BaseModel):
         "", description="instead of a year: days as OGC writes them, `2018-01-01/2020-12-31`"
     )
     fill: str = Field("", description="`older`: fill gaps of these dates from older images")
+
+
+class ImageryQuery(SelectionQuery):
+    """Query parameters that name the imagery of a tile."""
+
     tilesize: Literal["256", "512"] = Field("256", description="edge of the image in pixels")
 
 
