@@ -11,7 +11,7 @@ TORCH = 2.13.0
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help demo serve test compose-test lint format bench docs pictures setup lock clean
+.PHONY: help demo serve test test-slow compose-test lint format bench docs pictures setup lock clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -23,8 +23,11 @@ serve: $(VENV)/.serve  ## serve your own NAIP files: make serve IMAGERY=/path/to
 	$(BIN)/landcover serve --imagery "$(IMAGERY)" --port $(PORT)
 
 test: $(VENV)/.test  ## run all tests: two at a time, then those that must run alone
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone and not slow"
+	$(BIN)/python -m pytest -m "alone and not slow"
+
+test-slow: $(VENV)/.test  ## run the slow tests that `make test` leaves out; CI runs both
+	$(BIN)/python -m pytest -m slow
 
 compose-test: $(VENV)/.test  ## test the containers with podman, as root (takes minutes)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.containers
