@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as Xml
@@ -30,7 +30,7 @@ from app.render.transition import transition_table
 from model.legend import LEGEND, NODATA
 from tests.app import gis
 from tests.app.conftest import Serve, classes_in, tiles_around
-from tests.app.running import area_of, server
+from tests.app.running import area_of, server, until
 from tests.world.world import World
 
 pytestmark = pytest.mark.alone
@@ -66,6 +66,12 @@ def feature_of(place: World, shrink: float = 500) -> dict[str, Any]:
 
 def middle(place: World, zoom: int = 17) -> tuple[int, int, int]:
     return tiles_around(*place.scenes[0].lonlat, zoom, 0)[0]
+
+
+def until_exact(get: Callable[[str], Any], path: str) -> bytes:
+    """A tile's content once every block behind it is there: until then it may be an estimate."""
+    answer = until(lambda: a if (a := get(path)).headers["x-landcover-quality"] == "full" else None)
+    return bytes(answer.content)
 
 
 def entries_in(style: str) -> list[tuple[int, str, str]]:
@@ -243,8 +249,9 @@ def test_gdal_wms_reads_the_values_of_the_tiles(
     z, x, y = middle(two_years, zoom)
     window, shape = gis.box_of(Tile(z, x, y), Tile(z, x, y)), (256, 256)
     address = f"/vsicurl/{live}/gdal_wms.xml?year=2017"
+    content = until_exact(httpx.get, f"{live}/{z}/{x}/{y}.npy?year=2017")
     (answer,) = gis.newest_gdal([{"open": address, "window": window, "shape": shape}], tmp_path)
-    expected = classes_in(httpx.get(f"{live}/{z}/{x}/{y}.npy?year=2017").content, "npy")
+    expected = classes_in(content, "npy")
     assert len(np.unique(expected)) >= 6
     assert int((gis.bands_of(answer, shape)[0] != expected).sum()) == 0
     if zoom == 17:
@@ -324,7 +331,7 @@ def test_min_confidence_leaves_out_exactly_the_pixels_below(
 ) -> None:
     z, x, y = middle(two_years, zoom)
     path = f"/tiles/WebMercatorQuad/{z}/{x}/{y}.npy?year=2017"
-    classes = classes_in(client.get(path).content, "npy")
+    classes = classes_in(until_exact(client.get, path), "npy")
     confidence = classes_in(client.get(f"{path}&layer=confidence").content, "npy")
     least = int(np.median(confidence[confidence != NODATA]))
     answer = client.get(f"{path}&min_confidence={least}")
