@@ -357,6 +357,7 @@ def test_min_confidence_is_of_class_tiles(client: TestClient, layer: str) -> Non
     assert (answer.status_code, answer.json()["field"]) == (400, "min_confidence")
 
 
+@pytest.mark.slow
 def test_qgis_opens_everything_with_names_and_colors(
     live: str, two_years: World, tmp_path: Path
 ) -> None:

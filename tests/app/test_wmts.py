@@ -392,6 +392,7 @@ def test_owslib_reads_the_document_and_tiles(live: str, two_years: World) -> Non
     assert kvp_tile.read() == expected
 
 
+@pytest.mark.slow
 def test_qgis_shows_only_legend_colors_and_the_values_of_point(
     live: str, two_years: World, tmp_path: Path
 ) -> None:

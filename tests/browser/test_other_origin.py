@@ -164,6 +164,7 @@ def scripts_into(folder: Path, name: str) -> None:
         shutil.copy(path, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAPS)
 def test_a_map_of_another_origin_shows_the_classes_of_point(
     chromium: Any,  # noqa: ANN401
