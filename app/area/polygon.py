@@ -104,7 +104,7 @@ def checked(geometry: Polygon | MultiPolygon, field: str) -> Polygon | MultiPoly
     180 degrees, TooLarge when its outline is too long to be projected."""
     if not shapely.is_valid(geometry):
         reason = shapely.is_valid_reason(geometry)
-        raise InvalidArea(field, reason, "a valid polygon", "mend it first, such as with QGIS")
+        raise InvalidArea(field, reason, "a valid polygon", "repair it first, such as in QGIS")
     if not geometry.area > 0:
         raise InvalidArea(field, "no area", "a polygon with an area")
     west, _, east, _ = shapely.bounds(shapely.get_parts(geometry)).T

@@ -101,7 +101,7 @@ async function start() {
     const zoomedOut = panes.tileZoom < source.minzoom;
     const text = outside ? "No imagery here. The button at the top of the panel goes back to it."
       : zoomedOut ? "Zoom in to see imagery and land cover."
-        : preliminary ? "Parts of this view are still being classified. Zoom in for full detail." : "";
+        : preliminary ? "Estimates are shown in parts of this view. Zoom in for exact classes." : "";
     const pill = document.getElementById("hint");
     pill.textContent = text;
     pill.hidden = !text;

@@ -1,10 +1,11 @@
 // Tiles for MapLibre: the `landcover://` protocol fetches them through the Service, which retries
-// while the server is busy, and fetches a preliminary tile again while it is in view.
+// while the server is busy. A tile of classes is fetched as an estimate first, so that the whole view
+// is there at once, then as it is; a preliminary tile is fetched again while it is in view.
 
 import { wasAborted } from "./service.js";
 
 const SCHEME = "landcover";
-const REFRESH_MS = [3000, 4000, 6000, 10000, 20000];
+const REFRESH_MS = [200, 3000, 4000, 6000, 10000, 20000];
 const DROP_AFTER_MS = 25000;
 
 /** Returns MapLibre's tile template for a path of the service. */
@@ -20,7 +21,7 @@ export class Tiles {
     window.maplibregl.addProtocol(SCHEME, async (request, controller) => {
       const path = request.url.slice(SCHEME.length + "://".length);
       try {
-        const response = await service.get(path, controller.signal);
+        const response = await service.get(this.#wanted(path), controller.signal);
         const data = await response.arrayBuffer();
         return { data, ...this.#expiry(path, response.headers.get("X-Landcover-Quality")) };
       } catch (error) {
@@ -29,6 +30,12 @@ export class Tiles {
       }
     });
     setInterval(() => this.#report(), 5000);
+  }
+
+  /** Returns the path to fetch now: an estimate when a tile of classes is fetched for the first time. */
+  #wanted(path) {
+    const first = path.startsWith("tiles/") && !this.#preliminary.has(path);
+    return first ? `${path}&quality=estimate` : path;
   }
 
   /** Returns an early expiry for a preliminary tile, so that MapLibre requests it again. */

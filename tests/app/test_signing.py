@@ -205,7 +205,7 @@ def test_a_short_storm_of_429_is_waited_out(services: Doubles, href: str) -> Non
     assert pauses == [1.0, 0.02]
 
 
-@pytest.mark.parametrize("asked", ["3600", "Fri, 31 Dec 2100 23:59:59 GMT"])
+@pytest.mark.parametrize("requested", ["3600", "Fri, 31 Dec 2100 23:59:59 GMT"])
 def test_a_long_retry_after_is_not_slept_and_the_service_is_left_alone(
     services: Doubles, href: str, requested: str
 ) -> None:
