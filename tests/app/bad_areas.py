@@ -210,7 +210,12 @@ DOCUMENTS: list[tuple[str, Any, int, str]] = [
         422,
         "repair",
     ),
-    ("the same part twice", {"type": "MultiPolygon", "coordinates": [[RING], [RING]]}, 422, "repair"),
+    (
+        "the same part twice",
+        {"type": "MultiPolygon", "coordinates": [[RING], [RING]]},
+        422,
+        "repair",
+    ),
     ("a spike", polygon([*RING[:2], [LON + 0.002, LAT], *RING[1:]]), 422, "repair"),
     ("one point four times", polygon([RING[0]] * 4), 422, ""),
     ("a line there and back", polygon([RING[0], RING[1], RING[0], RING[0]]), 422, ""),
