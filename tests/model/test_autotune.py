@@ -199,9 +199,9 @@ def test_what_there_is_no_time_for_is_measured_by_the_next_start(
     created = offer({FAST: (0.8, 0.0), FASTER: (0.3, 0.0)})
     measure = autotune.Tuner._measure
 
-    def slow(self: autotune.Tuner, session: Session) -> Measurement:
+    def slow(self: autotune.Tuner, session: Session, deadline: float) -> Measurement:
         time.sleep(0.3)
-        return measure(self, session)
+        return measure(self, session, deadline)
 
     monkeypatch.setattr(autotune.Tuner, "_measure", slow)
     monkeypatch.setattr(autotune, "BUDGET_S", 0.5)
