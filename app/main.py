@@ -32,28 +32,28 @@ DESCRIPTION = "1 m land cover of any place NAIP aerial imagery covers, on demand
 
 
 def create_app(settings: Settings | None = None, services: Services | None = None) -> FastAPI:
-    """The ASGI application; `settings` default to the environment, `services` to theirs.
+    """Return the ASGI application; `settings` default to the environment, `services` to theirs.
 
     The services are closed with the application. ConfigurationError at start-up when the settings
     cannot work.
     """
-    chosen = settings or Settings()
+    settings = settings or Settings()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.services = services or Services(chosen)
+        app.state.services = services or Services(settings)
         redis = app.state.services.landcover.cache.redis
         if redis:
             await redis.look()
-        watch = asyncio.create_task(app.state.services.watch())
+        refresh = asyncio.create_task(app.state.services.refresh())
         app.state.jobs = await asyncio.to_thread(
             JobService, app.state.services, asyncio.get_running_loop()
         )
         try:
             yield
         finally:
-            watch.cancel()
-            # Beside the loop: what is under way is stopped on it.
+            refresh.cancel()
+            # In a thread: work in progress is stopped on this loop.
             await asyncio.to_thread(app.state.jobs.close)
             if redis:
                 await redis.close()
@@ -64,14 +64,15 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         description=DESCRIPTION,
         version=__version__,
         lifespan=lifespan,
-        root_path=chosen.root_path,
+        root_path=settings.root_path,
         openapi_url="/api",
         docs_url="/api.html",
         redoc_url=None,
     )
     problems.install(app)
     app.add_exception_handler(jobs.JobHasNoResults, jobs.no_results)
-    for room in (
+    # Tiles last: their short address matches any three segments.
+    for module in (
         health,
         meta,
         sources,
@@ -83,15 +84,15 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         jobs,
         tiles,
     ):
-        app.include_router(room.router)
-    if chosen.cors_origins:
+        app.include_router(module.router)
+    if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=list(chosen.cors_origins),
+            allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["content-type", "prefer"],
             expose_headers=["location"],
         )
     app.add_middleware(HeadAsGet)
-    app.add_middleware(Observed, access_log=chosen.access_log)
+    app.add_middleware(Observed, access_log=settings.access_log)
     return app

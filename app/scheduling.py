@@ -1,4 +1,4 @@
-"""Bounded work: threads that run it, and a gate that says no before the queue is too long."""
+"""Bounded work: threads that run it by priority, and a gate that refuses what they cannot take."""
 
 from __future__ import annotations
 
@@ -11,73 +11,108 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from app.errors import Busy
 from app.monitoring import metrics
 
 Args = ParamSpec("Args")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class _Item:
+class Priority:
+    """The priority of one computation: interactive, or in the background of whatever is.
+
+    It may become interactive, when an interactive request waits for it too.
+    """
+
+    __slots__ = ("interactive",)
+
+    def __init__(self, interactive: bool) -> None:
+        self.interactive = interactive
+
+
+_INTERACTIVE = Priority(True)
+_current: ContextVar[Priority] = ContextVar("landcover_priority", default=_INTERACTIVE)
+
+
+def current_priority() -> Priority:
+    """Return that of the running task: interactive unless it is within `background`."""
+    return _current.get()
+
+
+@contextmanager
+def background() -> Iterator[Priority]:
+    """Give what is done inside the priority of the background."""
+    priority = Priority(False)
+    token = _current.set(priority)
+    try:
+        yield priority
+    finally:
+        _current.reset(token)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Call:
     """A call that waits for a thread."""
 
-    __slots__ = ("call", "future", "urgency")
-
-    def __init__(self, call: Callable[[], Any], future: Future[Any], urgency: Priority) -> None:
-        self.call, self.future, self.urgency = call, future, urgency
+    function: Callable[[], Any]
+    future: Future[Any]
+    priority: Priority
 
 
 class Pool:
-    """A fixed number of named threads, awaited from the event loop; urgent work goes first."""
+    """A fixed number of named threads, awaited from the event loop; interactive work goes first."""
 
     def __init__(self, name: str, workers: int) -> None:
         self.workers = workers
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix=f"landcover-{name}")
-        self._waiting: list[_Item] = []
+        self._waiting: list[_Call] = []
         self._lock = threading.Lock()
 
     async def run(
         self, function: Callable[Args, Result], *args: Args.args, **kwargs: Args.kwargs
     ) -> Result:
-        """The function's result. When the caller is cancelled, work not yet begun never begins."""
+        """Return the function's result. When the caller is cancelled, work not yet begun never
+        begins."""
         future: Future[Result] = Future()
-        item = _Item(lambda: function(*args, **kwargs), future, current_priority())
+        call = _Call(lambda: function(*args, **kwargs), future, current_priority())
         with self._lock:
-            self._waiting.append(item)
-        # One turn for every item; which item a turn takes is decided when a thread is free.
+            self._waiting.append(call)
+        # One turn for every call; which call a turn takes is decided when a thread is free.
         self._executor.submit(self._turn)
         return await asyncio.wrap_future(future)
 
     def close(self) -> None:
-        """Drops what has not begun and waits for what has."""
+        """Drop what has not begun and wait for what has."""
         self._executor.shutdown(wait=True, cancel_futures=True)
         with self._lock:
             dropped, self._waiting = self._waiting, []
-        for item in dropped:
-            item.future.cancel()
+        for call in dropped:
+            call.future.cancel()
 
     def _turn(self) -> None:
         with self._lock:
-            # The first that is urgent, else the first: asked now, as urgency may have risen.
-            item = next((i for i in self._waiting if i.urgency.urgent), self._waiting[0])
-            self._waiting.remove(item)
-        if not item.future.set_running_or_notify_cancel():
+            # The first interactive one, else the first: looked up now, as priorities may rise.
+            call = next((c for c in self._waiting if c.priority.interactive), self._waiting[0])
+            self._waiting.remove(call)
+        if not call.future.set_running_or_notify_cancel():
             return
         try:
-            result = item.call()
+            result = call.function()
         except BaseException as error:
-            item.future.set_exception(error)
+            call.future.set_exception(error)
         else:
-            item.future.set_result(result)
+            call.future.set_result(result)
 
 
 class Gate:
-    """Admits a limited number of computations; the next one is told when to come back."""
+    """A limit on computations in progress; the next one is told when to try again."""
 
     def __init__(self, limit: int, workers: int) -> None:
-        """`workers`: how many are worked on at once; used to estimate the waiting time."""
+        """Set the limit; `workers`, how many run at once, is used to estimate the waiting time."""
         self.limit = limit
         self._workers = workers
         self._seconds = 0.5
@@ -86,16 +121,16 @@ class Gate:
 
     @asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:
-        """Holds a place; Busy when there is none."""
+        """Hold a place; Busy when there is none."""
         if self.inside >= self.limit:
             raise Busy(self.inside, self.limit, self.retry_after)
         self.inside += 1
         metrics.QUEUE.inc()
-        began, ahead = time.monotonic(), self.inside
+        began, queued = time.monotonic(), self.inside
         try:
             yield
-            # Time per computation, smoothed: waiting included, so divided by those ahead.
-            share = (time.monotonic() - began) * self._workers / max(ahead, self._workers)
+            # Time per computation, smoothed: waiting included, so divided by those in the queue.
+            share = (time.monotonic() - began) * self._workers / max(queued, self._workers)
             self._seconds += (0.1 if self.measured else 1.0) * (share - self._seconds)
             self.measured = True
         finally:
@@ -104,65 +139,47 @@ class Gate:
 
     @property
     def seconds_per_block(self) -> float:
-        """Smoothed seconds a computation takes when all workers are busy; a guess until
+        """Return the smoothed seconds a computation takes when all workers are busy; a guess until
         `measured`."""
         return self._seconds / self._workers
 
     @property
     def retry_after(self) -> int:
-        """Seconds until about half of the queue is done, at least 1."""
+        """Return the seconds until about half of the queue is done, at least 1."""
         return max(1, math.ceil(self.inside * self._seconds / self._workers / 2))
 
 
-class Priority:
-    """One computation's urgency. It may become urgent, when somebody urgent waits for it too."""
-
-    __slots__ = ("urgent",)
-
-    def __init__(self, urgent: bool) -> None:
-        self.urgent = urgent
-
-
-_INTERACTIVE = Priority(True)
-_current: ContextVar[Priority] = ContextVar("landcover_urgency", default=_INTERACTIVE)
-
-
-def current_priority() -> Priority:
-    """That of the running task; urgent unless said otherwise."""
-    return _current.get()
-
-
-@contextmanager
-def background() -> Iterator[Priority]:
-    """What is done inside waits for whatever is urgent."""
-    urgency = Priority(False)
-    token = _current.set(urgency)
+async def gather(awaitables: Iterable[Awaitable[Result]]) -> list[Result]:
+    """Return every result in order; the first error or a cancellation stops the others."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
     try:
-        yield urgency
-    finally:
-        _current.reset(token)
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        raise
 
 
-Item = TypeVar("Item")
-
-
-async def ahead(
+async def prefetch(
     items: Iterable[Item], start: Callable[[Item], Awaitable[Result]], count: int
 ) -> AsyncGenerator[tuple[Item, Result], None]:
-    """(item, its result) one after the other, `count` more under way, so that reading hides behind
-    inference and memory stays flat. When the caller stops, so does what is under way."""
-    under_way: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+    """Yield (item, its result) in order, with up to `count` more in progress.
+
+    So reading hides behind inference and memory stays flat. When the caller stops, so does what is
+    in progress.
+    """
+    in_progress: deque[tuple[Item, asyncio.Future[Result]]] = deque()
     try:
         for item in items:
-            under_way.append((item, asyncio.ensure_future(start(item))))
-            if len(under_way) > count:
-                first, result = under_way[0]
+            in_progress.append((item, asyncio.ensure_future(start(item))))
+            if len(in_progress) > count:
+                first, result = in_progress[0]
                 yield first, await result
-                under_way.popleft()
-        while under_way:
-            first, result = under_way[0]
+                in_progress.popleft()
+        while in_progress:
+            first, result = in_progress[0]
             yield first, await result
-            under_way.popleft()
+            in_progress.popleft()
     finally:
-        for _, task in under_way:
+        for _, task in in_progress:
             task.cancel()

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from app.cache.blocks import BlockCache
 from app.cache.disk import DiskStore
 from app.cache.memory import MemoryStore
 from app.cache.redis import RedisTier
-from app.errors import ConfigurationError, UnknownName
-from app.imagery import gdal
+from app.errors import ConfigurationError, SourceUnavailable, UnknownName
+from app.imagery import build, config, gdal
+from app.imagery.catalog import Catalog
+from app.imagery.catalog.lazy import LazyCatalog
 from app.imagery.reader import Reader
 from app.landcover.blocks import LandCover, Selection
-from app.landcover.source import Sources, sources_of
+from app.landcover.source import Source, Sources
 from app.monitoring.metrics import Collector
 from app.scheduling import Gate, Pool
 from app.settings import Settings
@@ -22,6 +27,8 @@ from model.errors import ModelError
 from model.session import Session
 
 _MB = 1_000_000
+
+log = logging.getLogger("landcover.services")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +46,8 @@ class Services:
     """The sources, the models, the caches and the pools of one process."""
 
     def __init__(self, settings: Settings) -> None:
-        """ConfigurationError when the settings cannot work: no imagery, or a refused model."""
+        """Build everything. ConfigurationError when the settings cannot work, such as without
+        imagery or with a model that is refused."""
         gdal.configure(settings.gdal_cache_mb)
         self.settings = settings
         try:
@@ -47,9 +55,9 @@ class Services:
         except ModelError as error:
             raise ConfigurationError(f"the model is refused: {error}") from error
         self.models = {session.card.name: session}
-        self.sources = Sources(sources_of(settings, session.card.ground_resolution))
-        workers = settings.infer_workers or available_cores()
         self.reads = Pool("read", settings.read_workers)
+        self.sources = Sources(load_sources(settings, session.card.ground_resolution, self.reads))
+        workers = settings.infer_workers or available_cores()
         self.infers = Pool("infer", workers)
         self.gate = Gate(settings.queue_blocks, workers)
         disk = (
@@ -60,14 +68,14 @@ class Services:
         cache = BlockCache(settings.cache_memory_mb * _MB, disk, self.reads, _redis(settings))
         self.reader = Reader()
         self.collectors: list[Collector] = []
-        """What `/metrics` asks when it is asked: figures of the whole service, not of a process."""
+        """Figures of the whole service, not of a process, that `/metrics` collects on request."""
         self.landcover = LandCover(cache, self.reader, self.reads, self.infers, self.gate)
         self.rendered: MemoryStore[tuple[str, bytes, int], Rendered] = MemoryStore(
             settings.rendered_memory_mb * _MB
         )
 
     def model(self, name: str | None) -> Session:
-        """The model of that name, the only one for None; UnknownName otherwise."""
+        """Return the model of that name, the only one for None; UnknownName otherwise."""
         if name is None:
             return next(iter(self.models.values()))
         if name not in self.models:
@@ -82,28 +90,86 @@ class Services:
         datetime: str = "",
         fill: str = "",
     ) -> Selection:
-        """What a client's source, dates and model stand for; UnknownName or InvalidRequest."""
-        chosen = self.sources.get(source)
-        return Selection(chosen, chosen.when(year, datetime, fill), self.model(model))
+        """Return what a client's source, dates and model name; UnknownName or InvalidRequest."""
+        selected = self.sources.get(source)
+        return Selection(selected, selected.when(year, datetime, fill), self.model(model))
 
     @property
     def generation(self) -> int:
-        """Changes whenever a source does."""
+        """Return a number that changes whenever a source does."""
         return sum(source.catalog.generation for source in self.sources)
 
-    async def watch(self) -> None:
-        """Looks for new and changed imagery from time to time, for ever."""
+    async def refresh(self) -> None:
+        """Look for new and changed imagery every `refresh_s` seconds, forever."""
         while self.settings.refresh_s:
             await asyncio.sleep(self.settings.refresh_s)
             for source in self.sources:
-                await (source.reads or self.reads).run(source.refresh)
+                await source.reads.run(source.refresh)
 
     def close(self) -> None:
-        """Waits for what is being worked on; drops what has not begun."""
-        self.infers.close()
-        self.reads.close()
+        """Wait for work in progress; drop what has not begun."""
+        for pool in {self.infers, self.reads, *(source.reads for source in self.sources)}:
+            pool.close()
         for source in self.sources:
             source.close()
+
+
+def load_sources(settings: Settings, ground_resolution: float, reads: Pool) -> list[Source]:
+    """Return the sources that the settings name: the directory first, then those of sources.toml.
+
+    `reads`: the threads that read local files. ConfigurationError when there is no source, one
+    cannot work or two have one id. A source on a network that is unavailable does not prevent the
+    start: it is tried again until it is there.
+    """
+    configs: list[config.AnyConfig] = []
+    if settings.imagery is not None:
+        configs.append(
+            config.DirectoryConfig(
+                type="directory",
+                id=source_id_of(settings.imagery),
+                title=settings.title or settings.imagery.resolve().name,
+                path=str(settings.imagery),
+            )
+        )
+    if settings.sources is not None:
+        configs += config.load(settings.sources)
+    if not configs:
+        raise ConfigurationError(
+            "no imagery: give a directory of NAIP GeoTIFFs with --imagery or LANDCOVER_IMAGERY, "
+            "or a sources.toml with --sources or LANDCOVER_SOURCES"
+        )
+    ids = [each.id for each in configs]
+    if len(set(ids)) < len(ids):
+        raise ConfigurationError(f"source {ids[0]}: --imagery and sources.toml both name it")
+    return [_source(each, settings, ground_resolution, reads) for each in configs]
+
+
+def _source(
+    source_config: config.AnyConfig, settings: Settings, ground_resolution: float, reads: Pool
+) -> Source:
+    title = source_config.title or source_config.id
+    attribution = source_config.attribution or settings.attribution
+    if not isinstance(source_config, config.RemoteConfig):
+        catalog = build.catalog_of(source_config, ground_resolution, settings.cache_dir)
+        return Source(source_config.id, title, attribution, catalog, reads)
+    remote = build.remote_of(source_config)
+
+    def load() -> Catalog:
+        return build.catalog_of(source_config, ground_resolution, settings.cache_dir, remote)
+
+    try:
+        catalog = load()
+    except SourceUnavailable as error:
+        log.warning("source %s is unavailable: %s", source_config.id, error.reason)
+        catalog = LazyCatalog(load, error)
+    own = Pool(f"read-{source_config.id}", source_config.connections)
+    return Source(source_config.id, title, attribution, catalog, own, remote)
+
+
+def source_id_of(path: Path) -> str:
+    """Return a directory's name as an id: lower case, letters, digits and dashes."""
+    name = path.resolve().stem if path.is_file() else path.resolve().name
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63] or "imagery"
 
 
 def _redis(settings: Settings) -> RedisTier | None:

@@ -12,7 +12,7 @@ Image = npt.NDArray[np.uint8]
 Valid = npt.NDArray[np.bool_]
 
 
-def extend(image: Image, valid: Valid) -> Image:
+def reflect_pad_invalid(image: Image, valid: Valid) -> Image:
     """Fills what is not valid by mirroring, along rows first and then along columns.
 
     `image`: uint8 (bands, rows, cols); `valid`: bool (rows, cols), True = data. Returns an

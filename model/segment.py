@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.edges import extend
+from model.edges import reflect_pad_invalid
 from model.errors import ImageError
 from model.legend import NODATA
 from model.normalize import normalize
@@ -131,7 +131,7 @@ def probabilities_of(
     size = session.card.window
     if valid.shape != (size, size):
         raise ImageError(f"a window must be {size} × {size} pixels, got {valid.shape}")
-    batch = normalize(extend(image, valid), session.card)[None]
+    batch = normalize(reflect_pad_invalid(image, valid), session.card)[None]
     rows, cols = _core(session)
     return session.predict(batch, cancellation)[0, :, rows, cols]
 

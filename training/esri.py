@@ -18,7 +18,7 @@ from model.card import ModelCard
 from model.session import Session
 from training import esri_function
 
-COPIED = (edges.extend, edges._mirror, normalize.normalize)
+COPIED = (edges.reflect_pad_invalid, edges._mirror, normalize.normalize)
 CLASS = "class LandCover:"
 
 

@@ -128,7 +128,7 @@ class LandCover:
         """Best class of every pixel of a window, the lowest value on ties: uint8 (rows, cols)."""
         if not valid.any():
             return np.full(valid.shape, NODATA, np.uint8)
-        batch = normalize(extend(image, valid), self.card)[None]
+        batch = normalize(reflect_pad_invalid(image, valid), self.card)[None]
         (answer,) = self.session.run(None, {self.input: batch})
         best: Image = (answer[0, 1:].argmax(axis=0) + 1).astype(np.uint8)
         return best
@@ -174,5 +174,5 @@ def _attribute_table(classes: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 # The code that serves, copied in when this file is written (training/esri.py).
-from model.edges import extend  # noqa: E402
+from model.edges import reflect_pad_invalid  # noqa: E402
 from model.normalize import normalize  # noqa: E402

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from model.card import ModelCard
-from model.edges import extend
+from model.edges import reflect_pad_invalid
 from model.normalize import normalize
 from model.session import Session
 from training import artifact
@@ -108,5 +108,5 @@ def real_windows(scenes: Sequence[Scene], card: ModelCard, count: int = PROBES) 
         image = at_resolution(scene, card.ground_resolution)[:, : card.window, : card.window]
         pixels = np.zeros((len(image), card.window, card.window), np.uint8)
         pixels[:, : image.shape[1], : image.shape[2]] = image
-        windows.append(extend(pixels, valid_of(pixels)))
+        windows.append(reflect_pad_invalid(pixels, valid_of(pixels)))
     return windows

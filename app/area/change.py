@@ -30,7 +30,7 @@ async def count_change(
     async with aclosing(walk(landcover, [before, after], plan, progress)) as blocks:
         async for seen in blocks:
             first, second = seen.shown
-            values = codes(first.classes, second.classes)
+            values = codes(first.values, second.values)
             await landcover.reads.run(tally.add, seen.part, values, seen.shares)
             tally.scenes |= dict.fromkeys([*first.scenes, *second.scenes])
     tally.ground[NODATA] += plan.beyond

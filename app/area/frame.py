@@ -16,9 +16,7 @@ from shapely.geometry.base import BaseGeometry
 
 from app.area.polygon import AreaOfInterest
 from app.errors import InvalidRequest
-from app.grid.pixel_grid import LONLAT, NORTH, PixelGrid, transformer
-from app.landcover.blocks import ranked
-from app.sampling.canvas import Lattice
+from app.grid.pixel_grid import LONLAT, NORTH, PixelGrid, by_central_meridian, transformer
 from model.windows import BLOCK, Window, cover
 
 METERS_PER_DEGREE = 111_319.490793
@@ -29,7 +27,7 @@ METERS_PER_DEGREE = 111_319.490793
 class OutputGrid:
     """`window` of `lattice`; `clip`, in its CRS: pixels whose center lies outside are nodata."""
 
-    lattice: Lattice
+    lattice: PixelGrid
     window: Window
     clip: BaseGeometry | None
 
@@ -50,9 +48,9 @@ class OutputGrid:
         part of the world.
         """
         middle = area.geometry.centroid
-        native = ranked(grids, middle.x)[0]
+        native = by_central_meridian(grids, middle.x)[0]
         if crs is None:
-            lattice = Lattice(_reaching(native, area), resolution or native.resolution)
+            lattice = PixelGrid(_reaching(native, area), resolution or native.resolution)
         else:
             lattice = _lattice(crs, resolution, native.resolution, area)
         if not math.isfinite(lattice.resolution) or lattice.resolution <= 0:
@@ -70,7 +68,7 @@ class OutputGrid:
 
     def is_native(self, grids: Sequence[PixelGrid]) -> bool:
         """Whether its pixels are those of a work grid: then a chunk is a block."""
-        return any(self.lattice.is_of(grid) for grid in grids)
+        return any(self.lattice == grid for grid in grids)
 
     def chunks(self) -> Iterator[tuple[Window, npt.NDArray[np.bool_]]]:
         """Aligned windows that hold pixels of the raster, and which of their pixels it shows."""
@@ -125,7 +123,9 @@ def _reaching(native: PixelGrid, area: AreaOfInterest) -> str:
     return f"EPSG:{32600 + zone if middle.y >= 0 else 32700 + zone}"
 
 
-def _lattice(asked: str, resolution: float | None, meters: float, area: AreaOfInterest) -> Lattice:
+def _lattice(
+    asked: str, resolution: float | None, meters: float, area: AreaOfInterest
+) -> PixelGrid:
     code = asked.upper().removeprefix("EPSG:")
     expected = "EPSG:<code> of a projected CRS, or EPSG:4326"
     try:
@@ -140,6 +140,6 @@ def _lattice(asked: str, resolution: float | None, meters: float, area: AreaOfIn
         there = f"{west:g},{south:g},{east:g},{north:g}"
         raise InvalidRequest("crs", asked, f"a CRS for this place ({asked} is for {there})")
     if crs.is_geographic:
-        return Lattice("EPSG:4326", resolution or meters / METERS_PER_DEGREE, 90.0)
+        return PixelGrid("EPSG:4326", resolution or meters / METERS_PER_DEGREE, 90.0)
     unit = crs.axis_info[0].unit_conversion_factor or 1.0
-    return Lattice(f"EPSG:{int(code)}", resolution or meters / unit, NORTH)
+    return PixelGrid(f"EPSG:{int(code)}", resolution or meters / unit, NORTH)

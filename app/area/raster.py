@@ -13,12 +13,12 @@ from app.area.frame import OutputGrid
 from app.area.statistics import when_of
 from app.area.tally import Progress, silent
 from app.grid.pixel_grid import PixelGrid
-from app.landcover.blocks import LandCover, Selection, all_of
+from app.landcover.blocks import LandCover, Selection
 from app.render.attribute_table import Table, table_of
 from app.render.geotiff import class_cog
 from app.render.transition import TRANSITION, codes, transition_table
-from app.sampling.canvas import Classes, Lattice, Shown, classes_under
-from app.scheduling import ahead
+from app.sampling.placer import Classes, Placed, classes_under
+from app.scheduling import gather, prefetch
 from model.legend import NODATA, Legend
 from model.windows import Window
 
@@ -43,15 +43,15 @@ async def write_raster(
     total, done = frame.count(), 0
     table, description = raster_table([s.session.card.legend for s in selections])
 
-    async def look(chunk: Chunk) -> Sequence[Shown]:
+    async def look(chunk: Chunk) -> Sequence[Placed]:
         window, inside = chunk
-        return await all_of(
+        return await gather(
             classes_under(landcover, selection, frame.lattice, window, inside)
             for selection in selections
         )
 
     with class_cog(path, frame.lattice, frame.window, table, description) as raster:
-        async with aclosing(ahead(frame.chunks(), look, count)) as chunks:
+        async with aclosing(prefetch(frame.chunks(), look, count)) as chunks:
             async for (window, inside), shown in chunks:
                 values = np.where(inside, _values(shown), NODATA).astype(np.uint8)
                 scenes = [scene for each in shown for scene in each.scenes]
@@ -73,7 +73,7 @@ async def write_window(
     progress: Progress = silent,
 ) -> None:
     """Classifies `extent` of `grid` into the GeoTIFF `path`; errors as `write_raster`."""
-    frame = OutputGrid(Lattice.of(grid), extent, None)
+    frame = OutputGrid(grid, extent, None)
     await write_raster(landcover, [selection], frame, path, progress)
 
 
@@ -84,8 +84,8 @@ def raster_table(legends: Sequence[Legend]) -> tuple[Table, str]:
     return transition_table(legends[-1]), TRANSITION
 
 
-def _values(shown: Sequence[Shown]) -> Classes:
+def _values(shown: Sequence[Placed]) -> Classes:
     if len(shown) == 1:
-        return shown[0].classes
-    before, after = (each.classes for each in shown)
+        return shown[0].values
+    before, after = (each.values for each in shown)
     return codes(before, after)

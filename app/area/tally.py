@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from app.area.plan import Part, Plan, Shares
 from app.grid.classified import SceneRef
-from app.landcover.blocks import LandCover, Selection, all_of
-from app.sampling.canvas import Classes, Lattice, Shown, classes_under
-from app.scheduling import ahead
+from app.landcover.blocks import LandCover, Selection
+from app.sampling.placer import Classes, Placed, classes_under
+from app.scheduling import gather, prefetch
 from model.legend import NODATA
 
 Progress = Callable[[int, int], None]
@@ -60,7 +60,7 @@ class Seen:
 
     part: Part
     shares: Shares | None
-    shown: tuple[Shown, ...]
+    shown: tuple[Placed, ...]
 
 
 async def walk(
@@ -77,13 +77,13 @@ async def walk(
     async def look(part: Part) -> Seen:
         shares = await landcover.reads.run(part.coverage)
         wanted = None if shares is None else shares > 0
-        lattice, window = Lattice.of(part.block.grid), part.block.window
-        shown = await all_of(
-            classes_under(landcover, selection, lattice, window, wanted) for selection in selections
+        grid, window = part.block.grid, part.block.window
+        shown = await gather(
+            classes_under(landcover, selection, grid, window, wanted) for selection in selections
         )
         return Seen(part, shares, tuple(shown))
 
-    async with aclosing(ahead(plan.parts(), look, 2 * landcover.infers.workers)) as results:
+    async with aclosing(prefetch(plan.parts(), look, 2 * landcover.infers.workers)) as results:
         async for _, seen in results:
             yield seen
             done += 1
@@ -98,7 +98,7 @@ async def count(
     async with aclosing(walk(landcover, [selection], plan, progress)) as blocks:
         async for seen in blocks:
             (shown,) = seen.shown
-            await landcover.reads.run(tally.add, seen.part, shown.classes, seen.shares)
+            await landcover.reads.run(tally.add, seen.part, shown.values, seen.shares)
             tally.scenes |= dict.fromkeys(shown.scenes)
     tally.ground[NODATA] += plan.beyond
     return tally

@@ -40,7 +40,7 @@ class SingleFlight(Generic[Value]):
             self._urgency[key] = current_priority()
             task.add_done_callback(lambda done: self._land(key, done))
         self._waiting[key] += 1
-        self._urgency[key].urgent |= current_priority().urgent
+        self._urgency[key].interactive |= current_priority().interactive
         try:
             return await asyncio.shield(task)
         finally:

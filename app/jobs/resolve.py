@@ -45,7 +45,7 @@ def work_of(
     selections = selections_of(workshop, spec)
     bounds = shape(spec.area).bounds
     for selection in selections:
-        workshop.call(workshop.services.landcover.prepare(selection, bounds), stopped)
+        workshop.call(workshop.services.landcover.load(selection, bounds), stopped)
     return Work.of(spec.area, selections)
 
 

@@ -1,7 +1,6 @@
-"""The conductor: which scenes, which pixels, which classes; a block is made here and only here.
+"""Scenes → pixels → classes: a block is computed here and only here.
 
-A pixel has one class, whoever asks: tiles, points and downloads all read the blocks that
-`LandCover.block` returns.
+A pixel has one class, whoever asks: tiles, points, downloads and jobs all read these blocks.
 """
 
 from __future__ import annotations
@@ -10,18 +9,17 @@ import asyncio
 import hashlib
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypeVar
 
 from app.cache.blocks import BlockCache
 from app.errors import Busy, SourceUnavailable
 from app.grid.classified import ClassifiedBlock, SceneRef
-from app.grid.pixel_grid import LONLAT, Block, Bounds, PixelGrid, bounds_between, central_meridian
+from app.grid.pixel_grid import LONLAT, Block, Bounds, bounds_between
 from app.imagery import mosaic
-from app.imagery.catalog import Catalog
 from app.imagery.catalog.temporal import TemporalFilter
 from app.imagery.mosaic import Mosaic
 from app.imagery.reader import Reader
@@ -37,18 +35,31 @@ PROCESSING = "1"
 """Version of everything between pixels and classes that is not in the model file."""
 
 _REACH_M = 1000.0
-"""Meters beyond a piece of ground in which the scenes of its blocks and their halo may lie."""
+"""Meters around some ground within which the scenes of its blocks and their halo may lie."""
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is asked of: imagery of some dates, and a model."""
+    """What a request is about: imagery of some dates, and a model."""
 
     source: Source
     when: TemporalFilter
     session: Session
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPlan:
+    """A block with imagery: the scenes it is made from, in the order of use, and its key.
+
+    The key is a digest of everything the block depends on. Settled once: a refresh of the catalog
+    cannot put new pixels under an old key.
+    """
+
+    block: Block
+    scenes: tuple[Scene, ...] = field(compare=False)
+    key: str
 
 
 class LandCover:
@@ -62,14 +73,14 @@ class LandCover:
         self.reads = reads
         self.infers = infers
         self.gate = gate
-        self._scenes = lru_cache(maxsize=16384)(_scenes_of)
-        self._under_way: Counter[str] = Counter()
+        self._plans = lru_cache(maxsize=16384)(_plan)
+        self._in_progress: Counter[str] = Counter()
 
-    async def prepare(self, selection: Selection, bounds: Bounds) -> None:
-        """Makes sure the scenes of that ground (degrees), blocks and halo around it, are known.
+    async def load(self, selection: Selection, bounds: Bounds) -> None:
+        """Make sure the scenes of some ground (degrees) and around it are in the catalog's memory.
 
-        To be awaited before `scenes` and `key` are asked for it; `block` does so by itself.
-        SourceUnavailable when a catalog on a network cannot be asked.
+        To be awaited before `plan` for blocks there; `block` does so by itself. SourceUnavailable
+        when a catalog on a network cannot be searched.
         """
         west, south, east, north = bounds
         up = _REACH_M / 111_000
@@ -77,46 +88,39 @@ class LandCover:
         ground = west - across, south - up, east + across, north + up
         catalog = selection.source.catalog
         if not catalog.knows(ground, selection.when):
-            await self.reads_of(selection).run(catalog.prepare, ground, selection.when)
+            await selection.source.reads.run(catalog.prepare, ground, selection.when)
 
-    def reads_of(self, selection: Selection) -> Pool:
-        """The threads that read a source: its own when it is on a network, so that one that hangs
-        holds up no other."""
-        return selection.source.reads or self.reads
-
-    def scenes(self, selection: Selection, block: Block) -> tuple[Scene, ...]:
-        """Scenes of a block and its halo in the order of use; empty when none holds the block."""
-        catalog = selection.source.catalog
-        halo = selection.session.card.halo
-        return self._scenes(catalog, catalog.generation, selection.when, block, halo)
+    def plan(self, selection: Selection, block: Block) -> BlockPlan | None:
+        """Return what a block is to be made from; None where there is no imagery."""
+        return self._plans(selection, selection.source.catalog.generation, block)
 
     def key(self, selection: Selection, block: Block) -> str | None:
-        """Digest of everything the block depends on; None where there is no imagery."""
-        return _key(selection, block, self.scenes(selection, block))
+        """Return the key of a block; None where there is no imagery."""
+        plan = self.plan(selection, block)
+        return plan.key if plan else None
 
     async def block(self, selection: Selection, block: Block) -> ClassifiedBlock | None:
-        """The classified block; None where there is no imagery.
+        """Return the classified block; None where there is no imagery. Raise as `compute`."""
+        await self.load(selection, lonlat_of(block))
+        plan = self.plan(selection, block)
+        return await self.compute(selection, plan) if plan else None
+
+    async def compute(self, selection: Selection, plan: BlockPlan) -> ClassifiedBlock:
+        """Return the classified block of a plan, from the cache if it is there.
 
         SourceUnavailable when imagery cannot be read, Busy when the queue is full: neither is kept.
         """
-        await self.prepare(selection, lonlat_of(block))
-        # Asked once: a refresh in between must not put new pixels under the old key.
-        scenes = self.scenes(selection, block)
-        key = _key(selection, block, scenes)
-        if key is None:
-            return None
-        return await self.cache.get_or_compute(
-            key, lambda: self._classify(selection, block, scenes)
-        )
+        return await self.cache.get_or_compute(plan.key, lambda: self._classify(selection, plan))
 
     async def probabilities(self, selection: Selection, block: Block) -> Probabilities | None:
-        """float32 (channels, 512, 512) of a block, computed anew and not kept; None as above."""
-        await self.prepare(selection, lonlat_of(block))
-        scenes = self.scenes(selection, block)
-        if not scenes:
+        """Return float32 (channels, 512, 512) of a block, computed anew and not kept; None and
+        errors as `block`."""
+        await self.load(selection, lonlat_of(block))
+        plan = self.plan(selection, block)
+        if plan is None:
             return None
-        async with self._admitted(selection):
-            pixels = (await self._read(selection, block, scenes)).pixels
+        async with self._admitted(selection.source):
+            pixels = (await self._read(selection, plan)).pixels
             return await self._infer(
                 probabilities_of, selection.session, pixels.image, pixels.valid
             )
@@ -124,56 +128,57 @@ class LandCover:
     async def scene_of(
         self, selection: Selection, block: Block, row: int, col: int
     ) -> SceneRef | None:
-        """The scene that one pixel of a block was taken from; by the images' outlines alone when
-        their pixels cannot be asked."""
+        """Return the scene that one pixel of a block was taken from; by the images' outlines alone
+        when their pixels cannot be read."""
+        plan = self.plan(selection, block)
         pixel = Window(block.window.col + col, block.window.row + row, 1, 1)
-        holding = []
-        for scene in self.scenes(selection, block):
+        matches = []
+        for scene in plan.scenes if plan else ():
             extent = scene.extent(block.grid)
             if extent is not None and extent.contains(pixel):
-                holding.append(scene)
-        if len(holding) > 1:
-            reads = self.reads_of(selection)
+                matches.append(scene)
+        if len(matches) > 1:
+            read = selection.source.reads.run
             with suppress(SourceUnavailable):
-                seen = await reads.run(mosaic.read, self.reader, holding, block.grid, pixel)
-                return seen.scenes[0] if seen.scenes else None
-        return holding[0].ref if holding else None
+                used = await read(mosaic.read, self.reader, matches, block.grid, pixel)
+                return used.scenes[0] if used.scenes else None
+        return matches[0].ref if matches else None
 
-    async def _classify(
-        self, selection: Selection, block: Block, scenes: tuple[Scene, ...]
-    ) -> ClassifiedBlock:
-        async with self._admitted(selection):
-            image = await self._read(selection, block, scenes)
+    async def _classify(self, selection: Selection, plan: BlockPlan) -> ClassifiedBlock:
+        async with self._admitted(selection.source):
+            image = await self._read(selection, plan)
             result = await self._infer(
                 segment_window, selection.session, image.pixels.image, image.pixels.valid
             )
         return ClassifiedBlock(result.classes, result.confidence, image.scenes)
 
     @asynccontextmanager
-    async def _admitted(self, selection: Selection) -> AsyncIterator[None]:
-        """A place at the gate. A source on a network may take half of them: when it hangs, the
-        rest is left to the others. Busy when there is none."""
-        source = selection.source.id
+    async def _admitted(self, source: Source) -> AsyncIterator[None]:
+        """Hold a place at the gate. Busy when there is none.
+
+        A source with threads of its own, on a network, may take half of the places: when it hangs,
+        the rest is left to the others.
+        """
         share = max(self.gate.limit // 2, 1)
-        if selection.source.reads is not None and self._under_way[source] >= share:
-            raise Busy(self._under_way[source], share, self.gate.retry_after)
+        if source.reads is not self.reads and self._in_progress[source.id] >= share:
+            raise Busy(self._in_progress[source.id], share, self.gate.retry_after)
         async with self.gate.admitted():
-            self._under_way[source] += 1
+            self._in_progress[source.id] += 1
             try:
                 yield
             finally:
-                self._under_way[source] -= 1
+                self._in_progress[source.id] -= 1
 
-    async def _read(self, selection: Selection, block: Block, scenes: tuple[Scene, ...]) -> Mosaic:
+    async def _read(self, selection: Selection, plan: BlockPlan) -> Mosaic:
+        block, source = plan.block, selection.source
         window = block.window.expand(selection.session.card.halo)
-        reads = self.reads_of(selection)
         try:
             read = metrics.timed(metrics.READ_SECONDS, "read", mosaic.read)
-            return await reads.run(read, self.reader, scenes, block.grid, window)
+            return await source.reads.run(read, self.reader, plan.scenes, block.grid, window)
         except SourceUnavailable as error:
-            # What changed or vanished must not be asked for again.
+            # What changed or vanished must not be read again.
             if not error.whole_source:
-                await reads.run(selection.source.refresh)
+                await source.reads.run(source.refresh)
             raise
 
     async def _infer(
@@ -183,7 +188,7 @@ class LandCover:
         image: Image,
         valid: Valid,
     ) -> Result:
-        """Runs in the inference pool; stopped within one operator when nobody waits any more."""
+        """Run in the inference pool; stopped within one operator when nobody waits any more."""
         cancellation = Cancellation()
         try:
             infer = metrics.timed(metrics.INFERENCE_SECONDS, "infer", function)
@@ -193,49 +198,27 @@ class LandCover:
             raise
 
 
-def _key(selection: Selection, block: Block, scenes: tuple[Scene, ...]) -> str | None:
-    if not scenes:
+def _plan(selection: Selection, generation: int, block: Block) -> BlockPlan | None:
+    """`generation` is part of the key it is remembered by: a refreshed catalog is searched anew."""
+    grid, core, card = block.grid, block.window, selection.session.card
+    window = core.expand(card.halo)
+    matches = selection.source.catalog.search(grid.crs, grid.bounds(window), selection.when)
+    scenes = mosaic.ordered(matches, grid, window, selection.when)
+    extents = (scene.extent(grid) for scene in scenes)
+    if not any(extent and extent.intersection(core) for extent in extents):
         return None
-    grid = block.grid
     parts = [
         PROCESSING,
         selection.session.sha256,
-        str(selection.session.card.halo),
+        str(card.halo),
         f"{grid.crs} {grid.resolution} {block.col} {block.row}",
         *(scene.key for scene in scenes),
     ]
-    return hashlib.blake2b("\n".join(parts).encode(), digest_size=20).hexdigest()
-
-
-def _scenes_of(
-    catalog: Catalog, generation: int, when: TemporalFilter, block: Block, halo: int
-) -> tuple[Scene, ...]:
-    """`generation` is part of the key it is remembered by: a refreshed catalog is asked anew."""
-    core, window = block.window, block.window.expand(halo)
-    found = catalog.search(block.grid.crs, block.grid.bounds(window), when)
-    scenes = mosaic.ordered(found, block.grid, window, when)
-    extents = (scene.extent(block.grid) for scene in scenes)
-    holds_core = any(extent and extent.intersection(core) for extent in extents)
-    return scenes if holds_core else ()
+    key = hashlib.blake2b("\n".join(parts).encode(), digest_size=20).hexdigest()
+    return BlockPlan(block, scenes, key)
 
 
 @lru_cache(maxsize=16384)
 def lonlat_of(block: Block) -> Bounds:
-    """The ground of a block, degrees."""
+    """Return the ground of a block, degrees."""
     return bounds_between(block.grid.crs, LONLAT, block.grid.bounds(block.window))
-
-
-def ranked(grids: Iterable[PixelGrid], longitude: float) -> list[PixelGrid]:
-    """Grids by the distance of their central meridian: between two zones the nearer one wins."""
-    return sorted(grids, key=lambda grid: (abs(longitude - central_meridian(grid.crs)), grid))
-
-
-async def all_of(awaitables: Iterable[Awaitable[Result]]) -> list[Result]:
-    """Every result in order; the first error or a cancellation stops the others."""
-    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        raise

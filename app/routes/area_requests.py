@@ -131,7 +131,7 @@ async def asked(request: Request, kind: type[Any]) -> tuple[Services, Any, Areas
 async def planned_areas(services: Services, areas: Areas, selection: Selection) -> list[Planned]:
     source = selection.source
     for area in areas.areas:
-        await services.landcover.prepare(selection, area.geometry.bounds)
+        await services.landcover.load(selection, area.geometry.bounds)
     grids, bounds = source.grids(), source.bounds
 
     def plan() -> list[Planned]:

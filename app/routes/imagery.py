@@ -30,7 +30,7 @@ class ImageryQuery(BaseModel):
     datetime: str = Field(
         "", description="instead of a year: days as OGC writes them, `2018-01-01/2020-12-31`"
     )
-    fill: str = Field("", description="`older`: fill what these dates leave open from older ones")
+    fill: str = Field("", description="`older`: fill gaps of these dates from older images")
     style: Literal["rgb", "cir", "ndvi"] = Field(
         "rgb", description="true color, color infrared or vegetation index"
     )
@@ -43,7 +43,7 @@ class ImageryQuery(BaseModel):
     openapi_extra=openapi_parameters(ImageryQuery),
 )
 async def imagery_tile(request: Request) -> Response:
-    """One imagery tile; `y` may end in `@2x` and `.webp`, `.png` or `.jpg`."""
+    """Return one imagery tile; `y` may end in `@2x` and `.webp`, `.png` or `.jpg`."""
     services: Services = request.app.state.services
     path = request.path_params
     query = query_of(ImageryQuery, request.scope["query_string"])
@@ -72,15 +72,13 @@ async def _paint(
     query: ImageryQuery,
     suffix: str,
 ) -> bytes:
-    reads = source.reads or services.reads
-
     def paint() -> bytes:
         image: Rgba = picture(services.reader, source, when, tile, query.style)
         return encode(image, suffix)
 
     try:
-        return await reads.run(paint)
+        return await source.reads.run(paint)
     except SourceUnavailable as error:
         if not error.whole_source:
-            await reads.run(source.refresh)
+            await source.reads.run(source.refresh)
         raise

@@ -124,9 +124,8 @@ async def _asked(
 
 
 async def _work(request: Request, source: Source, work: Any) -> Any:  # noqa: ANN401 - a result
-    services: Services = request.app.state.services
-    reads = source.reads or services.reads
-    return await while_connected(request, reads.run(work), services.settings.deadline_s)
+    deadline_s: float = request.app.state.services.settings.deadline_s
+    return await while_connected(request, source.reads.run(work), deadline_s)
 
 
 def _cover(cover: Cover) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.grid.tile import CRS, TMS_NAMES
-from app.landcover.blocks import Selection
 from app.render import geotiff
 from app.render.images import MEDIA_TYPES, Palette, render, shown_values
 from app.render.transition import BASE, stayed, transition_table
 from app.routes.requests import selections_of, while_connected
 from app.routes.schemas import TileQuery, TileRequest, openapi_parameters, tile_request
-from app.sampling.tiles import View, compose, compose_change, fingerprint
+from app.sampling.placer import Layer, Placed
+from app.sampling.tiles import TilePlan, compose, plan_tile
 from app.services import Rendered, Services
 from model.session import Session
 
@@ -23,7 +23,7 @@ router = APIRouter(tags=["tiles"])
 _DOCUMENTED = openapi_parameters(TileQuery)
 _ANSWERS = {
     200: {"content": {media: {} for media in MEDIA_TYPES.values()}, "description": "The tile."},
-    304: {"description": "The client's copy is still right."},
+    304: {"description": "The client's copy is still valid."},
 }
 
 
@@ -34,14 +34,14 @@ _ANSWERS = {
     openapi_extra=_DOCUMENTED,
 )
 async def tile(request: Request) -> Response:
-    """One land cover tile; `y` may end in `@2x` and `.png`, `.webp`, `.tif` or `.npy`."""
+    """Return one land cover tile; `y` may end in `@2x` and `.png`, `.webp`, `.tif` or `.npy`."""
     path = request.path_params
     return await _answer(request, path["tileMatrixSetId"], path["z"], path["x"], path["y"])
 
 
 @router.get("/{z}/{x}/{y}", response_class=Response, openapi_extra=_DOCUMENTED)
 async def tile_alias(request: Request) -> Response:
-    """The same, as the short address that map libraries expect."""
+    """Return the same tile, at the short address that map libraries expect."""
     path = request.path_params
     return await _answer(request, TMS_NAMES[0], path["z"], path["x"], path["y"])
 
@@ -54,17 +54,15 @@ async def _answer(request: Request, tms: str, z: str, x: str, y: str) -> Respons
     if rendered is not None:
         scope["outcome"] = "memory"
         return _send(request, services, rendered)
-    asked = tile_request(tms, z, x, y, scope["query_string"])
-    selections = selections_of(services, asked.query)
-    source = selections[-1].source
-    if source.shows(asked.tile):
-        for each in selections:
-            ground = services.landcover.prepare(each, asked.tile.lonlat_bounds)
-            await while_connected(request, ground, services.settings.deadline_s)
-    etag = _etag(services, selections, asked)
+    tile = tile_request(tms, z, x, y, scope["query_string"])
+    selections = selections_of(services, tile.query)
+    planning = plan_tile(services.landcover, selections, tile.tile)
+    plan = await while_connected(request, planning, services.settings.deadline_s)
+    session = selections[-1].session
+    etag = _etag(plan, tile, session)
     if _matches(request, etag):
-        return _send(request, services, Rendered(etag, "", b"", (), source.id))
-    work = _render(services, selections, asked, etag)
+        return _send(request, services, Rendered(etag, "", b"", (), selections[-1].source.id))
+    work = _render(services, plan, tile, etag)
     rendered = await while_connected(request, work, services.settings.deadline_s)
     scope["outcome"] = "full" if rendered.etag else "partial"
     if rendered.etag:
@@ -72,41 +70,36 @@ async def _answer(request: Request, tms: str, z: str, x: str, y: str) -> Respons
     return _send(request, services, rendered)
 
 
-async def _render(
-    services: Services, selections: list[Selection], asked: TileRequest, etag: str
-) -> Rendered:
-    view = await _view(services, asked, selections)
-    content = await services.reads.run(_encode, view, asked, selections[-1].session)
-    headers = [
-        ("X-Landcover-Quality", "full" if view.complete else "partial"),
-        ("X-Landcover-Scenes", ",".join(scene.id for scene in view.scenes[:20])),
-        ("X-Landcover-Dates", ",".join(sorted({s.date for s in view.scenes if s.date})[-20:])),
-    ]
-    kept_as = etag if view.complete else ""
-    media_type = MEDIA_TYPES[asked.suffix]
-    return Rendered(kept_as, media_type, content, tuple(headers), selections[-1].source.id)
+async def _render(services: Services, plan: TilePlan, tile: TileRequest, etag: str) -> Rendered:
+    selection, _ = plan.parts[-1]
+    layer: Layer = "confidence" if tile.query.layer == "confidence" else "class"
+    placed = await compose(services.landcover, plan, layer, services.settings.block_budget)
+    content = await services.reads.run(_encode, placed, tile, selection.session)
+    scenes = list(placed.scenes)
+    headers = (
+        ("X-Landcover-Quality", "full" if placed.complete else "partial"),
+        ("X-Landcover-Scenes", ",".join(scene.id for scene in scenes[:20])),
+        ("X-Landcover-Dates", ",".join(sorted({s.date for s in scenes if s.date})[-20:])),
+    )
+    kept_as = etag if placed.complete else ""
+    return Rendered(kept_as, MEDIA_TYPES[tile.suffix], content, headers, selection.source.id)
 
 
-async def _view(services: Services, asked: TileRequest, selections: list[Selection]) -> View:
-    layer, budget = asked.query.layer, services.settings.block_budget
-    if layer != "change":
-        return await compose(services.landcover, selections[0], asked.tile, layer, budget)
-    before, after = selections
-    return await compose_change(services.landcover, before, after, asked.tile, budget)
-
-
-def _encode(view: View, asked: TileRequest, session: Session) -> bytes:
-    palette = _palette(asked.query, session, data=asked.suffix in ("tif", "npy"))
-    if asked.suffix != "tif":
-        return render(view.array, palette, asked.suffix)
-    array = shown_values(view.array, palette)
+def _encode(placed: Placed, tile: TileRequest, session: Session) -> bytes:
+    palette = _palette(tile.query, session, data=tile.suffix in ("tif", "npy"))
+    if tile.suffix != "tif":
+        return render(placed.values, palette, tile.suffix)
+    values = shown_values(placed.values, palette)
     return geotiff.tile_tif(
-        array, palette.colors, asked.tile.bounds, CRS, session.metadata, view.scenes
+        values, palette.colors, tile.tile.bounds, CRS, session.metadata, tuple(placed.scenes)
     )
 
 
 def _palette(query: TileQuery, session: Session, data: bool = False) -> Palette:
-    """Of change, what stayed is transparent in an image and kept in a file of `data`."""
+    """Return the colors of a tile's values.
+
+    Of change, what stayed is transparent in an image and kept in a file of `data`.
+    """
     if query.layer == "confidence":
         return Palette.of_confidence()
     legend = session.card.legend
@@ -122,27 +115,26 @@ def _palette(query: TileQuery, session: Session, data: bool = False) -> Palette:
     return Palette.of_classes(legend, colors, shown)
 
 
-def _etag(services: Services, selections: list[Selection], asked: TileRequest) -> str:
-    """Digest of the blocks' keys and of how they are drawn; no pixel is read for it."""
-    palette = _palette(asked.query, selections[-1].session)
-    style = f"{asked.tile} {asked.suffix} {asked.query.layer} {palette.colors}"
-    blocks = " ".join(fingerprint(services.landcover, each, asked.tile) for each in selections)
-    return f'"{hashlib.blake2b(f"{blocks} {style}".encode(), digest_size=12).hexdigest()}"'
+def _etag(plan: TilePlan, tile: TileRequest, session: Session) -> str:
+    """Return a digest of the blocks' keys and of how they are drawn; no pixel is read for it."""
+    palette = _palette(tile.query, session)
+    text = f"{plan.digest} {tile.tile} {tile.suffix} {tile.query.layer} {palette.colors}"
+    return f'"{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"'
 
 
 def _matches(request: Request, etag: str) -> bool:
-    """RFC 9110 If-None-Match."""
-    asked = request.headers.get("if-none-match")
-    if not asked or not etag:
+    """Return whether If-None-Match names the tag (RFC 9110 13.1.2)."""
+    header = request.headers.get("if-none-match")
+    if not header or not etag:
         return False
-    tags = (tag.strip().removeprefix("W/") for tag in asked.split(","))
-    return asked.strip() == "*" or etag in tags
+    tags = (tag.strip().removeprefix("W/") for tag in header.split(","))
+    return header.strip() == "*" or etag in tags
 
 
 def _send(request: Request, services: Services, rendered: Rendered) -> Response:
     headers = dict(rendered.headers)
     if services.sources.get(rendered.source).unavailable:
-        # From what is kept: the imagery cannot be asked whether it is still the same.
+        # From the cache: whether the imagery is still the same cannot be checked.
         headers["X-Landcover-Stale"] = "true"
     if not rendered.etag:
         headers["cache-control"] = "no-store"

@@ -10,14 +10,15 @@ import numpy.typing as npt
 from PIL import Image
 from rio_tiler.colormap import cmap
 
-from app.grid.pixel_grid import PixelGrid, bounds_between
+from app.grid.interpolate import sample
+from app.grid.pixel_grid import PixelGrid, bounds_between, by_central_meridian
+from app.grid.projection import project
 from app.grid.tile import CRS, Tile
 from app.imagery import mosaic
 from app.imagery.catalog.temporal import TemporalFilter
 from app.imagery.reader import Reader
-from app.landcover.blocks import ranked
 from app.landcover.source import Source
-from model.edges import extend
+from model.edges import reflect_pad_invalid
 
 Style = Literal["rgb", "cir", "ndvi"]
 STYLES = get_args(Style)
@@ -30,18 +31,18 @@ Rgba = npt.NDArray[np.uint8]
 
 
 def picture(reader: Reader, source: Source, when: TemporalFilter, tile: Tile, style: Style) -> Rgba:
-    """uint8 (size, size, 4), row 0 in the north; transparent where there is no imagery.
+    """Return a tile's image, uint8 (size, size, 4), transparent where there is no imagery.
 
-    The imagery is read once, at the tile's ground resolution, and its pixels are placed by
-    bilinear interpolation: nothing is warped by GDAL (see app.imagery.reader).
-    SourceUnavailable when imagery cannot be read.
+    The imagery is read once, at the tile's ground resolution, and sampled by bilinear
+    interpolation: nothing is warped by GDAL (see app.imagery.reader). Blocking; SourceUnavailable
+    when imagery cannot be read.
     """
     out = np.zeros((tile.size, tile.size, 4), dtype=np.uint8)
     if not source.shows(tile):
         return out
     west, south, east, north = tile.lonlat_bounds
     source.catalog.prepare((west, south, east, north), when)
-    for grid in ranked(source.grids(), (west + east) / 2):
+    for grid in by_central_meridian(source.grids(), (west + east) / 2):
         if out[..., 3].all():
             break
         _paint(out, reader, source, when, tile, style, grid.crs)
@@ -49,7 +50,7 @@ def picture(reader: Reader, source: Source, when: TemporalFilter, tile: Tile, st
 
 
 def encode(image: Rgba, suffix: str) -> bytes:
-    """The picture as `webp`, `png` or `jpg` (white where there is none)."""
+    """Return the bytes of an image as `webp`, `png` or `jpg` (white where it is transparent)."""
     out = io.BytesIO()
     if suffix == "webp":
         Image.fromarray(image).save(out, "WEBP", quality=85, method=2)
@@ -70,6 +71,7 @@ def _paint(
     style: Style,
     crs: str,
 ) -> None:
+    """Fill the transparent pixels of `out` from the images in one CRS."""
     bounds = bounds_between(CRS, crs, tile.bounds)
     scenes = source.catalog.search(crs, bounds, when)
     if not scenes:
@@ -80,33 +82,20 @@ def _paint(
     if not ordered:
         return
     pixels = mosaic.read(reader, ordered, grid, window).pixels
-    placed = tile.project(crs)
+    projected = project(tile.grid, tile.window, crs)
     left, _, _, top = grid.bounds(window)
-    cols = placed.x / grid.resolution - left / grid.resolution - 0.5
-    rows = (top - placed.y) / grid.resolution - 0.5
-    # Mirrored beyond its edge, as the interpolation would mix black into the last pixel.
-    samples = _bilinear(extend(pixels.image, pixels.valid), cols, rows)
+    cols = projected.x / grid.resolution - left / grid.resolution - 0.5
+    rows = (top - projected.y) / grid.resolution - 0.5
+    # Mirrored at its edge: the interpolation would mix black into the last pixel.
+    samples = sample(reflect_pad_invalid(pixels.image, pixels.valid), cols, rows)
     nearest = np.rint(rows).astype(np.intp), np.rint(cols).astype(np.intp)
     fill = pixels.valid[nearest] & (out[..., 3] == 0)
     colors = _styled(samples, style)
     out[fill] = np.dstack([colors, np.full(fill.shape, 255, dtype=np.uint8)])[fill]
 
 
-def _bilinear(
-    image: npt.NDArray[np.uint8], cols: npt.NDArray[np.float64], rows: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float32]:
-    """(bands, rows, cols) sampled at fractional positions → float32 (bands, *cols.shape)."""
-    col, row = np.floor(cols).astype(np.intp), np.floor(rows).astype(np.intp)
-    right = (cols - col).astype(np.float32)
-    down = (rows - row).astype(np.float32)
-    source = image.astype(np.float32)
-    upper = source[:, row, col] * (1 - right) + source[:, row, col + 1] * right
-    lower = source[:, row + 1, col] * (1 - right) + source[:, row + 1, col + 1] * right
-    return (upper * (1 - down) + lower * down).astype(np.float32)
-
-
 def _styled(samples: npt.NDArray[np.float32], style: Style) -> Rgba:
-    """float32 (4, rows, cols) → uint8 (rows, cols, 3)."""
+    """Return uint8 (rows, cols, 3) of samples, float32 (4, rows, cols)."""
     if style == "ndvi":
         red, nir = samples[0], samples[3]
         index = (nir - red) / np.maximum(nir + red, 1)

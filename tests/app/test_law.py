@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import morecantile
@@ -14,12 +16,14 @@ from typer.testing import CliRunner
 
 from app.area.raster import write_window
 from app.cli import cli
-from app.grid.pixel_grid import Block, PixelGrid
+from app.grid.pixel_grid import LONLAT, Block, PixelGrid, transformer
+from app.grid.projection import cells_under
 from app.grid.tile import TMS, Tile
 from app.imagery import mosaic
 from app.imagery.catalog.temporal import LATEST
 from app.landcover.blocks import Selection
-from app.sampling.tiles import level_of
+from app.sampling.placer import Placed, classes_under, level_of
+from app.sampling.tiles import TilePlan, compose, plan_tile
 from app.services import Services
 from app.settings import SHIPPED_MODEL, Settings
 from model.legend import NODATA
@@ -35,6 +39,11 @@ from tests.world.scenes import lonlat, write_scene
 from tests.world.world import World
 
 GRID = PixelGrid("EPSG:26916")
+
+
+def mercator(lonlat: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    x, y = transformer(LONLAT, "EPSG:3857").transform(*lonlat)
+    return np.asarray(x), np.asarray(y)
 
 
 def extent_of(world: World) -> Window:
@@ -259,13 +268,13 @@ def test_below_native_zoom_a_pixel_shows_a_class_no_other_outnumbers(
     lon, lat = two_quads.scenes[0].lonlat
     z, x, y = tiles_around(lon, lat, zoom, 0)[0]
     tile = Tile(z, x, y)
-    level = level_of(tile, 1.0)
+    level = level_of(tile.ground_resolution, 1.0)
     assert level == 17 - zoom
     with serve(two_quads.directory, pixelwise_model, block_budget=100) as client:
         answer = client.get(f"/tiles/WebMercatorQuad/{z}/{x}/{y}.npy")
     assert answer.headers["x-landcover-quality"] == "full"
     shown = classes_in(answer.content, "npy")
-    cols, rows = tile.cells(GRID)
+    cols, rows = cells_under(tile.grid, tile.window, GRID)
     cell = 1 << level
     checked = 0
     for row, col in zip(*np.nonzero(np.ones_like(shown)), strict=True):
@@ -281,6 +290,89 @@ def test_below_native_zoom_a_pixel_shows_a_class_no_other_outnumbers(
         assert counts[shown[row, col]] == counts.max()
         checked += 1
     assert checked > 300
+
+
+@pytest.fixture(scope="module")
+def opened(two_quads: World, neighborhood_model: Path) -> Iterator[tuple[Services, Selection]]:
+    services = Services(Settings(imagery=two_quads.directory, model=neighborhood_model))
+    yield services, Selection(services.sources.get(None), LATEST, services.model(None))
+    services.close()
+
+
+@pytest.mark.parametrize("size", [256, 512, 1024])
+@pytest.mark.parametrize("zoom", [17, 18, 19])
+def test_a_tile_is_the_area_of_its_pixels_placed_by_the_one_placer(
+    opened: tuple[Services, Selection], two_quads: World, raster: Path, zoom: int, size: int
+) -> None:
+    services, selection = opened
+    z, x, y = tiles_around(*two_quads.scenes[0].lonlat, zoom, 0)[0]
+    tile = Tile(z, x, y, size)
+
+    async def both() -> tuple[Classes, Classes]:
+        plan = await plan_tile(services.landcover, [selection], tile)
+        shown = await compose(services.landcover, plan, "class", 16)
+        area = await classes_under(services.landcover, selection, tile.grid, tile.window)
+        return shown.values, area.values
+
+    shown, area = asyncio.run(both())
+    expected = raster_at_tile(raster, z, x, y, size)
+    assert len(np.unique(expected)) > 2
+    assert (shown != expected).sum() == 0
+    assert (area != expected).sum() == 0
+
+
+def test_a_part_of_a_window_is_what_the_whole_window_shows_there(
+    opened: tuple[Services, Selection], two_quads: World
+) -> None:
+    """Nothing depends on where a window begins, how large it is, or which pixels are wanted."""
+    services, selection = opened
+    grid = Tile(18, *tiles_around(*two_quads.scenes[0].lonlat, 18, 0)[0][1:]).grid
+    col, row = (int(cell) for cell in grid.cells(*mercator(two_quads.scenes[0].lonlat)))
+    whole, part = Window(col, row, 333, 217), Window(col + 101, row + 7, 50, 60)
+    wanted = np.random.default_rng(4).random(part.shape) < 0.3
+
+    async def both() -> tuple[Classes, Classes]:
+        place = partial(classes_under, services.landcover, selection, grid)
+        return (await place(whole)).values, (await place(part, wanted)).values
+
+    everything, some = asyncio.run(both())
+    there = everything[part.slices_in(whole)]
+    assert len(np.unique(there)) > 1
+    assert (some == np.where(wanted, there, NODATA)).all()
+
+
+def test_a_planned_tile_shows_what_was_planned_whatever_is_found_meanwhile(
+    neighborhood_model: Path, tmp_path: Path
+) -> None:
+    """New imagery between the ETag and the pixels does not come under the old ETag and keys."""
+    where = {"origin": (502_700.0, 3_648_600.0), "cols": 700, "rows": 700}
+    write_scene(tmp_path / "m_3208601_nw_16_1_20170903.tif", **where, year=2017)
+    services = Services(Settings(imagery=tmp_path, model=neighborhood_model))
+    selection = Selection(services.sources.get(None), LATEST, services.model(None))
+    tile = Tile(*tiles_around(*lonlat(26916, 503_050.0, 3_648_250.0), 17, 0)[0])
+
+    async def planned() -> TilePlan:
+        return await plan_tile(services.landcover, [selection], tile)
+
+    async def composed(plan: TilePlan) -> Placed:
+        return await compose(services.landcover, plan, "class", 16)
+
+    async def story() -> None:
+        plan = await planned()
+        write_scene(tmp_path / "m_3208601_nw_16_1_20190903.tif", **where, year=2019)
+        await selection.source.reads.run(selection.source.refresh)
+        old, later = await composed(plan), await planned()
+        new = await composed(later)
+        assert {scene.date[:4] for scene in old.scenes} == {"2017"}
+        assert {scene.date[:4] for scene in new.scenes} == {"2019"}
+        assert plan.digest != later.digest
+        assert (old.values != new.values).any()
+        assert (old.values == (await composed(plan)).values).all()
+
+    try:
+        asyncio.run(story())
+    finally:
+        services.close()
 
 
 @pytest.fixture(scope="module")
@@ -344,8 +436,9 @@ def test_the_mosaic_is_read_with_its_halo_across_the_boundary_of_two_scenes(
     middle = (east.bounds[0] + west.bounds[2]) / 2
     window = GRID.touching((middle - 1, west.bounds[3] - 700, middle + 1, west.bounds[3] - 690))
     block = Block.of(GRID, next(cover(window)))
-    scenes = services.landcover.scenes(selection, block)
-    pixels = mosaic.read(services.reader, scenes, GRID, block.window.expand(32)).pixels
+    plan = services.landcover.plan(selection, block)
+    assert plan is not None
+    pixels = mosaic.read(services.reader, plan.scenes, GRID, block.window.expand(32)).pixels
     services.close()
     whole = block.window.expand(32)
     assert pixels.valid.all()

@@ -20,11 +20,13 @@ from app.imagery.reader import Reader
 from app.imagery.scene import ReadOptions
 from app.landcover.source import Source
 from app.sampling.pictures import Rgba, Style, encode, picture
+from app.scheduling import Pool
 from tests.app.conftest import tiles_around
 from tests.world.ground import ground
 from tests.world.world import World
 
 Doubles = npt.NDArray[np.float64]
+READS = Pool("read", 1)
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +40,7 @@ def reader() -> Reader:
 
 
 def source_of(directory: Path) -> Source:
-    return Source("made", "Made", "", DirectoryCatalog(directory, ReadOptions()))
+    return Source("made", "Made", "", DirectoryCatalog(directory, ReadOptions()), READS)
 
 
 def shown(

@@ -150,32 +150,32 @@ def test_the_longer_the_queue_the_later_to_come_back() -> None:
 
 
 async def order_of(work: list[tuple[str, bool]], hurried: str = "") -> list[str]:
-    """The order in which one thread takes up what waits; (name, urgent) in order of arrival."""
+    """The order in which one thread takes up calls, (name, interactive) in order of arrival."""
     order: list[str] = []
     release = threading.Event()
 
-    async def submit(pool: Pool, name: str, urgent: bool) -> None:
-        if urgent:
+    async def submit(pool: Pool, name: str, interactive: bool) -> None:
+        if interactive:
             await pool.run(order.append, name)
             return
-        with background() as urgency:
-            urgencies[name] = urgency
+        with background() as priority:
+            priorities[name] = priority
             await pool.run(order.append, name)
 
-    urgencies: dict[str, Priority] = {}
+    priorities: dict[str, Priority] = {}
     async with pool_of(1) as pool:
         busy = asyncio.create_task(pool.run(release.wait, 10))
         await asyncio.sleep(0)
         tasks = [asyncio.create_task(submit(pool, *each)) for each in work]
         await asyncio.sleep(0)
         if hurried:
-            urgencies[hurried].urgent = True
+            priorities[hurried].interactive = True
         release.set()
         await asyncio.gather(busy, *tasks)
     return order
 
 
-def test_what_is_urgent_goes_before_whatever_may_wait() -> None:
+def test_interactive_work_goes_before_work_in_the_background() -> None:
     work = [
         ("job 1", False),
         ("job 2", False),
@@ -187,29 +187,29 @@ def test_what_is_urgent_goes_before_whatever_may_wait() -> None:
     assert order == ["tile 1", "tile 2", "job 1", "job 2", "job 3"]
 
 
-def test_what_becomes_urgent_while_it_waits_goes_first() -> None:
+def test_work_that_becomes_interactive_while_it_waits_goes_first() -> None:
     work = [("job 1", False), ("job 2", False), ("job 3", False)]
     assert asyncio.run(order_of(work, hurried="job 2")) == ["job 2", "job 1", "job 3"]
 
 
-def test_work_a_patient_task_starts_is_patient_too() -> None:
+def test_work_a_background_task_starts_is_in_the_background_too() -> None:
     async def story() -> tuple[bool, bool, bool]:
         async def child() -> bool:
-            return current_priority().urgent
+            return current_priority().interactive
 
         with background():
             inherited = await asyncio.create_task(child())
-            direct = current_priority().urgent
-        return inherited, direct, current_priority().urgent
+            direct = current_priority().interactive
+        return inherited, direct, current_priority().interactive
 
     assert asyncio.run(story()) == (False, False, True)
 
 
-def test_patient_work_cancelled_before_it_begins_never_begins() -> None:
+def test_background_work_cancelled_before_it_begins_never_begins() -> None:
     began: list[str] = []
     release = threading.Event()
 
-    async def wait_patiently(pool: Pool) -> None:
+    async def wait_in_background(pool: Pool) -> None:
         with background():
             await pool.run(began.append, "job")
 
@@ -217,7 +217,7 @@ def test_patient_work_cancelled_before_it_begins_never_begins() -> None:
         async with pool_of(1) as pool:
             busy = asyncio.create_task(pool.run(release.wait, 10))
             await asyncio.sleep(0)
-            job = asyncio.create_task(wait_patiently(pool))
+            job = asyncio.create_task(wait_in_background(pool))
             tile = asyncio.create_task(pool.run(began.append, "tile"))
             await asyncio.sleep(0)
             job.cancel()

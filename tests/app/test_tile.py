@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from pyproj import Transformer
 
 from app.errors import InvalidRequest
-from app.grid.pixel_grid import PixelGrid
+from app.grid.pixel_grid import NORTH, PixelGrid
+from app.grid.projection import cells_under, project
 from app.grid.tile import MAX_ZOOM, SIZES, TMS, TMS_NAMES, Tile, native_zoom
+from model.windows import Window
 
 HALF = math.pi * 6378137.0
 
@@ -45,7 +47,7 @@ def test_the_tile_matrix_set_is_the_registered_one() -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_pixel_centers_are_half_a_pixel_from_the_edge_and_a_pixel_apart(size: int) -> None:
     tile = Tile(17, 33_500, 53_000, size)
-    x, y = tile.centers()
+    x, y = tile.grid.centers(tile.window)
     left, bottom, right, top = tile.bounds
     step = (right - left) / size
     assert (x.shape, y.shape) == ((size,), (size,))
@@ -77,21 +79,71 @@ def test_every_pixel_of_a_tile_has_the_grid_pixel_proj_gives_it(
     steps = (np.arange(size) + 0.5) / size
     mercator = np.meshgrid(left + steps * (right - left), top - steps * (top - bottom))
     x, y = Transformer.from_crs(3857, grid.crs, always_xy=True).transform(*mercator)
-    cols, rows = tile.cells(grid)
+    cols, rows = cells_under(tile.grid, tile.window, grid)
     assert (cols != np.floor(x / resolution)).sum() == 0
     assert (rows != np.floor((10_000_000 - y) / resolution)).sum() == 0
-    placed = tile.project(grid.crs)
-    assert np.abs(placed.x - x).max() <= placed.error
-    assert np.abs(placed.y - y).max() <= placed.error
+    projected = project(tile.grid, tile.window, grid.crs)
+    assert np.abs(projected.x - x).max() <= projected.error
+    assert np.abs(projected.y - y).max() <= projected.error
 
 
 def test_pixels_once_placed_are_not_written_on() -> None:
     tile = Tile(17, 33_500, 53_000)
     grid = PixelGrid("EPSG:26916")
-    tile.cells(grid)[0][:] = 0
-    assert tile.cells(grid)[0].all()
+    cells_under(tile.grid, tile.window, grid)[0][:] = 0
+    assert cells_under(tile.grid, tile.window, grid)[0].all()
     with pytest.raises(ValueError, match="read-only"):
-        tile.project(grid.crs).x[0, 0] = 0
+        project(tile.grid, tile.window, grid.crs).x[0, 0] = 0
+
+
+@given(st.data(), st.integers(0, MAX_ZOOM), st.sampled_from(SIZES))
+def test_a_tile_is_a_window_of_the_pixels_of_its_zoom(
+    data: st.DataObject, z: int, size: int
+) -> None:
+    x, y = (data.draw(st.integers(0, 2**z - 1)) for _ in range(2))
+    tile, first = Tile(z, x, y, size), Tile(z, 0, 0, size)
+    box = TMS.xy_bounds(x, y, z)
+    assert tile.bounds == pytest.approx((box.left, box.bottom, box.right, box.top), abs=1e-6)
+    assert tile.grid == first.grid
+    assert tile.window.col - first.window.col == x * size
+    assert tile.window.row == y * size
+    assert tile.grid.touching(tile.bounds).expand(1).contains(tile.window)
+
+
+AREAS = [
+    ("EPSG:5070", 2.0, Window(430_000, 4_512_000, 512, 512)),
+    ("EPSG:4326", 1e-5, Window(-8_540_000, 5_000_000, 512, 512)),
+    ("EPSG:2264", 3.0, Window(120_000, 3_140_000, 300, 77)),
+    ("EPSG:3857", 900.0, Window(-10_300, -30_000, 512, 512)),
+    ("EPSG:26917", 1.0, Window(220_000, 6_300_000, 512, 512)),
+    ("EPSG:5070", 70_000.0, Window(-100, 20, 512, 512)),
+]
+"""Windows of downloads in other CRSs; the last one reaches where projections end."""
+
+
+@pytest.mark.parametrize(("crs", "resolution", "window"), AREAS)
+@pytest.mark.parametrize("zone", [16, 12])
+def test_every_pixel_of_any_window_has_the_grid_pixel_proj_gives_it(
+    crs: str, resolution: float, window: Window, zone: int
+) -> None:
+    north = 90.0 if crs == "EPSG:4326" else NORTH
+    grid, target = PixelGrid(crs, resolution, north), PixelGrid(f"EPSG:{26900 + zone}")
+    across = (np.arange(window.cols) + window.col + 0.5) * resolution
+    down = north - (np.arange(window.rows) + window.row + 0.5) * resolution
+    forward = Transformer.from_crs(crs, target.crs, always_xy=True).transform
+    x, y = forward(*np.meshgrid(across, down))
+    finite = np.isfinite(x) & np.isfinite(y)
+    cols, rows = cells_under(grid, window, target)
+    assert (cols != np.floor(x))[finite].sum() == 0
+    assert (rows != np.floor(10_000_000 - y))[finite].sum() == 0
+    assert (rows[~finite] == -1).all()
+
+
+def test_a_grid_is_its_own_pixels() -> None:
+    grid, window = PixelGrid("EPSG:26916"), Window(500_003, 6_000_001, 30, 20)
+    cols, rows = cells_under(grid, window, grid)
+    assert (cols == np.arange(500_003, 500_033)[None, :]).all()
+    assert (rows == np.arange(6_000_001, 6_000_021)[:, None]).all()
 
 
 @given(st.floats(-70, 70), st.integers(8, 20))

@@ -36,7 +36,7 @@ from app.imagery.store.object_store import ObjectStore
 from app.landcover.blocks import Selection
 from app.landcover.source import Source
 from app.sampling.pictures import encode, picture
-from app.scheduling import ahead
+from app.scheduling import Pool, prefetch
 from app.services import Services
 from app.settings import SHIPPED_MODEL, Settings
 from model.windows import BLOCK, Window, cover
@@ -149,7 +149,7 @@ def _all_drivers() -> None:
 def _pictures(tiles: int) -> tuple[float, float, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = _cog(Path(folder), 4200, 3800)
-        source = Source("one", "", "", DirectoryCatalog(path, ReadOptions()))
+        source = Source("one", "", "", DirectoryCatalog(path, ReadOptions()), Pool("read", 1))
         west, south, east, north = source.bounds
         middle = TMS.tile((west + east) / 2, (south + north) / 2, 17)
         addresses = itertools.cycle(
@@ -218,7 +218,7 @@ def _seconds_of_area(services: Services, name: str, side: int) -> float:
     async def run() -> int:
         blocks = [Block.of(grid, part) for part in cover(window)]
         look, most = services.landcover.block, 2 * services.infers.workers
-        found = ahead(blocks, lambda block: look(selection, block), most)
+        found = prefetch(blocks, lambda block: look(selection, block), most)
         return len([block async for block, classified in found if classified is not None])
 
     began = time.perf_counter()

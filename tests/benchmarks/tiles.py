@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from starlette.responses import Response
 
 from app.grid.pixel_grid import Block, transformer
+from app.grid.projection import cells_under
 from app.grid.tile import Tile
 from app.imagery.catalog.temporal import TemporalFilter
 from app.landcover.blocks import Selection
@@ -190,9 +191,9 @@ def _blocks_under(services: Services, selection: Selection, tiles: list[Tile]) -
     found = set()
     for tile in tiles:
         for block in blocks_near(selection, tile):
-            cols, rows = tile.cells(block.grid)
+            cols, rows = cells_under(tile.grid, tile.window, block.grid)
             shown = ((cols >> 9) == block.col) & ((rows >> 9) == block.row)
-            if shown.any() and services.landcover.scenes(selection, block):
+            if shown.any() and services.landcover.plan(selection, block):
                 found.add(block)
     return found
 

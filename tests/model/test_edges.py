@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.edges import extend
+from model.edges import reflect_pad_invalid
 
 Image = npt.NDArray[np.uint8]
 Valid = npt.NDArray[np.bool_]
@@ -66,7 +66,7 @@ def test_a_rectangle_of_data_is_mirrored_as_numpy_reflects(
     margins = ((0, 0), (top, bottom), (left, right))
     image = np.pad(data, margins)
     valid = np.pad(np.ones((rows, cols), dtype=np.bool_), margins[1:])
-    assert np.array_equal(extend(image, valid), np.pad(data, margins, mode="reflect"))
+    assert np.array_equal(reflect_pad_invalid(image, valid), np.pad(data, margins, mode="reflect"))
 
 
 @settings(deadline=None)
@@ -78,7 +78,7 @@ def test_any_shape_of_data_is_mirrored_along_rows_then_columns(
     valid = np.array(cells, dtype=np.bool_).reshape(rows, cols)
     image = noise(rows, cols)
     expected = extend_by_hand(image, valid) if valid.any() else image
-    assert np.array_equal(extend(image, valid), expected)
+    assert np.array_equal(reflect_pad_invalid(image, valid), expected)
 
 
 @given(data=st.data(), rows=st.integers(1, 9), cols=st.integers(1, 9))
@@ -88,7 +88,7 @@ def test_valid_pixels_keep_their_values_and_others_take_valid_ones(
     cells = data.draw(st.lists(st.booleans(), min_size=rows * cols, max_size=rows * cols))
     valid = np.array(cells, dtype=np.bool_).reshape(rows, cols)
     image = noise(rows, cols)
-    out = extend(image, valid)
+    out = reflect_pad_invalid(image, valid)
     assert np.array_equal(out[:, valid], image[:, valid])
     if valid.any():
         known = {tuple(pixel) for pixel in image[:, valid].T}
@@ -101,7 +101,7 @@ def test_a_turned_collar_is_filled_from_the_imagery(slope: float, inset: float) 
     valid = turned(48, 64, slope, inset)
     assert 0.3 < valid.mean() < 1
     image = noise(48, 64) * valid
-    out = extend(image, valid)
+    out = reflect_pad_invalid(image, valid)
     assert np.array_equal(out[:, valid], image[:, valid])
     assert out.all()
     assert np.array_equal(out, extend_by_hand(image, valid))
@@ -112,34 +112,38 @@ def test_data_one_pixel_wide_is_repeated(at: int) -> None:
     image = noise(9, 12)
     column = np.zeros((9, 12), dtype=np.bool_)
     column[:, at] = True
-    assert np.array_equal(extend(image, column), np.repeat(image[:, :, at : at + 1], 12, axis=2))
+    assert np.array_equal(
+        reflect_pad_invalid(image, column), np.repeat(image[:, :, at : at + 1], 12, axis=2)
+    )
     square = image.transpose(0, 2, 1)
     row = column.T
-    assert np.array_equal(extend(square, row), np.repeat(square[:, at : at + 1], 12, axis=1))
+    assert np.array_equal(
+        reflect_pad_invalid(square, row), np.repeat(square[:, at : at + 1], 12, axis=1)
+    )
 
 
 def test_a_single_pixel_of_data_fills_the_image() -> None:
     image = noise(7, 8)
     valid = np.zeros((7, 8), dtype=np.bool_)
     valid[3, 6] = True
-    assert (extend(image, valid) == image[:, 3:4, 6:7]).all()
+    assert (reflect_pad_invalid(image, valid) == image[:, 3:4, 6:7]).all()
 
 
 def test_beyond_the_mirrored_data_the_last_pixel_is_repeated() -> None:
     image = np.arange(1, 11, dtype=np.uint8).reshape(1, 1, 10)
     valid = np.zeros((1, 10), dtype=np.bool_)
     valid[0, :3] = True
-    assert extend(image, valid)[0, 0].tolist() == [1, 2, 3, 2, 1, 3, 3, 3, 3, 3]
+    assert reflect_pad_invalid(image, valid)[0, 0].tolist() == [1, 2, 3, 2, 1, 3, 3, 3, 3, 3]
 
 
 @pytest.mark.parametrize("value", [True, False])
 def test_an_image_all_valid_or_not_at_all_is_returned_as_it_is(value: bool) -> None:
     image = noise(5, 6)
-    assert np.array_equal(extend(image, np.full((5, 6), value)), image)
+    assert np.array_equal(reflect_pad_invalid(image, np.full((5, 6), value)), image)
 
 
 def test_the_image_handed_in_is_left_alone() -> None:
     image = noise(8, 8)
     before = image.copy()
-    extend(image, turned(8, 8, 0.1, 1.5))
+    reflect_pad_invalid(image, turned(8, 8, 0.1, 1.5))
     assert np.array_equal(image, before)
