@@ -133,3 +133,9 @@ class ModelCard(BaseModel):
     def path_beside(onnx_path: Path) -> Path:
         """Where the card of a model file lies: `<stem>.card.json` beside it."""
         return onnx_path.with_suffix(".card.json")
+
+
+class ServedCard(ModelCard):
+    """The card as results carry it: with the digest of the file and what runs it."""
+
+    engine: str = Field(description="engine and precision, such as `openvino:bf16`")

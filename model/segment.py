@@ -108,7 +108,7 @@ def segment_blocks(
     inside = [block.expand(halo).slices_in(extent) for block in blocks]
     core = _core(session)
     wanted = [part for part in inside if valid[part][core].any()]
-    filled = extend(image, valid)
+    filled = reflect_pad_invalid(image, valid)
     joined = (
         len(wanted) * size * size > extent.rows * extent.cols
         and (valid.all() or all(_fills_alike(image, valid, filled, part) for part in wanted))
@@ -143,7 +143,7 @@ def _core(session: Session) -> tuple[slice, slice]:
 
 def _fills_alike(image: Image, valid: Valid, filled: Image, part: tuple[slice, slice]) -> bool:
     """Whether a window alone is continued beyond its data as it is within a larger one."""
-    return np.array_equal(extend(image[:, *part], valid[part]), filled[:, *part])
+    return np.array_equal(reflect_pad_invalid(image[:, *part], valid[part]), filled[:, *part])
 
 
 def _segmentation(probabilities: Probabilities, inner: Valid) -> Segmentation:

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from model.card import METADATA_PREFIX, ModelCard
+from model.card import METADATA_PREFIX, ModelCard, ServedCard
 from model.engines import DEFAULT, Cancellation, Engine, OnnxRuntimeEngine, Probabilities
 from model.errors import ArtifactError, Cancelled, CardError, ImageError
 from model.windows import MULTIPLE
@@ -68,10 +68,11 @@ class Session:
         return session
 
     @property
-    def metadata(self) -> ModelCard:
+    def metadata(self) -> ServedCard:
         """The card with the digest of the file that runs, whether a card beside it said so or not:
         what travels with results."""
-        return self.card.model_copy(update={"sha256": self.sha256})
+        fields = {name: getattr(self.card, name) for name in ModelCard.model_fields}
+        return ServedCard(**fields | {"sha256": self.sha256, "engine": str(self.engine.spec)})
 
     @property
     def identity(self) -> str:

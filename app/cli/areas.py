@@ -26,7 +26,7 @@ from app.jobs.job import Process
 from app.jobs.local import Local
 from app.jobs.resolve import spec_of
 
-_CACHE_FILES = re.compile(r"[0-9a-f]{2}|index-.*\.json|\.locks")
+_CACHE_FILES = re.compile(r"[0-9a-f]{2}|(index|engines)-.*\.json|\.locks")
 _JOBS_FILES = re.compile(r"[0-9a-f-]{36}|jobs\.sqlite.*")
 
 Aoi = Annotated[Path | None, typer.Option(help="GeoJSON file of the area, degrees")]

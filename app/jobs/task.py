@@ -42,7 +42,7 @@ class WorkerContext:
         shared = self.services.landcover
         cache = FolderCache(folder, shared.cache, shared.reads) if folder else shared.cache
         gate = Gate(_UNLIMITED, shared.infers.workers)
-        return LandCover(cache, shared.reader, shared.reads, shared.infers, gate)
+        return LandCover(cache, shared.reader, shared.reads, shared.infers, gate, shared.batcher)
 
     def call(
         self, work: Coroutine[Any, Any, Result], stopped: Callable[[], bool] = lambda: False
