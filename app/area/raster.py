@@ -13,6 +13,7 @@ from app.area.frame import OutputGrid
 from app.area.statistics import when_of
 from app.area.tally import Progress, silent
 from app.grid.pixel_grid import PixelGrid
+from app.landcover.batching import neighbors_together
 from app.landcover.blocks import LandCover, Selection
 from app.render.attribute_table import Table, table_of
 from app.render.geotiff import class_cog
@@ -20,7 +21,7 @@ from app.render.transition import TRANSITION, codes, transition_table
 from app.sampling.placer import Classes, Placed, classes_under
 from app.scheduling import gather, prefetch
 from model.legend import NODATA, Legend
-from model.windows import Window
+from model.windows import BLOCK, Window
 
 Chunk = tuple[Window, npt.NDArray[np.bool_]]
 
@@ -39,7 +40,8 @@ async def write_raster(
     nothing is left at `path`.
     """
     grids = selections[0].source.grids()
-    count = 2 * landcover.infers.workers if frame.is_native(grids) else 0
+    native = frame.is_native(grids)
+    count, edge = (landcover.in_flight, landcover.batcher.edge) if native else (0, 1)
     total, done = frame.count(), 0
     table, description = raster_table([s.session.card.legend for s in selections])
 
@@ -50,8 +52,9 @@ async def write_raster(
             for selection in selections
         )
 
+    chunks_of = neighbors_together(frame.chunks(), _place_of, edge)
     with class_cog(path, frame.lattice, frame.window, table, description) as raster:
-        async with aclosing(prefetch(frame.chunks(), look, count)) as chunks:
+        async with aclosing(prefetch(chunks_of, look, count)) as chunks:
             async for (window, inside), shown in chunks:
                 values = np.where(inside, _values(shown), NODATA).astype(np.uint8)
                 scenes = [scene for each in shown for scene in each.scenes]
@@ -82,6 +85,11 @@ def raster_table(legends: Sequence[Legend]) -> tuple[Table, str]:
     if len(legends) == 1:
         return table_of(legends[0]), "land cover class"
     return transition_table(legends[-1]), TRANSITION
+
+
+def _place_of(chunk: Chunk) -> tuple[object, int, int]:
+    window, _ = chunk
+    return None, window.row // BLOCK, window.col // BLOCK
 
 
 def _values(shown: Sequence[Placed]) -> Classes:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from app.area.plan import Part, Plan, Shares
 from app.grid.classified import SceneRef
+from app.landcover.batching import neighbors_together
 from app.landcover.blocks import LandCover, Selection
 from app.sampling.placer import Classes, Placed, classes_under
 from app.scheduling import gather, prefetch
@@ -83,11 +84,17 @@ async def walk(
         )
         return Seen(part, shares, tuple(shown))
 
-    async with aclosing(prefetch(plan.parts(), look, 2 * landcover.infers.workers)) as results:
+    parts = neighbors_together(plan.parts(), _place_of, landcover.batcher.edge)
+    async with aclosing(prefetch(parts, look, landcover.in_flight)) as results:
         async for _, seen in results:
             yield seen
             done += 1
             progress(done, max(total, done))
+
+
+def _place_of(part: Part) -> tuple[object, int, int]:
+    block = part.block
+    return block.grid, block.row, block.col
 
 
 async def count(

@@ -15,9 +15,14 @@ ATTEMPTS = 3
 
 def threads_of(workshop: WorkerContext) -> ThreadPoolExecutor:
     """The default executor: threads that only wait for blocks the service computes in its pools,
-    two for each inference thread so that reading hides behind inference."""
-    workers = 2 * workshop.services.landcover.infers.workers
+    as many as keep its inference threads busy."""
+    workers = workshop.services.landcover.batcher.in_flight
     return ThreadPoolExecutor(workers, "landcover-job", initializer=bind, initargs=(workshop,))
+
+
+def _group_of(task: Task) -> tuple[object, ...]:
+    row, col = task.row, task.col
+    return task.grid, task.year, row // 4, col // 4, row // 2, col // 2
 
 
 def drive(
@@ -30,7 +35,8 @@ def drive(
     """Runs the tasks, at most `in_flight` submitted at once; `done` is called for each, in this
     thread. A block whose imagery cannot be read is tried `ATTEMPTS` times; then its error is
     raised. Stopped when `stopped`."""
-    waiting = iter(tasks)
+    # Neighbors together, whatever the largest window is that its executor joins.
+    waiting = iter(sorted(tasks, key=_group_of))
     pending: dict[Future[Record], tuple[Task, int]] = {}
 
     def submit(task: Task, attempt: int) -> None:

@@ -41,8 +41,8 @@ class Local:
         self, services: Services, executor: Executor | None = None, in_flight: int | None = None
     ) -> None:
         """`executor`: threads of this process by default; `in_flight`: tasks it is given at once,
-        two for each inference thread by default."""
-        self._in_flight = in_flight or 2 * services.infers.workers
+        as many as keep the inference threads busy by default."""
+        self._in_flight = in_flight or services.landcover.batcher.in_flight
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()

@@ -41,7 +41,7 @@ class Runner:
         self.workshop = workshop
         self._root = root
         self._executor = executor or threads_of(workshop)
-        self._in_flight = in_flight or 2 * workshop.services.landcover.infers.workers
+        self._in_flight = in_flight or workshop.services.landcover.batcher.in_flight
         self._owner = str(uuid.uuid4())
         self._current: str | None = None
         self._lost = False

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,6 +26,8 @@ from model.windows import BLOCK
 
 WAIT_S = 0.1
 """Longest that a block waits for neighbors whose imagery is being read, seconds."""
+
+Item = TypeVar("Item")
 
 Address = tuple[int, int]
 """(row, col) of a block within its group."""
@@ -91,11 +95,18 @@ class Batcher:
     def __init__(self, infers: Pool, edge: int) -> None:
         """`edge`: most blocks along a side of a window; 1 joins none. Memory grows with its
         square."""
+        self.edge = edge
         self._infers = infers
-        self._edge = edge
         self._groups: dict[Key, _Group] = {}
         self._running = 0
         self._lock = threading.Lock()
+
+    @property
+    def in_flight(self) -> int:
+        """Return how many blocks to have in progress so that every inference thread is busy, with
+        reading hidden behind it and neighbors there to be joined."""
+        workers, group = self._infers.workers, self.edge**2
+        return workers * group + max(workers, group)
 
     @contextmanager
     def expect(self, selection: object, block: Block) -> Iterator[Expected]:
@@ -103,7 +114,7 @@ class Batcher:
 
         `selection`: what blocks must have in common to be joined.
         """
-        edge = self._edge
+        edge = self.edge
         key = selection, block.grid, block.row // edge, block.col // edge
         with self._lock:
             group = self._groups.setdefault(key, _Group())
@@ -121,7 +132,7 @@ class Batcher:
     async def run(self, group: _Group, member: _Member, session: Session) -> Segmentation:
         """Return the classes of a member once it, or a neighbor with it, has had its turn."""
         try:
-            if self._edge > 1 and group.expected:
+            if self.edge > 1 and group.expected:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(WAIT_S):
                         await group.complete.wait()
@@ -194,11 +205,27 @@ class Batcher:
         queued = sum(len(each.waiting) + len(each.expected) for each in self._groups.values())
         share = -(-(queued + self._running) // self._infers.workers)
         best = [member.address]
-        for addresses in _rectangles(self._edge):
+        for addresses in _rectangles(self.edge):
             fits = len(best) < len(addresses) <= share and member.address in addresses
             if fits and all(address in inside for address in addresses):
                 best = addresses
         return [inside[address] for address in best]
+
+
+def neighbors_together(
+    items: Iterable[Item], place: Callable[[Item], tuple[object, int, int]], edge: int
+) -> Iterator[Item]:
+    """Yield items that come row by row so that neighbors that may be joined follow each other.
+
+    `place`: (grid, row, col) of an item's block. Holds `edge` rows of items.
+    """
+
+    def strip_of(item: Item) -> tuple[object, int]:
+        grid, row, _ = place(item)
+        return grid, row // edge
+
+    for _, strip in groupby(items, strip_of):
+        yield from sorted(strip, key=lambda item: place(item)[2] // edge)
 
 
 def _rectangles(edge: int) -> Iterator[list[Address]]:

@@ -103,6 +103,12 @@ class LandCover:
         """Return what a block is to be made from; None where there is no imagery."""
         return self._plans(selection, selection.source.catalog.generation, block)
 
+    @property
+    def in_flight(self) -> int:
+        """Return how many blocks one area may have in progress: as many as may be joined, but so
+        that others still find a place at the gate."""
+        return min(self.batcher.in_flight, max(2 * self.infers.workers, self.gate.limit // 4))
+
     def key(self, selection: Selection, block: Block) -> str | None:
         """Return the key of a block; None where there is no imagery."""
         plan = self.plan(selection, block)

@@ -137,7 +137,7 @@ class Placer:
                 return
             plans = missing
         # The blocks of a tile at once; those under a coarse raster would not fit in memory.
-        ahead = len(plans) if self.planned is not None else 2 * self.landcover.infers.workers
+        ahead = len(plans) if self.planned is not None else self.landcover.in_flight
         results = prefetch(plans, lambda plan: self.landcover.compute(self.selection, plan), ahead)
         async with aclosing(results):
             async for plan, classified in results:

@@ -6,13 +6,14 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from itertools import groupby
 
 import numpy as np
 import pytest
 
 from app.grid.pixel_grid import Block, PixelGrid
 from app.landcover import batching
-from app.landcover.batching import Batcher
+from app.landcover.batching import Batcher, neighbors_together
 from app.scheduling import Pool, background
 from model.errors import Cancelled
 from model.segment import Image, Segmentation, Valid, segment_window
@@ -437,3 +438,12 @@ def test_segment_window_is_what_a_block_alone_is(session: Session) -> None:
 
     expected = segment_window(session, image, valid)
     assert np.array_equal(asyncio.run(story()).classes, expected.classes)
+
+
+def test_items_of_one_group_follow_each_other_and_none_is_lost() -> None:
+    items = [("a", row, col) for row in range(5) for col in range(3) if (row, col) != (1, 1)]
+    ordered = list(neighbors_together(items, lambda item: item, 2))
+    assert sorted(ordered) == items
+    groups = [(row // 2, col // 2) for _, row, col in ordered]
+    assert len([key for key, _ in groupby(groups)]) == len(set(groups))
+    assert list(neighbors_together(items, lambda item: item, 1)) == items
