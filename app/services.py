@@ -24,7 +24,7 @@ from app.monitoring import metrics
 from app.monitoring.metrics import Collector
 from app.scheduling import Gate, Pool
 from app.settings import Settings
-from model.autotune import open_session
+from model.autotune import open_session, user_notes
 from model.cores import available_cores
 from model.errors import EngineError, ModelError
 from model.session import Session
@@ -126,7 +126,10 @@ def engine_of(settings: Settings) -> str:
 def _session_of(settings: Settings, workers: int) -> Session:
     try:
         return open_session(
-            settings.model, settings.engine, streams=workers, notes=settings.cache_dir
+            settings.model,
+            settings.engine,
+            streams=workers,
+            notes=settings.cache_dir or user_notes(),
         )
     except EngineError as error:
         raise ConfigurationError(f"LANDCOVER_ENGINE={settings.engine}: {error}") from error

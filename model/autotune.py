@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import platform
+import threading
 import time
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -97,6 +98,15 @@ def open_session(
         return session
 
 
+def user_notes() -> Path | None:
+    """Return the user's cache directory, for services that have none of their own."""
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+        return Path(home or Path.home() / ".cache") / "landcover"
+    except RuntimeError:
+        return None
+
+
 class Tuner:
     """Measures the engines that this machine offers for one model file."""
 
@@ -139,8 +149,11 @@ class Tuner:
         known = self._remembered()
         missing = [spec for spec in candidates if str(spec) not in known]
         if missing:
-            known |= self._measured(missing)
-            self._remember(known)
+            # What it is at when the time is up is finished beside the service that starts.
+            measuring = threading.Thread(target=self._measure_all, args=(missing, known))
+            measuring.start()
+            measuring.join(BUDGET_S)
+            known = dict(known)
         agreeing = {spec: known[str(spec)] for spec in candidates if str(spec) in known}
         agreeing = {spec: each for spec, each in agreeing.items() if each.agrees}
         best = min(agreeing, key=lambda spec: agreeing[spec].ratio, default=DEFAULT)
@@ -157,13 +170,12 @@ class Tuner:
         )
         return self._session.with_engine(self._create(best))
 
-    def _measured(self, specs: list[EngineSpec]) -> dict[str, Measurement]:
-        """As many of `specs` as there is time for; one that fails is left out."""
+    def _measure_all(self, specs: list[EngineSpec], known: dict[str, Measurement]) -> None:
+        """Add to `known` as many of `specs` as there is time for; one that fails is left out."""
         began = time.monotonic()
         self._time(self._session)
         # The probe twice, of two timed windows each, and a pair; compiling is in none of them.
         each = 8 * self._time(self._session)
-        found: dict[str, Measurement] = {}
         for number, spec in enumerate(specs):
             if time.monotonic() - began + each > BUDGET_S:
                 left = ", ".join(map(str, specs[number:]))
@@ -172,15 +184,16 @@ class Tuner:
             started = time.monotonic()
             try:
                 session = self._session.with_engine(self._create(spec))
-                found[str(spec)] = self._measure(session, began + BUDGET_S)
+                known[str(spec)] = self._measure(session, began + BUDGET_S)
+                self._remember(known)
             except Exception as error:  # foreign code
                 log.warning("engine: %s does not work here: %s", spec, error)
             each = time.monotonic() - started
-        return found
 
     def _measure(self, session: Session, deadline: float = math.inf) -> Measurement:
         """Times in adjacent pairs: what else runs on these cores slows both."""
         reference, classes = self._reference, _classes(session, self._require_probe()[0])
+        self._time(session)  # the first run of a size prepares for it
         pairs = [(self._time(self._session), self._time(session))]
         while len(pairs) < PAIRS and time.monotonic() + 2 * sum(pairs[0]) < deadline:
             pairs.append((self._time(self._session), self._time(session)))

@@ -18,6 +18,7 @@ from app.jobs.task import own_workshop
 from app.landcover.blocks import PROCESSING
 from app.services import Services
 from app.settings import Settings
+from model.engines import EngineSpec, offered
 from model.windows import cover
 from tests.app.conftest import Serve, tiles_around
 from tests.world import graphs
@@ -95,9 +96,11 @@ def test_a_block_key_names_every_engine_but_the_default(
 
 
 def test_workers_are_told_the_engine_that_runs_and_not_to_choose(
-    two_quads: World, model: Path
+    two_quads: World, model: Path, tmp_path: Path
 ) -> None:
-    built = Services(Settings(imagery=two_quads.directory, model=model, engine="auto"))
+    built = Services(
+        Settings(imagery=two_quads.directory, model=model, engine="auto", cache_dir=tmp_path)
+    )
     engine = str(built.model(None).engine.spec)
     assert built.settings.engine == engine
     settings = built.settings.model_dump_json(exclude={"redis_url"})
@@ -115,8 +118,10 @@ def test_a_worker_that_lacks_the_engine_refuses(two_quads: World, model: Path) -
         own_workshop(settings.model_dump_json(exclude={"redis_url"}))
 
 
-def test_several_processes_run_one_engine(model: Path, two_quads: World) -> None:
-    settings = Settings(imagery=two_quads.directory, model=model, engine="auto", processes=2)
+def test_several_processes_run_one_engine(model: Path, two_quads: World, tmp_path: Path) -> None:
+    settings = Settings(
+        imagery=two_quads.directory, model=model, engine="auto", cache_dir=tmp_path, processes=2
+    )
     resolved = server._with_engine(settings)
     assert resolved.engine != "auto"
     assert resolved.model_copy(update={"engine": "auto"}) == settings
