@@ -17,7 +17,7 @@ from app.imagery import build, config, gdal
 from app.imagery.catalog import Catalog
 from app.imagery.catalog.lazy import LazyCatalog
 from app.imagery.reader import Reader
-from app.landcover.batching import Batcher
+from app.landcover.batching import Batcher, edge_within
 from app.landcover.blocks import LandCover, Selection
 from app.landcover.source import Source, Sources
 from app.monitoring import metrics
@@ -25,7 +25,7 @@ from app.monitoring.metrics import Collector
 from app.scheduling import Gate, Pool
 from app.settings import Settings
 from model.autotune import open_session, user_notes
-from model.cores import available_cores
+from model.cores import available_cores, available_memory
 from model.errors import EngineError, ModelError
 from model.session import Session
 
@@ -72,7 +72,9 @@ class Services:
         self.reader = Reader()
         self.collectors: list[Collector] = []
         """Figures of the whole service, not of a process, that `/metrics` collects on request."""
-        batcher = Batcher(self.infers, settings.join_blocks)
+        cores = settings.processes * workers
+        edge = edge_within(settings.join_blocks, cores, session.card.halo, available_memory())
+        batcher = Batcher(self.infers, edge)
         self.landcover = LandCover(cache, self.reader, self.reads, self.infers, self.gate, batcher)
         self.rendered: MemoryStore[tuple[str, bytes, int], Rendered] = MemoryStore(
             settings.rendered_memory_mb * _MB

@@ -7,6 +7,7 @@ joined only as far as every inference thread still has work: joining must not le
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -26,6 +27,11 @@ from model.windows import BLOCK
 
 WAIT_S = 0.1
 """Longest that a block waits for neighbors whose imagery is being read, seconds."""
+
+BYTES_PER_PIXEL = 360
+"""Memory of one inference per pixel of its window; 340 measured with ONNX Runtime in fp32."""
+
+log = logging.getLogger("landcover.blocks")
 
 Item = TypeVar("Item")
 
@@ -210,6 +216,25 @@ class Batcher:
             if fits and all(address in inside for address in addresses):
                 best = addresses
         return [inside[address] for address in best]
+
+
+def edge_within(edge: int, workers: int, halo: int, memory: int | None) -> int:
+    """Return the largest edge of joined windows, at most `edge`, that `workers` inferences at once
+    have memory for: `memory` bytes, of which a quarter is left to everything else."""
+    while edge > 1 and memory is not None:
+        need = workers * BYTES_PER_PIXEL * (edge * BLOCK + 2 * halo) ** 2
+        if need <= 0.75 * memory:
+            break
+        log.warning(
+            "blocks are not joined %d × %d: %d inferences at once would take %.1f of %.1f GB",
+            edge,
+            edge,
+            workers,
+            need / 1e9,
+            memory / 1e9,
+        )
+        edge //= 2
+    return edge
 
 
 def neighbors_together(

@@ -13,7 +13,7 @@ import pytest
 
 from app.grid.pixel_grid import Block, PixelGrid
 from app.landcover import batching
-from app.landcover.batching import Batcher, neighbors_together
+from app.landcover.batching import Batcher, edge_within, neighbors_together
 from app.scheduling import Pool, background
 from model.errors import Cancelled
 from model.segment import Image, Segmentation, Valid, segment_window
@@ -438,6 +438,17 @@ def test_segment_window_is_what_a_block_alone_is(session: Session) -> None:
 
     expected = segment_window(session, image, valid)
     assert np.array_equal(asyncio.run(story()).classes, expected.classes)
+
+
+@pytest.mark.parametrize(
+    ("memory", "edge"), [(None, 4), (64e9, 4), (8e9, 4), (4e9, 2), (1.5e9, 2), (1.3e9, 1), (1, 1)]
+)
+def test_blocks_are_joined_as_far_as_there_is_memory(
+    memory: float | None, edge: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = None if memory is None else int(memory)
+    assert edge_within(4, 2, 96, given) == edge
+    assert ("blocks are not joined 4 × 4" in caplog.text) == (edge < 4)
 
 
 def test_items_of_one_group_follow_each_other_and_none_is_lost() -> None:
