@@ -1,55 +1,64 @@
-# The front door. `make demo` and `make test` do all their own set-up.
+# All commands of this project. `make demo` and `make test` set up what they need.
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8000
-# torch: `auto` takes its CPU build where the package index offers one and does without otherwise
-# (the tests that need it are then skipped, and say so); `1` takes whatever the index has, which
-# for Linux is gigabytes of CUDA; `0` never.
+# torch: `auto` installs its CPU build if the package index has one, else none (the tests that need
+# torch are then skipped, with a message); `1` installs the index's default build, gigabytes of CUDA
+# on Linux; `0` installs none.
 TRAIN ?= auto
 TORCH = 2.13.0
 
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help demo serve test compose-test lint format bench setup train clean
+.PHONY: help demo serve test test-slow compose-test lint format bench docs pictures setup lock clean
 
-help:            ## this list
+help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-demo: $(VENV)/.serve  ## the map of Demo County, at a printed address (PORT=8123 chooses the port)
+demo: $(VENV)/.serve  ## serve the map of Demo County (PORT=8123 sets the port)
 	$(BIN)/landcover demo --port $(PORT)
 
-serve: $(VENV)/.serve  ## the map of your own NAIP files: make serve IMAGERY=/path/to/folder
+serve: $(VENV)/.serve  ## serve your own NAIP files: make serve IMAGERY=/path/to/folder
 	$(BIN)/landcover serve --imagery "$(IMAGERY)" --port $(PORT)
 
-test: $(VENV)/.test  ## all tests: two at a time, then those that want the machine to themselves
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
-	$(BIN)/python -m pytest -m alone
+test: $(VENV)/.test  ## run all tests: two at a time, then those that must run alone
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone and not slow"
+	$(BIN)/python -m pytest -m "alone and not slow"
 
-compose-test: $(VENV)/.test  ## the containers for real, with podman as root (minutes)
+test-slow: $(VENV)/.test  ## run the slow tests that `make test` leaves out; CI runs both
+	$(BIN)/python -m pytest -m slow
+
+compose-test: $(VENV)/.test  ## test the containers with podman, as root (takes minutes)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.containers
 
-lint: $(VENV)/.test  ## ruff, format, mypy, import-linter
+lint: $(VENV)/.test  ## run ruff, mypy and import-linter
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(VENV)/.test  ## mend what a machine can mend
+format: $(VENV)/.test  ## fix what ruff can fix
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/.test  ## measure; writes docs/benchmarks.md
+bench: $(VENV)/.test  ## run all benchmarks; writes docs/benchmarks.md
 	$(BIN)/python -m tests.benchmarks
 
-setup: $(VENV)/.test  ## everything for development
+pictures: $(VENV)/.test  ## take the pictures of the docs (needs Chromium); writes docs/images
+	$(BIN)/python -m tests.browser.pictures
 
-lock: $(VENV)/.test  ## pin the dependencies anew
+docs: $(VENV)/.test  ## write docs/accuracy.md and the README's accuracy from docs/measured
+	$(BIN)/python -m training accuracy --readme README.md
+
+setup: $(VENV)/.test  ## install everything for development
+
+lock: $(VENV)/.test  ## update the pinned dependencies
 	$(PIP) uv
 	$(BIN)/python -m uv pip compile --universal --generate-hashes --no-header --python-version 3.11 -q --upgrade -o docker/requirements.txt pyproject.toml
 	$(BIN)/python -m uv pip compile --universal --generate-hashes --no-header --python-version 3.11 -q --upgrade --extra dev -o .ci/requirements.txt pyproject.toml
 
-clean:           ## remove what was made here
+clean:           ## remove generated files
 	rm -rf $(VENV) demo-county demo-city runs .pytest_cache .mypy_cache .ruff_cache
 
 $(BIN)/python:

@@ -20,7 +20,7 @@ GeoJson = dict[str, Any]
 
 
 class ServerError(Exception):
-    """What the server answered instead; `status` is HTTP's, `problem` the RFC 9457 document."""
+    """The server refused; `status` is HTTP's, `problem` the RFC 9457 document."""
 
     def __init__(self, answer: httpx.Response) -> None:
         try:
@@ -37,8 +37,8 @@ class JobFailed(Exception):
 
 
 class Client:
-    """Questions to one server. ServerError when it says no, httpx2.TransportError when it is not
-    there."""
+    """Requests to one server. ServerError when it refuses one, httpx2.TransportError when it cannot
+    be reached."""
 
     def __init__(self, server: str, timeout_s: float = 120) -> None:
         self._http = httpx.Client(base_url=server.rstrip("/"), timeout=timeout_s)
@@ -55,29 +55,30 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self._http.close()
 
     def point(self, lon: float, lat: float, **query: str) -> dict[str, Any]:
-        """Class, confidence and scene under a point (degrees); `query`: source, year, model."""
+        """Return class, confidence and scene at a point (degrees); `query`: source, year, model."""
         return self._json("GET", f"/point/{lon},{lat}", params=query)
 
     def estimate(self, process: str, area: GeoJson, **inputs: str) -> dict[str, Any]:
-        """Blocks, seconds and bytes of a job, without running it."""
+        """Return the blocks, seconds and bytes of a job, without running it."""
         body = {"inputs": {"area": area, **inputs}}
         return self._json("POST", f"/processes/{process}/estimate", json=body)
 
     def statistics(self, area: GeoJson, **inputs: str) -> dict[str, Any]:
-        """Ground area of every class; for areas of any size, as it runs a job."""
+        """Return the ground area of every class; of areas of any size, as it runs a job."""
         job = self.submit("classify-area", area, outputs=("statistics",), **inputs)
         self.wait(job)
-        found: dict[str, Any] = self.results(job)["statistics"]
-        return found
+        document: dict[str, Any] = self.results(job)["statistics"]
+        return document
 
     def submit(
         self, process: str, area: GeoJson, outputs: tuple[str, ...] = (), **inputs: str
     ) -> str:
-        """Starts a job; its id. `inputs`: source, model, year, or for `change` from and to."""
+        """Start a job and return its id. `inputs`: source, model, and year, or datetime and fill;
+        for `change` from and to."""
         body: dict[str, Any] = {"inputs": {"area": area, **inputs}}
         if outputs:
             body["outputs"] = {name: {} for name in outputs}
@@ -86,7 +87,7 @@ class Client:
         return str(self._json("POST", path, json=body, headers=headers)["jobID"])
 
     def status(self, job: str) -> dict[str, Any]:
-        """The job's statusInfo (OGC API Processes 1.0), with `blocks` and `eta_s`."""
+        """Return the job's statusInfo (OGC API Processes 1.0), with `blocks` and `eta_s`."""
         return self._json("GET", f"/jobs/{job}")
 
     def wait(
@@ -95,7 +96,7 @@ class Client:
         progress: Callable[[dict[str, Any]], None] = lambda info: None,
         every_s: float = 0.5,
     ) -> dict[str, Any]:
-        """The statusInfo of a job that ended well; `progress` is told each one before. JobFailed
+        """Wait for a job and return its statusInfo; `progress` is called with each one. JobFailed
         when it failed or was dismissed."""
         while True:
             info = self.status(job)
@@ -107,11 +108,11 @@ class Client:
             time.sleep(every_s)
 
     def results(self, job: str) -> dict[str, Any]:
-        """The results document: values, and {"href", "type"} for files."""
+        """Return the results document: values, and {"href", "type"} for files."""
         return self._json("GET", f"/jobs/{job}/results")
 
     def download(self, job: str, path: str | Path, output: str = "cog") -> Path:
-        """Writes one file of the results, whole or not at all."""
+        """Write one file of the results, whole or not at all, and return its path."""
         target = Path(path)
         part = target.with_name(f"{target.name}.part")
         with self._http.stream("GET", self.results(job)[output]["href"]) as answer:
@@ -125,12 +126,12 @@ class Client:
         return target
 
     def dismiss(self, job: str) -> None:
-        """Stops a job, or removes its results."""
+        """Stop a job, or remove its results."""
         self._json("DELETE", f"/jobs/{job}")
 
     def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:  # noqa: ANN401
         answer = self._http.request(method, path, **options)
         if answer.status_code >= 400:
             raise ServerError(answer)
-        found: dict[str, Any] = answer.json()
-        return found
+        document: dict[str, Any] = answer.json()
+        return document

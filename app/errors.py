@@ -1,11 +1,11 @@
 """What can go wrong on purpose. Pure: nothing here knows HTTP (app.routes.problems does).
 
 LandcoverError
-├── InvalidRequest      a value the asker gave is malformed or out of range
+├── InvalidRequest      a value of the client is malformed or out of range
 │   └── InvalidArea     a polygon, or the GeoJSON it comes in, that cannot be used
 ├── UnknownName         a source, model, colormap … that is not configured
 ├── TooLarge            the answer would exceed a limit
-├── Busy                the queue is full; worth asking again
+├── Busy                the queue is full; worth trying again
 ├── DeadlineExceeded    the answer took longer than allowed
 ├── SourceUnavailable   imagery that should be there cannot be read
 │   └── SourceTooSlow   … within the time a read may take
@@ -14,6 +14,7 @@ LandcoverError
 
 import math
 from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit, urlunsplit
 
 
 class LandcoverError(Exception):
@@ -21,7 +22,7 @@ class LandcoverError(Exception):
 
 
 class InvalidRequest(LandcoverError):
-    """A value the asker gave is malformed or out of range."""
+    """A value of the client is malformed or out of range."""
 
     def __init__(self, field: str, value: object, expected: str) -> None:
         shown = str(value)
@@ -68,7 +69,7 @@ class TooLarge(LandcoverError):
 
 
 class Busy(LandcoverError):
-    """The queue is full; worth asking again after `retry_after` seconds."""
+    """The queue is full; worth trying again after `retry_after` seconds."""
 
     def __init__(self, waiting: int, limit: int, retry_after: int) -> None:
         super().__init__(f"{waiting} blocks are in work, the limit is {limit}")
@@ -102,3 +103,12 @@ class SourceTooSlow(SourceUnavailable):
 
 class ConfigurationError(LandcoverError):
     """The operator's settings cannot work."""
+
+
+def without_query(url: str) -> str:
+    """Return the address without query, fragment and user: what may be shown and logged."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an invalid address"
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -7,23 +7,29 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__
-from app.jobs.office import JobService
+from app.jobs.runner import JobService
 from app.routes import (
     areas,
+    clients,
     health,
     imagery,
     jobs,
+    legend_picture,
     map_page,
+    map_style,
     meta,
+    ogc,
     point,
     problems,
     processes,
     sources,
     tiles,
+    wmts,
 )
+from app.routes.cors import CrossOrigin
+from app.routes.forwarded import Forwarded
 from app.routes.middleware import HeadAsGet, Observed
 from app.services import Services
 from app.settings import Settings
@@ -53,6 +59,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
             yield
         finally:
             refresh.cancel()
+            app.state.services.backfill.close()
             # In a thread: work in progress is stopped on this loop.
             await asyncio.to_thread(app.state.jobs.close)
             if redis:
@@ -64,7 +71,6 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         description=DESCRIPTION,
         version=__version__,
         lifespan=lifespan,
-        root_path=settings.root_path,
         openapi_url="/api",
         docs_url="/api.html",
         redoc_url=None,
@@ -82,17 +88,16 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         areas,
         processes,
         jobs,
+        legend_picture,
+        wmts,
+        ogc,
+        map_style,
+        clients,
         tiles,
     ):
         app.include_router(module.router)
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["content-type", "prefer"],
-            expose_headers=["location"],
-        )
+    app.add_middleware(CrossOrigin, origins=settings.cors_origins)
     app.add_middleware(HeadAsGet)
     app.add_middleware(Observed, access_log=settings.access_log)
+    app.add_middleware(Forwarded, trusted=settings.trusted_proxies, root_path=settings.root_path)
     return app

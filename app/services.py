@@ -13,10 +13,11 @@ from app.cache.disk import DiskStore
 from app.cache.memory import MemoryStore
 from app.cache.redis import RedisTier
 from app.errors import ConfigurationError, SourceUnavailable, UnknownName
-from app.imagery import build, config, gdal
+from app.imagery import config, gdal
 from app.imagery.catalog import Catalog
 from app.imagery.catalog.lazy import LazyCatalog
 from app.imagery.reader import Reader
+from app.landcover.backfill import Backfill
 from app.landcover.batching import Batcher, edge_within
 from app.landcover.blocks import LandCover, Selection
 from app.landcover.source import Source, Sources
@@ -43,6 +44,8 @@ class Rendered:
     content: bytes
     headers: tuple[tuple[str, str], ...]
     source: str | None = None
+    quality: str = "full"
+    """`full`: exact blocks; `estimate`; `footprints`: too far out to show classes."""
 
 
 class Services:
@@ -69,13 +72,14 @@ class Services:
             else None
         )
         cache = BlockCache(settings.cache_memory_mb * _MB, disk, self.reads, _redis(settings))
-        self.reader = Reader()
+        self.reader = Reader({each.id: each.store for each in self.sources if each.store})
         self.collectors: list[Collector] = []
         """Figures of the whole service, not of a process, that `/metrics` collects on request."""
         cores = settings.processes * workers
         edge = edge_within(settings.join_blocks, cores, session.card.halo, available_memory())
         batcher = Batcher(self.infers, edge)
         self.landcover = LandCover(cache, self.reader, self.reads, self.infers, self.gate, batcher)
+        self.backfill = Backfill(self.landcover)
         self.rendered: MemoryStore[tuple[str, bytes, int], Rendered] = MemoryStore(
             settings.rendered_memory_mb * _MB
         )
@@ -90,9 +94,9 @@ class Services:
 
     def select(
         self,
-        source: str | None,
-        year: str,
-        model: str | None,
+        source: str | None = None,
+        year: str = "latest",
+        model: str | None = None,
         datetime: str = "",
         fill: str = "",
     ) -> Selection:
@@ -175,12 +179,12 @@ def _source(
     title = source_config.title or source_config.id
     attribution = source_config.attribution or settings.attribution
     if not isinstance(source_config, config.RemoteConfig):
-        catalog = build.catalog_of(source_config, ground_resolution, settings.cache_dir)
+        catalog = config.catalog_of(source_config, ground_resolution, settings.cache_dir)
         return Source(source_config.id, title, attribution, catalog, reads)
-    remote = build.remote_of(source_config)
+    store = config.store_of(source_config)
 
     def load() -> Catalog:
-        return build.catalog_of(source_config, ground_resolution, settings.cache_dir, remote)
+        return config.catalog_of(source_config, ground_resolution, settings.cache_dir, store)
 
     try:
         catalog = load()
@@ -188,7 +192,7 @@ def _source(
         log.warning("source %s is unavailable: %s", source_config.id, error.reason)
         catalog = LazyCatalog(load, error)
     own = Pool(f"read-{source_config.id}", source_config.connections)
-    return Source(source_config.id, title, attribution, catalog, own, remote)
+    return Source(source_config.id, title, attribution, catalog, own, store)
 
 
 def source_id_of(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Everything an operator can set, as LANDCOVER_<NAME> in the environment or a CLI option.
+"""Every operator setting: LANDCOVER_<NAME> in the environment, or an option of the CLI.
 
 The settings page of the docs is generated from this class.
 """
@@ -18,22 +18,22 @@ SHIPPED_MODEL = Path(__file__).parent.parent / "model" / "weights" / "landcover.
 
 
 class Settings(BaseSettings):
-    """Operator settings; each value is checked at start."""
+    """Operator settings; every value is validated at startup."""
 
     model_config = SettingsConfigDict(env_prefix="LANDCOVER_", extra="forbid", frozen=True)
 
     imagery: Path | None = Field(
-        None, description="directory or glob of NAIP GeoTIFFs to serve: one source, the first"
+        None, description="directory or glob of NAIP GeoTIFFs to serve, as the first source"
     )
     sources: Path | None = Field(
-        None, description="sources.toml: named sources of every kind (docs/sources.md)"
+        None, description="sources.toml file with named sources (docs/sources.md)"
     )
-    title: str = Field("", description="title of that source; its directory's name by default")
+    title: str = Field("", description="title of that source; default: its directory's name")
     refresh_s: float = Field(
-        60, ge=0, description="seconds between looks for new and changed files; 0: never"
+        60, ge=0, description="seconds between scans for new and changed files; 0: never"
     )
     attribution: str = Field("Imagery: USDA NAIP (public domain)", description="shown on every map")
-    model: Path = Field(SHIPPED_MODEL, description="the .onnx model file")
+    model: Path = Field(SHIPPED_MODEL, description=".onnx model file")
 
     engine: str = Field(
         "auto",
@@ -46,83 +46,97 @@ class Settings(BaseSettings):
     )
 
     cache_dir: Path | None = Field(
-        None, description="directory of the disk cache of classified blocks; none: memory only"
+        None, description="directory of the disk cache of classified blocks; unset: memory only"
     )
-    cache_disk_mb: int = Field(4096, ge=1, description="most the disk cache may hold, MB")
-    cache_memory_mb: int = Field(192, ge=0, description="classified blocks kept in memory, MB")
-    rendered_memory_mb: int = Field(32, ge=0, description="rendered tiles kept in memory, MB")
+    cache_disk_mb: int = Field(4096, ge=1, description="size limit of the disk cache, MB")
+    cache_memory_mb: int = Field(192, ge=0, description="memory cache of classified blocks, MB")
+    rendered_memory_mb: int = Field(32, ge=0, description="memory cache of rendered tiles, MB")
 
     redis_url: SecretStr | None = Field(
         None,
         description="Redis shared by processes and replicas, redis://[user:password@]host:port/db; "
-        "none: the processes of one machine share by the cache directory alone",
+        "unset: processes on one machine share only the cache directory",
     )
-    redis_timeout_s: float = Field(
-        0.2, gt=0, le=5, description="longest a call of Redis may take before it counts as hung, s"
-    )
+    redis_timeout_s: float = Field(0.2, gt=0, le=5, description="timeout of a Redis call, seconds")
     redis_lease_s: float = Field(
-        3, ge=0.5, le=60, description="after which a block in work elsewhere is taken over, seconds"
+        3,
+        ge=0.5,
+        le=60,
+        description="lease on a block being computed; once expired, another worker takes over, s",
     )
     redis_keep_s: int = Field(
-        604_800, ge=60, description="for which a block is kept in Redis, seconds"
+        604_800, ge=60, description="time to live of a block in Redis, seconds"
     )
 
     block_budget: int = Field(
-        16, ge=0, le=1024, description="blocks one tile request may infer below native zoom"
+        4,
+        ge=0,
+        le=1024,
+        description="exact blocks that one tile request below native zoom waits for; with more "
+        "missing it answers with an estimate",
     )
     area_blocks: int = Field(
-        64, ge=1, description="blocks an area may need in one request; more: 413, a job instead"
+        64, ge=1, description="blocks an area may need in one request; above: 413, use a job"
     )
     area_vertices: int = Field(
-        1000, ge=4, description="vertices the polygons of one request may have"
+        1000, ge=4, description="vertices the polygons of one request may have in total"
     )
-    body_kb: int = Field(1024, ge=1, description="most a request may send, kB")
+    body_kb: int = Field(1024, ge=1, description="size limit of a request body, kB")
     queue_blocks: int = Field(
-        128, ge=1, description="blocks in work at once; more are answered 503 with Retry-After"
+        128, ge=1, description="blocks queued or running at once; above: 503 with Retry-After"
     )
-    deadline_s: float = Field(60, gt=0, description="longest a request may take, seconds")
+    deadline_s: float = Field(60, gt=0, description="time limit of a request, seconds")
     processes: int = Field(
-        1, ge=1, le=64, description="web processes; inference threads, queue and memory are divided"
+        1,
+        ge=1,
+        le=64,
+        description="web processes; they divide threads, queue and memory caches",
     )
     infer_workers: int = Field(
-        0, ge=0, description="inference threads, one block each; 0: every available core"
+        0, ge=0, description="inference threads, one block each; 0: one for each available core"
     )
     read_workers: int = Field(4, ge=1, le=64, description="threads that read imagery")
     gdal_cache_mb: int = Field(64, ge=16, description="GDAL's block cache, MB")
 
     jobs_dir: Path | None = Field(
-        None, description="directory of jobs and their results; none: gone when the server ends"
+        None, description="directory of jobs and their results; unset: lost when the server stops"
     )
     job_area_km2: float = Field(5000, gt=0, description="largest area of a job, km²")
     sync_area_km2: float = Field(
-        25, gt=0, description="largest area of a process executed while the client waits, km²"
+        25, gt=0, description="largest area of a process that runs while the client waits, km²"
     )
-    jobs_queued: int = Field(32, ge=1, description="jobs that may wait; more are answered 503")
+    jobs_queued: int = Field(32, ge=1, description="jobs that may wait in the queue; above: 503")
     job_keep_h: float = Field(72, gt=0, description="hours the results of a job are kept")
     scheduler: str = Field(
-        "", description="Dask scheduler that computes jobs, tcp://host:port; none: this process"
+        "",
+        description="Dask scheduler that runs jobs, tcp://host:port; unset: this process",
     )
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")
-    root_path: str = Field("", description="path the service is published under by a proxy")
+    root_path: str = Field("", description="URL path under which a proxy publishes the service")
+    trusted_proxies: tuple[str, ...] = Field(
+        ("127.0.0.1", "::1"),
+        description="proxies whose X-Forwarded-For, -Proto and -Host are believed, as JSON: "
+        '["10.0.0.0/8"]; `["*"]`: any',
+    )
     cors_origins: tuple[str, ...] = Field(
-        (), description='origins that may read tiles from a browser, as JSON: ["https://a.org"]'
+        ("*",),
+        description="web origins (CORS), as JSON: `*` may read (GET), a named one may also POST "
+        'and DELETE: ["*", "https://a.org"]; [] none',
     )
-    tile_max_age: int = Field(
-        300, ge=0, description="seconds a browser may show a tile without asking, Cache-Control"
-    )
+    tile_max_age: int = Field(300, ge=0, description="Cache-Control max-age of tiles, seconds")
 
     log_format: Literal["text", "json"] = Field(
-        "text", description="lines for people (text) or one JSON object a line (json)"
+        "text", description="text for people, or json: one object per line"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="least severe lines that are logged"
+        "info", description="lowest level that is logged"
     )
     access_log: bool = Field(False, description="log every request")
 
     def share(self, cores: int) -> Settings:
-        """One process's part of what is set for the whole service. `cores`: threads for 0."""
+        """Return one process's share of the settings; `cores` replaces 0 inference threads."""
         count = self.processes
         return self.model_copy(
             update={
@@ -135,29 +149,47 @@ class Settings(BaseSettings):
 
 
 def unknown_settings(names: Iterable[str] = os.environ) -> list[str]:
-    """A line for every `LANDCOVER_*` among `names` that is no setting, with the nearest that is."""
+    """Return a line for each `LANDCOVER_*` of `names` that is not a setting, with a suggestion."""
     known = [f"LANDCOVER_{name.upper()}" for name in Settings.model_fields]
     lines = []
     for name in sorted(names):
         if name.upper().startswith("LANDCOVER_") and name.upper() not in known:
             near = difflib.get_close_matches(name.upper(), known, 1, cutoff=0.8)
             hint = f"; did you mean {near[0]}?" if near else ""
-            lines.append(f"{name} is no setting and does nothing{hint}")
+            lines.append(f"{name} is not a setting and is ignored{hint}")
     return lines
 
 
+PAGE_HEAD = """\
+# Settings
+
+Set these as environment variables; the common ones are also options of `landcover serve`.
+`landcover settings` writes this page: edit the descriptions in `app/settings.py` instead.
+
+{contents}
+
+![A misspelled setting is reported at startup](images/settings.png)"""
+# Heading of the page → first setting under it.
+PAGE_SECTIONS = {
+    "Imagery and model": "imagery",
+    "Caches": "cache_dir",
+    "Redis": "redis_url",
+    "Limits and threads": "block_budget",
+    "Jobs": "jobs_dir",
+    "Network": "host",
+    "Logs": "log_format",
+}
+
+
 def settings_page() -> str:
-    """Every setting with its unit and default, as Markdown: docs/settings.md."""
-    lines = [
-        "# Settings",
-        "",
-        "Environment variables; the common ones are options of `landcover serve` too.",
-        "Written by `landcover settings`; do not edit.",
-        "",
-        "| variable | default | what |",
-        "|---|---|---|",
-    ]
+    """Return docs/settings.md: every setting with its default and description, as Markdown."""
+    headings = {first: heading for heading, first in PAGE_SECTIONS.items()}
+    links = (f"- [{heading}](#{heading.lower().replace(' ', '-')})" for heading in PAGE_SECTIONS)
+    lines = [PAGE_HEAD.format(contents="\n".join(links))]
     for name, field in Settings.model_fields.items():
+        if name in headings:
+            table = "| variable | default | description |\n|---|---|---|"
+            lines.append(f"\n## {headings[name]}\n\n{table}")
         default = "the shipped model" if name == "model" else field.default
         shown = "–" if default in (None, "", ()) else f"`{default}`"
         lines.append(f"| `LANDCOVER_{name.upper()}` | {shown} | {field.description} |")

@@ -124,22 +124,22 @@ class Tuner:
         """Return the model run by `spec`; EngineError when it is not there or does not agree."""
         if spec == DEFAULT:
             return self._session
-        chosen = self._session.with_engine(self._create(spec))
+        selected = self._session.with_engine(self._create(spec))
         known = self._remembered()
         if str(spec) not in known:
             if self._probe is None:
                 log.warning("engine: %s, unchecked: the probe is not for this model", spec)
-                return chosen
-            known[str(spec)] = self._measure(chosen)
+                return selected
+            known[str(spec)] = self._measure(selected)
             self._remember(known)
-        found = known[str(spec)]
-        if not found.agrees:
+        result = known[str(spec)]
+        if not result.agrees:
             raise EngineError(
-                f"{spec} gives {100 * found.agreement:.2f} % of the probe's pixels the class they "
+                f"{spec} gives {100 * result.agreement:.2f} % of the probe's pixels the class they "
                 f"have in fp32 (limit {100 * MIN_AGREEMENT:g} %) and loses "
-                f"{100 * found.loss:.2f} points of accuracy (limit {100 * MAX_LOSS:g})"
+                f"{100 * result.loss:.2f} points of accuracy (limit {100 * MAX_LOSS:g})"
             )
-        return chosen
+        return selected
 
     def fastest(self) -> Session:
         """Return the model run by the fastest engine that agrees."""
@@ -160,13 +160,13 @@ class Tuner:
         if best == DEFAULT or agreeing[best].ratio > 1 - MIN_GAIN:
             log.info("engine: %s; no other is faster here", DEFAULT)
             return self._session
-        found = agreeing[best]
+        result = agreeing[best]
         log.info(
             "engine: %s, %.2f of the time of %s, %.2f %% of the classes the same",
             best,
-            found.ratio,
+            result.ratio,
             DEFAULT,
-            100 * found.agreement,
+            100 * result.agreement,
         )
         return self._session.with_engine(self._create(best))
 

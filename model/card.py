@@ -1,6 +1,6 @@
-"""The model's passport: everything one must know to run a model file and to trust it.
+"""The model card: everything needed to run a model file and to judge its results.
 
-Words follow the STAC machine-learning-model extension where it has one. The card travels
+Field names follow the STAC machine-learning-model extension where it has one. The card is stored
 inside the .onnx file (metadata key `landcover:card`) and beside it as `<stem>.card.json`;
 only the copy beside it can carry the digest of the file.
 """
@@ -41,12 +41,12 @@ class Assessment(BaseModel):
 
     @property
     def pixels(self) -> int:
-        """Labeled pixels behind the figures."""
+        """Return the number of labeled pixels behind the figures."""
         return sum(map(sum, self.contingency))
 
     @property
     def overall_accuracy(self) -> float:
-        """Share of labeled pixels predicted right, 0..1 (0 when there are none)."""
+        """Return the share of labeled pixels predicted right, 0..1 (0 when there are none)."""
         right = sum(row[i] for i, row in enumerate(self.contingency))
         return right / self.pixels if self.pixels else 0.0
 
@@ -61,8 +61,12 @@ class Training(BaseModel):
     steps: int = Field(default=0, ge=0)
     places: tuple[str, ...] = Field(default=(), description="folders or counties trained on")
     pixels: dict[str, int] = Field(default={}, description="labeled pixels per class name")
-    band_mean: tuple[float, ...] = Field(default=(), description="training radiometry, 0..255")
-    band_std: tuple[float, ...] = Field(default=(), description="training radiometry, 0..255")
+    band_mean: tuple[float, ...] = Field(
+        default=(), description="radiometry of the training images, 0..255"
+    )
+    band_std: tuple[float, ...] = Field(
+        default=(), description="radiometry of the training images, 0..255"
+    )
 
 
 class ModelCard(BaseModel):
@@ -107,21 +111,21 @@ class ModelCard(BaseModel):
 
     @property
     def window(self) -> int:
-        """Edge of the network's input in pixels: a block and its halo."""
+        """Return the edge of the network's input in pixels: a block and its halo."""
         return BLOCK + 2 * self.halo
 
     @property
     def channels(self) -> int:
-        """Output channels: background and every class."""
+        """Return the number of output channels: background and every class."""
         return 1 + len(self.legend.classes)
 
     def embedded(self) -> str:
-        """The card as it travels inside the .onnx file: JSON without the file's digest."""
+        """Return the card as it is stored inside the .onnx file: JSON without the file's digest."""
         return self.model_dump_json(exclude={"sha256"})
 
     @classmethod
     def parse(cls, text: str | bytes, origin: str) -> Self:
-        """Reads a card from JSON; CardError names `origin` and what is wrong."""
+        """Parse a card from JSON; CardError names `origin` and what is wrong."""
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
@@ -131,7 +135,7 @@ class ModelCard(BaseModel):
 
     @staticmethod
     def path_beside(onnx_path: Path) -> Path:
-        """Where the card of a model file lies: `<stem>.card.json` beside it."""
+        """Return the path of the card beside a model file: `<stem>.card.json`."""
         return onnx_path.with_suffix(".card.json")
 
 

@@ -1,4 +1,4 @@
-"""How many cores this process may really use.
+"""The number of cores that this process may use.
 
 ONNX Runtime sizes its thread pool from the host, not from the container.
 """
@@ -13,14 +13,14 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_cores(cgroup: Path = CGROUP) -> int:
-    """The lower of the CPU affinity and the cgroup CPU quota, at least 1."""
+    """Return the lower of the CPU affinity and the cgroup CPU quota, at least 1."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     quota = _quota(cgroup)
     return max(1, min(affinity or 1, math.floor(quota) if quota else affinity or 1))
 
 
 def _quota(cgroup: Path) -> float | None:
-    """Cores granted by cgroup v2 (`cpu.max`) or v1 (`cpu.cfs_*`), or None for no limit."""
+    """Return the cores granted by cgroup v2 (`cpu.max`) or v1 (`cpu.cfs_*`); None for no limit."""
     try:
         limit, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):

@@ -13,12 +13,12 @@ Valid = npt.NDArray[np.bool_]
 
 
 def reflect_pad_invalid(image: Image, valid: Valid) -> Image:
-    """Fills what is not valid by mirroring, along rows first and then along columns.
+    """Return an image whose invalid pixels are filled by mirroring, along rows, then columns.
 
-    `image`: uint8 (bands, rows, cols); `valid`: bool (rows, cols), True = data. Returns an
-    image of the same shape; valid pixels keep their values. For a rectangle of data this is
-    numpy's `reflect`; beyond the mirrored data the last pixel is repeated. An image without
-    any valid pixel is returned as it is.
+    `image`: uint8 (bands, rows, cols) → the same shape and dtype; `valid`: bool (rows, cols),
+    True = data. Valid pixels keep their values. For a rectangle of data this is numpy's `reflect`
+    padding; beyond the mirrored data the last pixel is repeated. An image without any valid pixel
+    is returned as it is.
     """
     if valid.all() or not valid.any():
         return image
@@ -31,7 +31,8 @@ def reflect_pad_invalid(image: Image, valid: Valid) -> Image:
 
 
 def _mirror(valid: Valid) -> npt.NDArray[np.intp]:
-    """(lines, n) → for every position of a line with data, the position to take its value from."""
+    """Return the position to take each value from, intp (lines, n); `valid`: bool (lines, n), with
+    data in every line."""
     n = valid.shape[1]
     here = np.broadcast_to(np.arange(n), valid.shape)
     before = np.maximum.accumulate(np.where(valid, here, -1), axis=1)

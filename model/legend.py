@@ -33,12 +33,12 @@ class LandCoverClass(BaseModel):
 
     @property
     def rgb(self) -> Rgb:
-        """The class color, (red, green, blue) in 0..255."""
+        """Return the class color, (red, green, blue) in 0..255."""
         return rgb_of(self.color_hint)
 
 
 class Legend(BaseModel):
-    """The classes of one model, consecutive from 1 so that channel i of the net is class i."""
+    """The classes of one model, consecutive from 1: channel i of the network is class i."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,32 +56,32 @@ class Legend(BaseModel):
 
     @cached_property
     def values(self) -> tuple[int, ...]:
-        """The pixel values, ascending."""
+        """Return the pixel values, ascending."""
         return tuple(c.value for c in self.classes)
 
     def __getitem__(self, value: int) -> LandCoverClass:
-        """The class of a pixel value; KeyError for background, nodata and unknown values."""
+        """Return the class of a pixel value; KeyError for background, nodata and unknown values."""
         if value not in self.values:
             raise KeyError(value)
         return self.classes[value - 1]
 
     def colors(self, colormap_name: str = "landcover") -> dict[int, Rgb]:
-        """{value: (red, green, blue)}; KeyError when the colormap is unknown.
+        """Return {value: (red, green, blue)}; KeyError when the colormap is unknown.
 
         `landcover` is the legend's own colors; another colormap falls back to them for a
         value it does not know.
         """
-        chosen = {} if colormap_name == "landcover" else COLORMAPS[colormap_name]
-        return {c.value: chosen.get(c.value, c.rgb) for c in self.classes}
+        colors = {} if colormap_name == "landcover" else COLORMAPS[colormap_name]
+        return {c.value: colors.get(c.value, c.rgb) for c in self.classes}
 
     def stac(self) -> list[dict[str, Any]]:
-        """The `classification:classes` list of STAC, nodata entry included."""
+        """Return the `classification:classes` of STAC, nodata entry included."""
         listed = [c.model_dump(exclude_defaults=True) for c in self.classes]
         return [*listed, {"value": NODATA, "name": "nodata", "title": "No data", "nodata": True}]
 
 
 def rgb_of(color: str) -> Rgb:
-    """`RRGGBB` or `#RRGGBB` as (red, green, blue); ValueError otherwise."""
+    """Parse `RRGGBB` or `#RRGGBB` as (red, green, blue); ValueError otherwise."""
     if not re.fullmatch(r"#?[0-9A-Fa-f]{6}", color):
         raise ValueError(f"{color!r} is not a color of the form #RRGGBB")
     digits = color.removeprefix("#")
@@ -98,6 +98,16 @@ COLORMAPS: dict[str, dict[int, Rgb]] = {
         4: (230, 159, 0),
         5: (0, 158, 115),
         6: (240, 228, 166),
+    },
+    # The colors of the National Land Cover Database (MRLC) for what comes nearest: developed high
+    # and low intensity, open water, barren land, deciduous forest, pasture/hay.
+    "nlcd": {
+        1: (171, 0, 0),
+        2: (217, 146, 130),
+        3: (70, 107, 159),
+        4: (179, 172, 159),
+        5: (104, 171, 95),
+        6: (220, 217, 57),
     },
 }
 

@@ -1,4 +1,4 @@
-"""uint8 imagery → what the network was trained on. The only place normalization is written."""
+"""Normalization of imagery, for training and serving alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from model.errors import ImageError
 
 
 def normalize(image: npt.NDArray[np.uint8], card: ModelCard) -> npt.NDArray[np.float32]:
-    """(image / 255 − mean) / std, per band.
+    """Return (image / 255 − mean) / std of each band.
 
     `image`: uint8 (bands, rows, cols), 0..255 → float32 of the same shape, C-contiguous.
     ImageError when the dtype is not uint8 or the number of bands is not the card's.

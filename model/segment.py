@@ -23,10 +23,10 @@ Valid = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """Classes and how sure the network is of them.
+    """Classes and the confidence of the network.
 
     `classes`: uint8 (rows, cols), legend values, 255 = nodata.
-    `confidence`: uint8 (rows, cols), probability of that class in per cent 0..100, 255 = nodata.
+    `confidence`: uint8 (rows, cols), probability of that class in percent 0..100, 255 = nodata.
     """
 
     classes: npt.NDArray[np.uint8]
@@ -34,7 +34,7 @@ class Segmentation:
 
 
 def segment(session: Session, image: Image, valid: Valid) -> Segmentation:
-    """Classifies an image of any size on the session's ground resolution.
+    """Classify an image of any size at the session's ground resolution.
 
     `image`: uint8 (bands, rows, cols); `valid`: bool (rows, cols), True = data. Blocks start at
     the upper-left corner. Every valid pixel gets a class, every other one nodata.
@@ -64,10 +64,10 @@ def segment(session: Session, image: Image, valid: Valid) -> Segmentation:
 def segment_window(
     session: Session, image: Image, valid: Valid, cancellation: Cancellation | None = None
 ) -> Segmentation:
-    """Classifies one block.
+    """Classify one block; return it without its halo, 512 × 512.
 
     `image`: uint8 (bands, window, window), the block and its halo; `valid`: bool (window, window),
-    True = data. Returns the block alone, 512 × 512. Cancelled when `cancellation` is used.
+    True = data. Cancelled when `cancellation` is used.
     """
     inner = valid[_core(session)]
     if not inner.any():
@@ -126,7 +126,7 @@ def segment_blocks(
 def probabilities_of(
     session: Session, image: Image, valid: Valid, cancellation: Cancellation | None = None
 ) -> Probabilities:
-    """float32 (channels, 512, 512) of one block; arguments as for `segment_window`."""
+    """Return float32 (channels, 512, 512) of one block; arguments as for `segment_window`."""
     _check(image, valid)
     size = session.card.window
     if valid.shape != (size, size):
@@ -155,7 +155,7 @@ def _segmentation(probabilities: Probabilities, inner: Valid) -> Segmentation:
 
 
 def _best(probabilities: Probabilities) -> tuple[npt.NDArray[np.uint8], Probabilities]:
-    """Class of highest probability, the lowest value on ties, and that probability."""
+    """Return the class of highest probability, the lowest on ties, and that probability."""
     best = probabilities[1].copy()
     classes = np.ones(best.shape, dtype=np.uint8)
     for value in range(2, probabilities.shape[0]):

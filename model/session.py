@@ -30,7 +30,7 @@ class Session:
     """A loaded model. Safe to call from several threads at once."""
 
     def __init__(self, content: bytes, card: ModelCard | None = None, threads: int = 1) -> None:
-        """Checks `content` (an ONNX file) against `card`; ArtifactError when they disagree.
+        """Check `content` (an ONNX file) against `card`; ArtifactError when they disagree.
 
         Without `card` the one inside the file is used. `threads`: ONNX Runtime's intra-op threads.
         """
@@ -48,9 +48,9 @@ class Session:
 
     @classmethod
     def load(cls, path: Path, threads: int = 1) -> Self:
-        """Reads `path` and its card; `threads` is ONNX Runtime's intra-op thread count.
+        """Load `path` and its card; `threads` is ONNX Runtime's intra-op thread count.
 
-        The card inside the file is the truth; a `<stem>.card.json` beside it must repeat it and
+        The card inside the file is authoritative; a `<stem>.card.json` beside it must repeat it and
         pins the digest. ArtifactError or CardError name the file and the reason.
         """
         try:
@@ -69,14 +69,13 @@ class Session:
 
     @property
     def metadata(self) -> ServedCard:
-        """The card with the digest of the file that runs, whether a card beside it said so or not:
-        what travels with results."""
+        """Return the card with the digest of the file and what runs it, as results carry it."""
         fields = {name: getattr(self.card, name) for name in ModelCard.model_fields}
         return ServedCard(**fields | {"sha256": self.sha256, "engine": str(self.engine.spec)})
 
     @property
     def identity(self) -> str:
-        """What a pixel's class depends on besides the pixels: the file's digest and, unless that
+        """Return what classes depend on besides the pixels: the digest of the file and, unless that
         is ONNX Runtime in fp32, the engine, its precision and the digest of the file it runs."""
         if self.engine.spec == DEFAULT:
             return self.sha256
@@ -84,8 +83,8 @@ class Session:
 
     @cached_property
     def halo_covers_reach(self) -> bool:
-        """Whether no class depends on what lies outside its block's halo, measured once: then
-        windows may be joined. The reach of the network is nowhere written."""
+        """Return whether no class depends on what lies outside its block's halo, so that windows
+        may be joined: measured once, as the reach of the network is nowhere written."""
         halo, bands = self.card.halo, len(self.card.bands)
         size = 2 * halo + 4 * MULTIPLE
         noise = np.random.default_rng(0).standard_normal((1, bands, size, size), dtype=np.float32)
@@ -105,13 +104,13 @@ class Session:
         return other
 
     def embedded_card(self) -> ModelCard:
-        """The card inside the file; ArtifactError when there is none, CardError when it is bad."""
+        """Return the card inside the file; ArtifactError without one, CardError when it is bad."""
         if self._embedded is None:
             raise ArtifactError(f"it carries no card (metadata key {CARD_KEY})")
         return ModelCard.parse(self._embedded, CARD_KEY)
 
     def check_card(self) -> None:
-        """ArtifactError when the card in use says anything else than the one inside the file."""
+        """Raise ArtifactError when the card in use differs from the one inside the file."""
         embedded = self.embedded_card()
         differing = [
             field
@@ -124,10 +123,10 @@ class Session:
     def predict(
         self, batch: npt.NDArray[np.float32], cancellation: Cancellation | None = None
     ) -> Probabilities:
-        """float32 (n, bands, S, S), normalized → float32 (n, channels, S, S), summing to 1.
+        """Run the network: float32 (n, bands, S, S) → float32 (n, channels, S, S), summing to 1.
 
-        S must be a multiple of 16. Channel 0 is background and always 0. Cancelled when
-        `cancellation` was used before or while the network ran.
+        The batch is normalized; S must be a multiple of 16. Channel 0 is background and always 0.
+        Cancelled when `cancellation` was used before or while the network ran.
         """
         bands = len(self.card.bands)
         if batch.ndim != 4 or batch.shape[1] != bands or any(s % MULTIPLE for s in batch.shape[2:]):
@@ -164,7 +163,7 @@ class Session:
                 raise ArtifactError(f"{what} has fixed sizes {value.shape}; N and S must be free")
 
     def _check_output(self) -> None:
-        """Runs a small random window: sizes kept, background 0, probabilities sum to 1."""
+        """Run a small random window: sizes kept, background 0, probabilities sum to 1."""
         size = 4 * MULTIPLE
         shape = (1, len(self.card.bands), size, size)
         probe = np.random.default_rng(0).standard_normal(shape).astype(np.float32)

@@ -1,7 +1,7 @@
 """Integer pixel rectangles on one unbounded grid; columns count east, rows count south.
 
-Everything that is read, inferred, cached or placed is such a rectangle. Nothing is ever
-snapped: an odd extent is covered by more windows, never by a smaller one.
+Everything that is read, inferred, cached or placed is such a rectangle. Nothing is snapped: an odd
+extent is covered by more windows, never by a smaller one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ BLOCK = 512
 """Edge of a block in pixels: the unit of inference, caching and single flight."""
 
 MULTIPLE = 16
-"""Four poolings by 2: origins and sizes off this lattice change up to 0.6 % of the classes."""
+"""Four poolings by 2: origins and sizes that are no multiple change up to 0.6 % of the classes."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -31,25 +31,25 @@ class Window:
 
     @property
     def col_stop(self) -> int:
-        """First column to the right of the window."""
+        """Return the first column to the right of the window."""
         return self.col + self.cols
 
     @property
     def row_stop(self) -> int:
-        """First row below the window."""
+        """Return the first row below the window."""
         return self.row + self.rows
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(rows, cols), the shape of an array that holds it."""
+        """Return (rows, cols), the shape of an array that holds it."""
         return self.rows, self.cols
 
     def expand(self, halo: int) -> Window:
-        """The window with `halo` pixels of context on every side."""
+        """Return the window with `halo` pixels of context on every side."""
         return Window(self.col - halo, self.row - halo, self.cols + 2 * halo, self.rows + 2 * halo)
 
     def contains(self, other: Window) -> bool:
-        """Whether every pixel of `other` lies in this window."""
+        """Return whether every pixel of `other` lies in this window."""
         return (
             self.col <= other.col
             and self.row <= other.row
@@ -58,14 +58,14 @@ class Window:
         )
 
     def intersection(self, other: Window) -> Window | None:
-        """The shared pixels, or None."""
+        """Return the shared pixels, or None."""
         col, row = max(self.col, other.col), max(self.row, other.row)
         cols = min(self.col_stop, other.col_stop) - col
         rows = min(self.row_stop, other.row_stop) - row
         return Window(col, row, cols, rows) if cols > 0 and rows > 0 else None
 
     def slices_in(self, outer: Window) -> tuple[slice, slice]:
-        """(row slice, col slice) of this window in an array that holds `outer`.
+        """Return (row slice, col slice) of this window in an array that holds `outer`.
 
         ValueError when it is not inside.
         """
@@ -76,7 +76,7 @@ class Window:
 
 
 def cover(extent: Window, size: int = BLOCK) -> Iterator[Window]:
-    """The windows of `size` × `size` aligned to multiples of `size` that touch `extent`.
+    """Yield the windows of `size` × `size`, aligned to multiples of it, that touch `extent`.
 
     Row by row from the north-west; all have the full size.
     """

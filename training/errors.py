@@ -1,29 +1,16 @@
-"""What can go wrong while training, as a tree.
-
-TrainingError
-├── PresetError     a preset that does not exist, or holds an unknown or impossible value
-├── CrosswalkError  a crosswalk that does not exist or contradicts itself
-├── LabelError      imagery and labels that do not fit each other, or hold no usable pixel
-├── SplitError      a split that would leave a side empty
-├── CheckpointError a checkpoint that is damaged or belongs to another run
-├── ExportError     an exported file that does not answer as the net does
-├── DiskError       no room for what was to be written
-├── ChipError       a folder of chips that is damaged, or holds nothing
-├── StepError       a step of a run that cannot begin, or a run folder of something else
-└── AssessmentError results that cannot be read, or do not belong together
-"""
+"""Errors of training: each is a TrainingError and names the value or file and the reason."""
 
 
 class TrainingError(Exception):
-    """Base of everything this package raises on purpose."""
+    """Base of the errors that this package raises."""
 
 
 class PresetError(TrainingError):
-    """A preset does not exist, or holds an unknown or impossible value."""
+    """A preset does not exist, or has an unknown or invalid value."""
 
 
 class LabelError(TrainingError):
-    """Imagery and labels do not fit each other, or hold no usable pixel."""
+    """Imagery and labels do not fit each other, or have no usable pixel."""
 
 
 class SplitError(TrainingError):
@@ -35,23 +22,23 @@ class CheckpointError(TrainingError):
 
 
 class ExportError(TrainingError):
-    """The exported file does not answer as the net does."""
+    """The exported file disagrees with the network."""
 
 
 class AssessmentError(TrainingError):
-    """Results cannot be read, or do not belong together."""
+    """Results cannot be read or combined."""
 
 
 class DiskError(TrainingError):
-    """There is no room on the disk for what was to be written."""
+    """The disk is full."""
 
 
 class ChipError(TrainingError):
-    """A folder of chips is damaged, or would hold nothing."""
+    """A folder of chips is damaged, or would be empty."""
 
 
 class StepError(TrainingError):
-    """A step of a run cannot begin, or the run folder belongs to something else."""
+    """A step of a run cannot start, or the folder is no run."""
 
 
 class CrosswalkError(TrainingError):

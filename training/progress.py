@@ -1,4 +1,4 @@
-"""How a run tells what it does: one line at a time."""
+"""Progress of a command: log lines, and a bar on a terminal."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
-Advance = Callable[[float], None]
-"""Told the share of the work done, 0..1."""
+OnProgress = Callable[[float], None]
+"""Called with the share of the work done, 0..1."""
 
 
-def echo(line: str) -> None:
-    """Prints at once, also into a file: a run is watched while it goes on."""
+def print_line(line: str) -> None:
+    """Print a line at once, also into a file that is being watched."""
     print(line, flush=True)
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A progress bar on a terminal; elsewhere its lines only."""
+    """A progress bar on a terminal; elsewhere only its log lines."""
 
     shown: Progress
     task: TaskID
 
-    def to(self, share: float) -> None:
-        """Shows the share of the work done, 0..1."""
+    def update(self, share: float) -> None:
+        """Show the share of the work done, 0..1."""
         self.shown.update(self.task, completed=share)
 
-    def say(self, line: str) -> None:
-        """A line above the bar."""
+    def log(self, line: str) -> None:
+        """Print a line above the bar."""
         if self.shown.console.is_terminal:
             self.shown.console.print(line, markup=False, highlight=False)
         else:
-            echo(line)
+            print_line(line)
 
 
 @contextmanager
-def bar(title: str) -> Iterator[Bar]:
-    """A bar while the block runs."""
+def progress_bar(title: str) -> Iterator[Bar]:
+    """Show a bar while the block runs."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,8 +1,8 @@
 """Accuracy-adjusted area after Olofsson et al. (2014), "Good practices for estimating area and
 assessing accuracy of land change", Remote Sensing of Environment 148, 42–57.
 
-A map that takes a fifth of the roofs for roads shows too few roofs and too many roads. A
-contingency table of map against reference tells how the mapped area of every class divides among
+A map that mistakes a fifth of the roofs for roads shows too few roofs and too many roads. A
+contingency table of map against reference says how the mapped area of every class divides among
 the true ones.
 """
 
@@ -25,9 +25,9 @@ Doubles = npt.NDArray[np.float64]
 class Adjusted:
     """Estimated area of each class and its standard error, in the unit of the mapped areas.
 
-    `standard_error` is NaN where a mapped class has one reference unit only. `unassessed`: indices
-    of classes that are mapped here and never in the table; their area is taken as mapped, error
-    unknown.
+    Float64 (classes,) each. `standard_error` is NaN where a mapped class has one reference unit
+    only. `unassessed`: indices of classes that are mapped here and never in the table; their area
+    is taken as mapped, error unknown.
     """
 
     area: Doubles
@@ -35,7 +35,7 @@ class Adjusted:
     unassessed: tuple[int, ...]
 
     def interval(self, index: int) -> tuple[float, float] | None:
-        """(low, high) of the 95 % confidence interval, not below 0; None when it is unknown."""
+        """Return (low, high) of the 95 % confidence interval, not below 0; None when unknown."""
         error = float(self.standard_error[index])
         if math.isnan(error):
             return None
@@ -44,10 +44,11 @@ class Adjusted:
 
 
 def adjusted(mapped: Sequence[float] | Doubles, contingency: Sequence[Sequence[int]]) -> Adjusted:
-    """The stratified estimator, strata being the mapped classes.
+    """Return the areas by the stratified estimator, strata being the mapped classes.
 
     `mapped`: area of every class on the map. `contingency`: counts, row = reference class,
     column = mapped class, as on a model's card (the paper's tables are the other way round).
+    ValueError when their sizes differ.
 
     With W_i the mapped share of class i and n_ij of its n_i units being j in the reference:
     p_ij = W_i n_ij / n_i (eq. 4), area of j = A Σ_i p_ij (eq. 9 and 11), and its standard error

@@ -1,10 +1,11 @@
 """A client's GeoJSON (RFC 7946) → areas of interest, every value checked and nothing repaired.
 
-An altitude is dropped: it has no area.
+An altitude is dropped: it has no area. So is a feature of a collection without a geometry.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,65 +16,96 @@ from shapely.geometry import MultiPolygon, Polygon
 from app.area.polygon import SPLIT, SWAPPED, AreaOfInterest, checked
 from app.errors import InvalidArea, TooLarge
 
-_CRS84 = ("CRS84", "OGC:CRS84", "urn:ogc:def:crs:OGC:1.3:CRS84", "urn:ogc:def:crs:OGC::CRS84")
+MAX_VERTICES = 10_000
+"""Vertices that the polygons of a document may have, unless a request allows fewer."""
+
+# GeoJSON of 2008 names a CRS; writers mean longitude, latitude by every one of these.
+_LONLAT = (
+    "CRS84", "OGC:CRS84", "urn:ogc:def:crs:OGC:1.3:CRS84", "urn:ogc:def:crs:OGC::CRS84",
+    "http://www.opengis.net/def/crs/OGC/1.3/CRS84", "https://www.opengis.net/def/crs/OGC/1.3/CRS84",
+    "EPSG:4326", "urn:ogc:def:crs:EPSG::4326", "http://www.opengis.net/def/crs/EPSG/0/4326",
+)  # fmt: skip
 _REPROJECT = "write it in longitude and latitude, as RFC 7946 asks: ogr2ogr -t_srs OGC:CRS84"
+_BOM = b"\xef\xbb\xbf"
+
+_LISTS = (list, tuple)
+"""What JSON calls an array; tuples are those of shapely's `mapping` and `__geo_interface__`."""
 
 Json = Any
 
 
 @dataclass(frozen=True, slots=True)
 class Areas:
-    """One area, or the features of a collection. `notes`: what was changed in them."""
+    """One area, or the features of a collection. `notes`: what was left out of them."""
 
     areas: tuple[AreaOfInterest, ...]
     collection: bool
     notes: tuple[str, ...] = ()
 
 
-def read_areas(body: bytes, most_vertices: int) -> Areas:
-    """The areas in the bytes of a GeoJSON document; as `areas_of`."""
+def parse_json(body: bytes) -> Json:
+    """Return the JSON document in bytes of UTF-8, with or without a byte order mark; ValueError."""
+    # Python's own parser lets NaN and Infinity pass.
+    return from_json(body.removeprefix(_BOM), allow_inf_nan=False)
+
+
+def read_areas(body: bytes, max_vertices: int = MAX_VERTICES) -> Areas:
+    """Return the areas in the bytes of a GeoJSON document; errors as `areas_of`."""
     try:
-        # Python's own parser lets NaN and Infinity pass.
-        document = from_json(body, allow_inf_nan=False)
+        document = parse_json(body)
     except ValueError as error:
         shown = body[:60].decode("utf-8", "replace")
         raise InvalidArea("body", shown, "a GeoJSON document", f"not JSON: {error}") from error
-    return areas_of(document, most_vertices)
+    return areas_of(document, max_vertices)
 
 
-def areas_of(document: Json, most_vertices: int) -> Areas:
-    """The areas in a GeoJSON Feature, FeatureCollection, Polygon or MultiPolygon.
+def areas_of(document: Json, max_vertices: int = MAX_VERTICES) -> Areas:
+    """Return the areas in a GeoJSON Feature, FeatureCollection, Polygon or MultiPolygon.
 
     InvalidArea names the member and what is expected; TooLarge when all of them together have more
     vertices than allowed.
     """
     kind = _type_of(document, "type")
     collection = kind == "FeatureCollection"
-    features = _features(document) if collection else [document]
+    if not collection:
+        area, _, flattened = _feature(document, "", max_vertices)
+        return Areas((area,), False, _notes(flattened, 0))
+    features, skipped = _features(document)
     parsed = [
-        _feature(feature, f"features.{number}." if collection else "", most_vertices)
-        for number, feature in enumerate(features)
+        _feature(feature, f"features.{number}.", max_vertices) for number, feature in features
     ]
     vertices = sum(count for _, count, _ in parsed)
-    if vertices > most_vertices:
-        raise TooLarge("the number of vertices", vertices, most_vertices)
-    notes = ("altitudes were dropped",) if any(flat for *_, flat in parsed) else ()
-    return Areas(tuple(area for area, *_ in parsed), collection, notes)
+    if vertices > max_vertices:
+        raise TooLarge("the number of vertices", vertices, max_vertices)
+    flattened = any(flat for *_, flat in parsed)
+    return Areas(tuple(area for area, *_ in parsed), True, _notes(flattened, skipped))
 
 
-def _features(document: Json) -> list[Json]:
+def _notes(flattened: bool, skipped: int) -> tuple[str, ...]:
+    notes = ("altitudes were dropped",) if flattened else ()
+    return (*notes, f"features without a geometry were skipped: {skipped}") if skipped else notes
+
+
+def _features(document: Json) -> tuple[list[tuple[int, Json]], int]:
+    """Return (number, feature) of every feature with a geometry, and how many have none."""
     _check_crs(document, "")
     features = document.get("features")
-    if not isinstance(features, list) or not features:
+    if not isinstance(features, _LISTS) or not features:
         raise InvalidArea("features", _brief(features), "a list of at least one Feature")
+    kept = []
     for number, feature in enumerate(features):
         if _type_of(feature, f"features.{number}.type") != "Feature":
             raise InvalidArea(f"features.{number}.type", feature["type"], "Feature")
-    return features
+        # RFC 7946 3.2: an unlocated feature has null as its geometry.
+        if "geometry" not in feature or feature["geometry"] is not None:
+            kept.append((number, feature))
+    if not kept:
+        raise InvalidArea("features", "no geometry in any", "at least one Feature with a polygon")
+    return kept, len(features) - len(kept)
 
 
 def _feature(document: Json, prefix: str, most: int) -> tuple[AreaOfInterest, int, bool]:
-    """(area, its vertices, whether altitudes were dropped) of a Feature or a bare geometry."""
+    """Return (area, its vertices, whether altitudes were dropped) of a Feature or a geometry."""
     _check_crs(document, prefix)
     if document["type"] != "Feature":
         geometry, count, flat = _geometry(document, prefix, most)
@@ -84,11 +116,21 @@ def _feature(document: Json, prefix: str, most: int) -> tuple[AreaOfInterest, in
     name = document.get("id")
     if name is not None and (isinstance(name, bool) or not isinstance(name, (str, int, float))):
         raise InvalidArea(f"{prefix}id", _brief(name), "a string or a number")
+    for member, value in (("id", name), ("properties", properties)):
+        _check_writable(value, f"{prefix}{member}")
     prefix = f"{prefix}geometry."
     _type_of(document.get("geometry"), f"{prefix}type")
     _check_crs(document["geometry"], prefix)
     geometry, count, flat = _geometry(document["geometry"], prefix, most)
     return AreaOfInterest(geometry, name, properties), count, flat
+
+
+def _check_writable(value: Json, field: str) -> None:
+    """Raise InvalidArea for what JSON can bring and cannot carry back: 1e999 is infinite."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArea(field, _brief(value), "finite numbers of fewer digits") from error
 
 
 def _geometry(document: Json, prefix: str, most: int) -> tuple[Polygon | MultiPolygon, int, bool]:
@@ -98,7 +140,7 @@ def _geometry(document: Json, prefix: str, most: int) -> tuple[Polygon | MultiPo
         raise InvalidArea(f"{prefix}type", kind, "Polygon or MultiPolygon", hint)
     coordinates = document.get("coordinates")
     parts = [coordinates] if kind == "Polygon" else coordinates
-    if not isinstance(parts, list) or not parts:
+    if not isinstance(parts, _LISTS) or not parts:
         raise InvalidArea(field, _brief(parts), "a list of polygons")
     counted = sum(_size(ring) for part in parts for ring in _rings(part, field))
     if counted > most:
@@ -114,19 +156,19 @@ def _geometry(document: Json, prefix: str, most: int) -> tuple[Polygon | MultiPo
     return checked(geometry, field), counted, deep
 
 
-def _rings(part: Json, field: str) -> list[Json]:
-    if not isinstance(part, list) or not part:
+def _rings(part: Json, field: str) -> Json:
+    if not isinstance(part, _LISTS) or not part:
         raise InvalidArea(field, _brief(part), "polygons as lists of at least one ring")
     return part
 
 
 def _size(ring: Json) -> int:
-    return len(ring) if isinstance(ring, list) else 0
+    return len(ring) if isinstance(ring, _LISTS) else 0
 
 
 def _ring(ring: Json, field: str) -> tuple[list[tuple[float, float]], bool]:
-    """(points, whether any has an altitude) of a closed ring."""
-    if not isinstance(ring, list) or len(ring) < 4:
+    """Return (points, whether any has an altitude) of a closed ring."""
+    if not isinstance(ring, _LISTS) or len(ring) < 4:
         raise InvalidArea(field, _brief(ring), "a ring of at least four positions")
     points = [_position(position, f"{field}.{number}") for number, position in enumerate(ring)]
     if points[0] != points[-1]:
@@ -137,7 +179,7 @@ def _ring(ring: Json, field: str) -> tuple[list[tuple[float, float]], bool]:
 
 
 def _position(position: Json, field: str) -> tuple[float, float]:
-    if not isinstance(position, list) or len(position) not in (2, 3):
+    if not isinstance(position, _LISTS) or len(position) not in (2, 3):
         raise InvalidArea(field, _brief(position), "longitude, latitude and perhaps an altitude")
     for value in position:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -166,9 +208,9 @@ def _check_crs(document: Json, prefix: str) -> None:
         return
     properties = crs.get("properties") if isinstance(crs, dict) else None
     name = properties.get("name") if isinstance(properties, dict) else crs
-    if name not in _CRS84:
+    if name not in _LONLAT:
         hint = f"{_REPROJECT}; or leave `crs` out if it is"
-        raise InvalidArea(f"{prefix}crs", _brief(name), "no CRS but OGC:CRS84", hint)
+        raise InvalidArea(f"{prefix}crs", _brief(name), "OGC:CRS84, EPSG:4326 or no CRS", hint)
 
 
 def _type_of(document: Json, field: str) -> str:
@@ -179,20 +221,20 @@ def _type_of(document: Json, field: str) -> str:
 
 
 def _brief(value: Json) -> str:
-    """A few words about a value that may be huge or deep."""
-    if isinstance(value, (list, dict)) and len(value) > 4:
+    """Return a few words about a value that may be huge or deep."""
+    if isinstance(value, (*_LISTS, dict)) and len(value) > 4:
         return f"{type(value).__name__} of {len(value)}"
     return "".join(_shown(value, 4))[:80]
 
 
 def _shown(value: Json, depth: int) -> Iterator[str]:
-    if isinstance(value, list) and depth:
+    if isinstance(value, _LISTS) and depth:
         yield "["
         for number, item in enumerate(value[:4]):
             yield ", " if number else ""
             yield from _shown(item, depth - 1)
         yield "]"
-    elif isinstance(value, (list, dict)):
+    elif isinstance(value, (*_LISTS, dict)):
         yield f"{type(value).__name__} of {len(value)}"
     else:
         yield "null" if value is None else _text(value)

@@ -32,7 +32,7 @@ def stac_item(
     name: str,
     attribution: str,
 ) -> dict[str, Any]:
-    """The item of a class GeoTIFF that lies beside it; `name`: its id and the stem of the file."""
+    """Return the item of a class GeoTIFF beside it; `name`: its id and the stem of the file."""
     created = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     with rasterio.open(raster, driver="GTiff") as dataset:
         epsg = dataset.crs.to_epsg()
@@ -48,7 +48,7 @@ def stac_item(
         "stac_extensions": EXTENSIONS,
         "id": name,
         "geometry": mapping(area.geometry),
-        "bbox": list(area.geometry.bounds),
+        "bbox": _bbox(area),
         "properties": {
             **_time(scenes, created),
             "created": created,
@@ -72,9 +72,16 @@ def stac_item(
     }
 
 
+def _bbox(area: AreaOfInterest) -> list[float]:
+    """Return the box of an area; west > east where it is split at 180° (RFC 7946 5.2)."""
+    first, last = area.boxes[-1], area.boxes[0]
+    south = min(box[1] for box in area.boxes)
+    return [first[0], south, last[2], max(box[3] for box in area.boxes)]
+
+
 def _time(scenes: Mapping[SceneRef, None], created: str) -> dict[str, str | None]:
-    """`datetime`, or null with the range of the scenes' dates; STAC asks for a time, so that of
-    making where no date is known."""
+    """Return `datetime`, or null with the range of the scenes' dates; the time of creation where no
+    date is known, as STAC requires one."""
     dates = sorted({scene.date for scene in scenes if scene.date})
     if not dates:
         return {"datetime": created}

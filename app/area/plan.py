@@ -1,4 +1,4 @@
-"""An area of interest on the work grids: which blocks, and which part of each.
+"""An area of interest on the work grids: which blocks, which part of each, and what they cost.
 
 Between two UTM zones the ground belongs to the grid whose central meridian is nearer, as in tiles
 and points; so a polygon is cut along the meridian half-way and no ground is counted twice.
@@ -8,35 +8,50 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import islice, pairwise, product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import shapely
+from exactextract import exact_extract
+from exactextract.raster import NumPyRasterSource
 from pyproj import Proj
+from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
-from app.area.coverage import coverage
-from app.area.polygon import STEP, AreaOfInterest, check_order, square_meters
+from app.area.polygon import STEP, AreaOfInterest, check_order, polygons_of, square_meters
 from app.grid.pixel_grid import LONLAT, Block, Bounds, PixelGrid, central_meridian, transformer
+from app.landcover.blocks import LandCover, Selection
 from model.windows import BLOCK, Window
 
 Shares = npt.NDArray[np.float64]
+
 MANY_BLOCKS = 20_000
-"""Areas larger than so many blocks are counted by their size, not one by one."""
+"""Areas larger than this many blocks are counted by their size, not one by one."""
+
+SAMPLED_BLOCKS = 512
+"""Blocks looked up one by one for an estimate; of larger areas these stand for the rest."""
+
+BYTES_PER_PIXEL = 0.05
+"""Of a class GeoTIFF with its overviews, per pixel in the area; 0.042 for the watershed of
+docs/planners.md."""
+
+_MANY_VERTICES = 200
+_SMALLEST_SQUARE = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What of an area lies in one block. `shape`: in the grid's CRS; None: all of the block."""
+    """The part of an area in one block. `shape`: in the grid's CRS; None: all of the block."""
 
     block: Block
     shape: BaseGeometry | None
 
     def coverage(self) -> Shares | None:
-        """float64 (512, 512), 0..1: the share of each pixel in the area; None: all of it."""
+        """Return float64 (512, 512), 0..1: the share of each pixel in the area; None: all of it."""
         if self.shape is None:
             return None
         grid = self.block.grid
@@ -45,7 +60,7 @@ class Part:
 
     @property
     def pixel_area(self) -> float:
-        """Square meters on the ground per pixel, at the block's middle.
+        """Return the square meters on the ground per pixel, at the block's middle.
 
         res² / areal scale (Snyder 1987, k² for a conformal projection); it differs by less than 4
         parts in a million across a block of a UTM zone.
@@ -57,22 +72,22 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """What of an area belongs to one work grid, in its CRS."""
+    """The part of an area that belongs to one work grid, in its CRS."""
 
     grid: PixelGrid
     shape: BaseGeometry
 
     @property
     def extent(self) -> Window:
-        """The pixels that touch it."""
+        """Return the pixels that touch it."""
         return self.grid.touching(self.shape.bounds)
 
     def parts(self) -> Iterator[Part]:
-        """Its blocks, row by row from the north-west; memory does not grow with their number."""
+        """Yield its blocks, row by row from the northwest; memory does not grow with them."""
         extent, grid = self.extent, self.grid
         for row in range(extent.row // BLOCK, -(-extent.row_stop // BLOCK)):
             strip = Window(extent.col, row * BLOCK, extent.cols, BLOCK)
-            # Cut to the row first: what a block is cut from is then small.
+            # Cut to the row first, so that each block is cut from little.
             shape = shapely.intersection(self.shape, shapely.box(*grid.bounds(strip)))
             if shape.is_empty:
                 continue
@@ -91,26 +106,26 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """An area on the work grids of a source. `beyond`: m² of it outside the source's bounds."""
+    """An area on the work grids of a source; `outside_m2`: m² of it outside the source's bounds."""
 
     area: AreaOfInterest
     regions: tuple[Region, ...]
-    beyond: float
+    outside_m2: float
 
     @classmethod
     def of(cls, area: AreaOfInterest, grids: Sequence[PixelGrid], bounds: Bounds) -> Plan:
-        """`bounds`: (west, south, east, north) of the imagery, degrees; there is nothing beyond.
+        """Return the plan of an area; `bounds`: (west, south, east, north) of the imagery, degrees.
 
-        InvalidArea when the area would lie there if its axes were swapped.
+        InvalidArea when the area lies outside and would not with its axes swapped.
         """
         check_order(area, bounds)
         within = shapely.intersection(area.outline, shapely.box(*bounds))
-        beyond = max(0.0, area.square_meters - square_meters(_polygons(within)))
+        outside_m2 = max(0.0, area.square_meters - square_meters(polygons_of(within)))
         if within.equals(area.outline):
-            within, beyond = area.outline, 0.0
+            within, outside_m2 = area.outline, 0.0
         regions = []
         for grid, west, east in _zones(grids):
-            piece = _polygons(shapely.intersection(within, shapely.box(west, -90, east, 90)))
+            piece = polygons_of(shapely.intersection(within, shapely.box(west, -90, east, 90)))
             if piece.is_empty or not piece.area:
                 continue
             project = transformer(LONLAT, grid.crs).transform
@@ -118,15 +133,15 @@ class Plan:
             moved = shapely.transform(piece, project, interleaved=False)
             if all(map(math.isfinite, moved.bounds)):
                 regions.append(Region(grid, moved))
-        return cls(area, tuple(regions), beyond)
+        return cls(area, tuple(regions), outside_m2)
 
     def parts(self) -> Iterator[Part]:
-        """Every block with ground of the area, in a fixed order; each pixel's ground once."""
+        """Yield every block with ground of the area, in a fixed order; each pixel's ground once."""
         for region in self.regions:
             yield from region.parts()
 
     def count(self) -> int:
-        """How many blocks; beyond `MANY_BLOCKS` by the area's size, exact to a per cent."""
+        """Return how many blocks; above `MANY_BLOCKS` by the area's size, exact to a percent."""
         by_size: float = sum(
             region.shape.area / (BLOCK * region.grid.resolution) ** 2 for region in self.regions
         )
@@ -135,19 +150,116 @@ class Plan:
         return sum(1 for _ in self.parts())
 
 
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """`blocks` to classify, how many of them are `cached`, `seconds` and `bytes` of the raster.
+
+    `exact` is False when the figures are scaled up from a part of the blocks.
+    """
+
+    blocks: int
+    cached: int
+    seconds: float
+    bytes: int
+    exact: bool
+
+    def document(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return asdict(self)
+
+
+async def estimate(
+    landcover: LandCover, selections: Sequence[Selection], plans: Sequence[Plan]
+) -> Estimate:
+    """Return what all selections and plans take together; nothing is classified for it, but the
+    first estimate of a process runs one block of zeros to time it."""
+    total = sum(plan.count() for plan in plans)
+    sampled, imagery, cached = 0, 0, 0
+    for plan in plans:
+        if total > MANY_BLOCKS:
+            break
+        for part in islice(plan.parts(), SAMPLED_BLOCKS - sampled):
+            sampled += 1
+            for selection in selections:
+                key = landcover.key(selection, part.block)
+                imagery += key is not None
+                cached += key is not None and landcover.cache.contains(key)
+    scale = total / sampled if sampled else float(len(selections))
+    blocks = round(imagery * scale) if sampled else total * len(selections)
+    kept = min(round(cached * scale), blocks)
+    pixels = sum(
+        region.shape.area / region.grid.resolution**2 for plan in plans for region in plan.regions
+    )
+    each = await seconds_per_block(landcover, selections[0])
+    return Estimate(
+        blocks=blocks,
+        cached=kept,
+        seconds=round((blocks - kept) * each, 1),
+        bytes=round(pixels * BYTES_PER_PIXEL),
+        exact=sampled == total,
+    )
+
+
+async def seconds_per_block(landcover: LandCover, selection: Selection) -> float:
+    """Return the seconds per block with all inference threads at work: as measured, or timed
+    now."""
+    gate = landcover.gate
+    if not gate.measured:
+        session, size = selection.session, selection.session.card.window
+        empty = np.zeros((1, len(session.card.bands), size, size), dtype=np.float32)
+        async with gate.admitted():
+            await landcover.infers.run(session.predict, empty)
+    return gate.seconds_per_block
+
+
+def coverage(
+    polygon: BaseGeometry, left: float, top: float, resolution: float, size: int
+) -> Shares:
+    """Return float64 (size, size), 0..1: the share of each pixel that lies in `polygon`.
+
+    Row 0 is in the north, its upper edge at `top`. The polygon, in the same units, must be valid.
+    Exact to single precision: within 6e-8.
+    """
+    bottom = top - size * resolution
+    pixels = shapely.transform(polygon, lambda points: (points - (left, bottom)) / resolution)
+    shares = np.zeros((size, size))
+    _cover(shares, polygons_of(pixels))
+    return shares
+
+
+def _cover(shares: Shares, polygon: BaseGeometry) -> None:
+    """Write the shares of a square; `polygon`: in pixels from its lower left corner."""
+    size, half = len(shares), len(shares) // 2
+    if polygon.is_empty:
+        return
+    if shapely.get_num_coordinates(polygon) > _MANY_VERTICES and half >= _SMALLEST_SQUARE:
+        # exactextract holds the GIL: 550 ms for 10,000 vertices in a block, in quarters 1/13 of it.
+        for row, col in product((0, half), repeat=2):
+            quarter = shapely.intersection(polygon, shapely.box(col, row, col + half, row + half))
+            moved = shapely.transform(quarter, lambda points, at=(col, row): points - at)
+            rows = slice(size - row - half, size - row)
+            _cover(shares[rows, col : col + half], polygons_of(moved))
+        return
+    pixels = NumPyRasterSource(np.broadcast_to(np.uint8(0), shares.shape), 0, 0, size, size)
+    feature = {"type": "Feature", "properties": {}, "geometry": mapping(polygon)}
+    (result,) = exact_extract(pixels, feature, ["cell_id", "coverage"])
+    row, col = np.divmod(result["properties"]["cell_id"], size)
+    shares[row, col] = result["properties"]["coverage"]
+
+
 @lru_cache(maxsize=64)
 def _projection(crs: str) -> Proj:
     return Proj(crs)
 
 
 def areal_scale(crs: str, x: float, y: float) -> float:
-    """Area on the map per area on the ground at a point of a projected CRS."""
+    """Return the area on the map per area on the ground at a point of a projected CRS."""
     longitude, latitude = transformer(crs, LONLAT).transform(x, y)
     return float(_projection(crs).get_factors(longitude, latitude).areal_scale)
 
 
 def _zones(grids: Sequence[PixelGrid]) -> Iterator[tuple[PixelGrid, float, float]]:
-    """(grid, west, east): the longitudes at which a grid is the first choice."""
+    """Yield (grid, west, east): the longitudes at which a grid is the first choice."""
     by_meridian = {central_meridian(grid.crs): grid for grid in sorted(grids, reverse=True)}
     meridians = sorted(by_meridian)
     edges = [-180.0, *((a + b) / 2 for a, b in pairwise(meridians)), 180.0]
@@ -156,14 +268,8 @@ def _zones(grids: Sequence[PixelGrid]) -> Iterator[tuple[PixelGrid, float, float
 
 
 def _boxes(grid: PixelGrid, cols: npt.NDArray[np.int64], row: int) -> npt.NDArray[np.object_]:
-    """The ground of the blocks (cols, row), as polygons in the grid's CRS."""
+    """Return the ground of the blocks (cols, row), as polygons in the grid's CRS."""
     side = BLOCK * grid.resolution
     _, bottom, _, top = grid.bounds(Window(0, row * BLOCK, BLOCK, BLOCK))
     boxes: npt.NDArray[np.object_] = shapely.box(cols * side, bottom, (cols + 1) * side, top)
     return boxes
-
-
-def _polygons(geometry: BaseGeometry) -> BaseGeometry:
-    """The polygons of a geometry, without the points and lines that cutting may leave."""
-    parts = [part for part in shapely.get_parts(geometry) if part.geom_type == "Polygon"]
-    return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)

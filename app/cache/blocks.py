@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from app.cache.disk import DiskStore
-from app.cache.flight import SingleFlight
-from app.cache.lease import compute_once
-from app.cache.locks import DirectoryLocks, computed_once_here
 from app.cache.redis import RedisTier
+from app.cache.single_flight import (
+    DirectoryLocks,
+    SingleFlight,
+    compute_once_by_lease,
+    compute_once_by_lock,
+)
 from app.cache.tier import DiskTier, MemoryTier, Tier, look_up
 from app.grid.classified import ClassifiedBlock
 from app.monitoring import metrics
@@ -32,31 +35,31 @@ class BlockCache:
         own: list[MemoryTier | DiskTier] = [self.memory, *(self._disk[:1] if self._disk else [])]
         self._own = own
         self.tiers: list[Tier] = [*own, *([redis] if redis else [])]
-        self.flights: SingleFlight[ClassifiedBlock] = SingleFlight()
+        self.single_flight: SingleFlight[ClassifiedBlock] = SingleFlight()
         self.computed = 0
 
     async def get_or_compute(
         self, key: str, compute: Callable[[], Awaitable[ClassifiedBlock]]
     ) -> ClassifiedBlock:
-        """The block of `key`; `compute` runs at most once at a time for it in this process, and
-        once among all that share a Redis or, on one machine, the directory."""
+        """Return the block of `key`; `compute` runs at most once at a time for it in this process,
+        and once among all that share a Redis or, on one machine, the directory."""
         block = self.memory.store.get(key)
         if block is not None:
             metrics.CACHE.labels("memory", "hit").inc()
             return block
-        return await self.flights.run(key, lambda: self._fetch(key, compute))
+        return await self.single_flight.run(key, lambda: self._fetch(key, compute))
 
     def contains(self, key: str) -> bool:
-        """Whether the block of `key` seems to be cached on this machine; nothing is read."""
+        """Return whether the block of `key` seems to be cached on this machine; nothing is read."""
         return any(tier.contains(key) for tier in self._own)
 
     async def find(self, key: str) -> ClassifiedBlock | None:
-        """The block of `key` if it is cached."""
+        """Return the block of `key` if it is cached."""
         return await look_up(self.tiers, key)
 
     @property
     def degraded(self) -> dict[str, str]:
-        """tier → why it is out of use."""
+        """Return tier → why it is out of use."""
         return {tier.name: tier.degraded for tier in self.tiers if tier.degraded}
 
     async def _fetch(
@@ -70,14 +73,14 @@ class BlockCache:
 
         async def here() -> ClassifiedBlock:
             return await (
-                computed_once_here(*self._disk, key, counted) if self._disk else counted()
+                compute_once_by_lock(*self._disk, key, counted) if self._disk else counted()
             )
 
-        # Redis is asked by the claim itself, in the same step.
+        # The claim of a lease looks into Redis itself, in the same step.
         block = await look_up(self._own, key)
         if block is None:
             redis = self.redis
-            block = await (compute_once(redis, key, here) if redis else here())
+            block = await (compute_once_by_lease(redis, key, here) if redis else here())
             for tier in self._own:
                 if not tier.contains(key):
                     await tier.put(key, block)

@@ -6,6 +6,7 @@ refuses, the service goes on without it and says so.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import tempfile
@@ -13,7 +14,6 @@ import threading
 import time
 from pathlib import Path
 
-from app.cache.frame import decode_entry, encode_entry
 from app.monitoring import metrics
 
 _EVICT_TO = 0.9
@@ -21,13 +21,30 @@ _RECOUNT = 0.05
 """Share of the limit after whose writing the directory is counted anew: others may write too."""
 _TEMPORARY = ".part"
 _STALE_S = 600
-"""Age in seconds from which a half-written entry is nobody's work any more."""
+"""Age in seconds from which a half-written entry was abandoned."""
+
+MAGIC = b"LCB2"
+_DIGEST = 16
+_HEADER = len(MAGIC) + 8 + _DIGEST
 
 log = logging.getLogger("landcover.cache")
 
 
+def encode_entry(key: str, payload: bytes) -> bytes:
+    """Return an entry: `magic, length, digest, payload`. The digest is of key and payload, so that
+    an entry found under another key is as wrong as a damaged one."""
+    digest = hashlib.blake2b(payload, digest_size=_DIGEST, key=key.encode()[:64]).digest()
+    return MAGIC + len(payload).to_bytes(8, "little") + digest + payload
+
+
+def decode_entry(key: str, data: bytes) -> bytes | None:
+    """Return an entry's payload, None when a single bit of it is not as written for `key`."""
+    payload = data[_HEADER:]
+    return payload if encode_entry(key, payload) == data else None
+
+
 class DiskStore:
-    """A directory of entries with a limit in bytes; the longest unused goes first.
+    """A directory of entries with a limit in bytes; the least recently used goes first.
 
     Several processes may share the directory. Safe to use from several threads.
     """
@@ -45,7 +62,7 @@ class DiskStore:
         self._sweep()
 
     def get(self, key: str) -> bytes | None:
-        """The payload, or None when there is none or it is damaged."""
+        """Return the payload, None when there is none or it is damaged."""
         path = self._path(key)
         try:
             data = path.read_bytes()
@@ -65,18 +82,18 @@ class DiskStore:
         return payload
 
     def contains(self, key: str) -> bool:
-        """Whether there is an entry, sound or not."""
+        """Return whether there is an entry, sound or not."""
         return self._path(key).exists()
 
     def discard(self, key: str) -> None:
-        """Deletes an entry whose content is damaged, and counts it."""
+        """Delete an entry whose content is damaged, and counts it."""
         self.corrupt += 1
         metrics.CACHE_DAMAGED.labels("disk").inc()
         log.warning("cache entry %s is damaged; deleted and computed anew", key)
         self._unlink(self._path(key))
 
     def put(self, key: str, payload: bytes) -> None:
-        """Writes an entry beside its place and renames it there; failing is not an error."""
+        """Write an entry beside its place and rename it there; failing is not an error."""
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +123,7 @@ class DiskStore:
         return self.root / key[:2] / key
 
     def _sweep(self) -> None:
-        """Counts what is there and removes what a killed process left half-written."""
+        """Count what is there and remove what a killed process left half-written."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -153,7 +170,7 @@ class DiskStore:
 
 
 def _age(path: Path) -> float:
-    """Seconds since a file was written; 0 when it has gone."""
+    """Return the seconds since a file was written; 0 when it has gone."""
     try:
         return time.time() - path.stat().st_mtime
     except OSError:
@@ -161,7 +178,8 @@ def _age(path: Path) -> float:
 
 
 def write_atomically(path: Path, data: bytes) -> int:
-    """Writes beside `path`, flushes to disk, renames; nothing is left behind on failure."""
+    """Write beside `path`, flush to disk, rename; return the bytes written. A failure leaves
+    nothing behind."""
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=_TEMPORARY)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -1,4 +1,4 @@
-"""Values in memory up to a number of bytes; the longest unused goes first."""
+"""Values in memory up to a number of bytes; the least recently used goes first."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MemoryStore(Generic[Key, Value]):
             return key in self._entries
 
     def get(self, key: Key) -> Value | None:
-        """The value, or None."""
+        """Return the value, or None."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is None:
@@ -41,7 +41,7 @@ class MemoryStore(Generic[Key, Value]):
             return entry[0]
 
     def put(self, key: Key, value: Value, nbytes: int) -> None:
-        """Keeps a value that weighs `nbytes`; one larger than the limit is not kept."""
+        """Keep a value that weighs `nbytes`; one larger than the limit is not kept."""
         with self._lock:
             self._drop(key)
             if nbytes > self._limit:

@@ -18,20 +18,20 @@ class Tier(Protocol):
 
     @property
     def name(self) -> str:
-        """memory, disk or redis."""
+        """Return memory, disk or redis."""
         ...
 
     @property
     def degraded(self) -> str | None:
-        """Why it is out of use, or None."""
+        """Return why it is out of use, or None."""
         ...
 
     async def get(self, key: str) -> ClassifiedBlock | None:
-        """The block, or None."""
+        """Return the block, or None."""
         ...
 
     async def put(self, key: str, block: ClassifiedBlock) -> None:
-        """Keeps the block as long as there is room."""
+        """Keep the block as long as there is room."""
         ...
 
 
@@ -45,15 +45,15 @@ class MemoryTier:
         self.store: MemoryStore[str, ClassifiedBlock] = MemoryStore(limit_bytes)
 
     async def get(self, key: str) -> ClassifiedBlock | None:
-        """The block, or None."""
+        """Return the block, or None."""
         return self.store.get(key)
 
     def contains(self, key: str) -> bool:
-        """Whether the block is there."""
+        """Return whether the block is there."""
         return key in self.store
 
     async def put(self, key: str, block: ClassifiedBlock) -> None:
-        """Keeps the block unless it is larger than the limit."""
+        """Keep the block unless it is larger than the limit."""
         self.store.put(key, block, block.nbytes)
 
 
@@ -69,19 +69,19 @@ class DiskTier:
 
     @property
     def degraded(self) -> str | None:
-        """What the disk refused, or None."""
+        """Return what the disk refused, or None."""
         return self.store.degraded
 
     async def get(self, key: str) -> ClassifiedBlock | None:
-        """The block, or None."""
+        """Return the block, or None."""
         return await self._pool.run(self._load, key)
 
     def contains(self, key: str) -> bool:
-        """Whether there is an entry, sound or not; nothing is read."""
+        """Return whether there is an entry, sound or not; nothing is read."""
         return self.store.contains(key)
 
     async def put(self, key: str, block: ClassifiedBlock) -> None:
-        """Writes the block; failing is not an error."""
+        """Write the block; failing is not an error."""
         await self._pool.run(lambda: self.store.put(key, block.encode()))
 
     def _load(self, key: str) -> ClassifiedBlock | None:
@@ -96,7 +96,7 @@ class DiskTier:
 
 
 async def look_up(tiers: Sequence[Tier], key: str) -> ClassifiedBlock | None:
-    """The block from the first tier that has it, which the tiers before it are given too."""
+    """Return the block of the first tier that has it, which is then put into those before it."""
     for number, tier in enumerate(tiers):
         block = await tier.get(key)
         metrics.CACHE.labels(tier.name, "miss" if block is None else "hit").inc()

@@ -1,4 +1,4 @@
-"""`python -m app` is the `landcover` command."""
+"""`python -m app.cli` is the `landcover` command."""
 
 from app.cli import main
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -12,18 +11,31 @@ from rich.markup import escape
 
 from app.area import raster
 from app.cli import terminal
-from app.cli.areas import Aoi, Scheduler, Server, SourceId, Year, asked, local_of, remote, said
-from app.cli.options import CacheDir, Imagery, Model, Workers, services_of, settings_of
-from app.errors import ConfigurationError, LandcoverError
+from app.cli.options import CacheDir, Imagery, Model, Workers
+from app.cli.work import (
+    Aoi,
+    Datetime,
+    Fill,
+    Here,
+    Scheduler,
+    Server,
+    SourceId,
+    Year,
+    local_runner,
+    raster_files,
+    refuse_overwrite,
+    refuse_scenes,
+    report_errors,
+    run_area,
+)
+from app.errors import ConfigurationError
 from app.imagery.catalog.temporal import LATEST
-from app.jobs.folder import Folder
-from app.jobs.local import read_spec, shard_of, write_spec
-from app.jobs.resolve import spec_of
+from app.jobs.files import Folder
 from app.landcover.blocks import Selection
 from app.services import Services
 
 INCOMPLETE = 4
-"""Exit code of `merge` when blocks are missing."""
+"""Exit status of `merge` when blocks are missing."""
 
 
 def classify(
@@ -32,6 +44,8 @@ def classify(
     imagery: Imagery = None,
     source: SourceId = None,
     year: Year = "latest",
+    datetime: Datetime = "",
+    fill: Fill = "",
     server: Server = None,
     shard: Annotated[
         str | None,
@@ -50,28 +64,10 @@ def classify(
         return
     if len(paths) != 1:
         terminal.fail("with --aoi, classify needs one path: OUTPUT")
-    geojson, output = asked(aoi), paths[0]
-    if server:
-        inputs = {"year": year, **({"source": source} if source else {})}
-        remote(server, "classify-area", geojson, inputs, ("cog",), output)
-    else:
-        with said(), local_of(imagery, model, cache_dir, workers, scheduler) as local:
-            services = local.workshop.services
-            spec = spec_of(services, "classify-area", geojson, source, None, [year], ("cog",))
-            part = shard_of(shard) if shard else (0, 1)
-            with (
-                tempfile.TemporaryDirectory(prefix="landcover-") as scratch,
-                terminal.progress_bar() as bar,
-            ):
-                folder = Folder(output if shard else Path(scratch))
-                if shard:
-                    write_spec(spec, folder.root)
-                task = bar.add_task(f"{escape(aoi.name)}: blocks")
-                local.compute(
-                    spec, folder, part, lambda n, total: bar.update(task, completed=n, total=total)
-                )
-                if not shard:
-                    local.deliver(spec, folder, output)
+    dates = {"year": year, "datetime": datetime, "fill": fill}
+    here = Here(imagery, model, cache_dir, workers, scheduler)
+    output = paths[0]
+    run_area("classify-area", aoi, dates, ("cog",), source, server, here, output, shard)
     terminal.out.print(f"Wrote {escape(str(output))}")
 
 
@@ -81,10 +77,16 @@ def merge(
     imagery: Imagery = None,
     model: Model = None,
 ) -> None:
-    """Merge the blocks of all shards into one GeoTIFF; exit code 4 when some are missing."""
-    with said(), local_of(imagery, model, None, None, None) as local:
-        spec = read_spec(folder)
-        missing = local.missing(spec, Folder(folder))
+    """Merge the blocks of all shards into one GeoTIFF; exits with status 4 when some are
+    missing."""
+    written = raster_files(output)
+    refuse_overwrite(written, [folder / "spec.json", model, *folder.glob("blocks/*/*")])
+    services = Here(imagery, model).services()
+    refuse_scenes(written, services)
+    with local_runner(services) as local:
+        blocks = Folder(folder)
+        spec = blocks.read_spec()
+        missing = local.missing(spec, blocks)
         if missing:
             shown = ", ".join(map(str, missing[:20])) + (", …" if len(missing) > 20 else "")
             terminal.fail(
@@ -92,18 +94,18 @@ def merge(
                 "run those shards again",
                 INCOMPLETE,
             )
-        local.deliver(spec, Folder(folder), output)
+        local.write(spec, blocks, output)
     terminal.out.print(f"Wrote {escape(str(output))}")
 
 
 def _classify_scene(scene: Path, output: Path, model: Path | None, workers: int | None) -> None:
     if not scene.is_file():
         terminal.fail(f"{scene}: no such file")
-    services = services_of(settings_of(imagery=scene, model=model, infer_workers=workers))
+    refuse_overwrite(raster_files(output), [scene, model])
+    services = Here(scene, model, None, workers).services()
     try:
-        asyncio.run(_classify(services, output))
-    except (LandcoverError, OSError) as error:
-        terminal.fail(str(error))
+        with report_errors():
+            asyncio.run(_classify(services, output))
     finally:
         services.close()
     terminal.out.print(f"Wrote {escape(str(output))}")

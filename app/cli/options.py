@@ -16,16 +16,18 @@ from app.settings import Settings
 
 Imagery = Annotated[Path | None, typer.Option(help="directory of NAIP GeoTIFFs")]
 Sources = Annotated[Path | None, typer.Option(help="sources.toml: named sources of every kind")]
-Model = Annotated[Path | None, typer.Option(help="the .onnx model file; the shipped one")]
-CacheDir = Annotated[Path | None, typer.Option(help="directory of the disk cache; none: memory")]
-Host = Annotated[str | None, typer.Option(help="address to listen on; 127.0.0.1")]
-Port = Annotated[int | None, typer.Option(help="port to listen on; 8000")]
-Workers = Annotated[int | None, typer.Option(help="inference threads; every available core")]
-Processes = Annotated[int | None, typer.Option(help="web processes, which share the threads; 1")]
+Model = Annotated[Path | None, typer.Option(help="the .onnx model file; default: the shipped one")]
+CacheDir = Annotated[Path | None, typer.Option(help="directory of the disk cache; default: none")]
+Host = Annotated[str | None, typer.Option(help="address to listen on; default: 127.0.0.1")]
+Port = Annotated[int | None, typer.Option(help="port to listen on; default: 8000")]
+Workers = Annotated[int | None, typer.Option(help="inference threads; default: all cores")]
+Processes = Annotated[
+    int | None, typer.Option(help="web processes, sharing the threads; default: 1")
+]
 
 
 def settings_of(**given: Any) -> Settings:  # noqa: ANN401 - pydantic checks every value
-    """The environment's settings with those given on the command line over them."""
+    """Return the environment's settings, overridden by those given on the command line."""
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
@@ -37,7 +39,7 @@ def settings_of(**given: Any) -> Settings:  # noqa: ANN401 - pydantic checks eve
 
 
 def services_of(settings: Settings) -> Services:
-    """The services those settings describe."""
+    """Return the services that the settings describe."""
     try:
         return Services(settings)
     except ConfigurationError as error:

@@ -21,7 +21,6 @@ from app.cli.options import (
     services_of,
     settings_of,
 )
-from app.demo import write_city as demo_city
 from app.demo import write_county
 from app.settings import Settings, settings_page, unknown_settings
 
@@ -36,7 +35,7 @@ def serve(
     workers: Workers = None,
     processes: Processes = None,
 ) -> None:
-    """Serve tiles and the map. Every other setting: LANDCOVER_* in the environment."""
+    """Serve tiles and the map. Other settings are LANDCOVER_* environment variables."""
     settings = settings_of(
         imagery=imagery,
         sources=sources,
@@ -51,28 +50,24 @@ def serve(
 
 
 def demo(
-    directory: Annotated[Path, typer.Option(help="where Demo County is kept")] = Path(
-        "demo-county"
-    ),
+    directory: Annotated[Path, typer.Option(help="directory of Demo County")] = Path("demo-county"),
     write_only: Annotated[
-        Path | None, typer.Option(help="write Demo County there and do not serve it")
+        Path | None, typer.Option(help="write Demo County to this directory and exit")
     ] = None,
     write_city: Annotated[
         Path | None,
-        typer.Option(help="write Demo City there, a dense town to train on, and do not serve it"),
+        typer.Option(help="moved: landcover-train demo-city DIR", hidden=True),
     ] = None,
     host: Host = None,
     port: Port = None,
 ) -> None:
-    """Write Demo County, synthetic imagery of a place that is not, and serve its map."""
+    """Write Demo County, synthetic imagery of a fictional county, and serve its map."""
 
     def progress(text: str) -> None:
         terminal.err.print(f"[dim]{escape(text)}")
 
     if write_city:
-        demo_city(write_city, progress=progress)
-        terminal.out.print(f"Wrote Demo City to {escape(str(write_city))}")
-        return
+        raise typer.BadParameter(f"--write-city has moved: landcover-train demo-city {write_city}")
     target = write_only or directory
     write_county(target, progress=progress)
     if write_only:
@@ -101,7 +96,7 @@ def _run(settings: Settings) -> None:
         return
     services = services_of(settings)
     for source in services.sources:
-        count = len(source.catalog.problems)
+        count = len(source.catalog.skipped)
         skipped = f", {count} files skipped (see doctor)" if count else ""
         shown = f"{source.title}: {len(source.catalog.scenes)} scenes{skipped}"
         terminal.err.print(f"[dim]{escape(shown)}")

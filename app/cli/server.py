@@ -29,19 +29,19 @@ from app.settings import Settings
 from model.cores import available_cores
 
 DRAIN_S = 9
-"""Longest that requests in work may take after SIGTERM."""
+"""Seconds that requests in progress may take after SIGTERM."""
 
 LINGER_S = 1.0
-"""For which an idle connection is kept after SIGTERM: a request may be on its way already."""
+"""Seconds an idle connection is kept after SIGTERM: a request may be on its way already."""
 
 
 class Draining(HttpToolsProtocol):
-    """Ends kept connections with an answer, not between two, when the server stops."""
+    """Closes kept connections with an answer, not between two, when the server stops."""
 
     _draining = False
 
     def shutdown(self) -> None:
-        """The server stops: what is in work is answered, what comes within LINGER_S too."""
+        """Stop: requests in progress are answered, and those that come within LINGER_S."""
         idle = self.cycle is None or self.cycle.response_complete
         if self._draining or not idle:
             super().shutdown()
@@ -50,32 +50,32 @@ class Draining(HttpToolsProtocol):
         self.loop.call_later(LINGER_S, super().shutdown)
 
     def on_headers_complete(self) -> None:
-        """A request that came while draining is the connection's last."""
+        """Make a request that came while draining the connection's last."""
         super().on_headers_complete()
         if self._draining and self.cycle is not None:
             self.cycle.keep_alive = False
 
 
 class Server(uvicorn.Server):
-    """Says where the map is as soon as it answers."""
+    """Prints where the map is as soon as it answers."""
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
-        """As uvicorn's."""
+        """Do as uvicorn does."""
         await super().startup(sockets)
         if self.started:
             _announce(self.config, self.servers[0].sockets[0].getsockname()[1])
 
 
 class Supervisor(Multiprocess):
-    """Several processes; SIGHUP replaces one after the other, each once its heir answers. What a
-    process that is gone said of itself (memory, queue) no longer counts in `/metrics`."""
+    """Several processes; SIGHUP replaces one after the other, each once its replacement answers.
+    The gauges of a process that is gone (memory, queue) no longer count in `/metrics`."""
 
     def keep_subprocess_alive(self) -> None:
-        """As uvicorn's."""
+        """Do as uvicorn does."""
         self._forgetting(super().keep_subprocess_alive)
 
     def restart_all(self) -> None:
-        """As uvicorn's."""
+        """Do as uvicorn does."""
         self._forgetting(super().restart_all)
 
     def _forgetting(self, change: Callable[[], None]) -> None:
@@ -86,7 +86,7 @@ class Supervisor(Multiprocess):
 
 
 def run(settings: Settings, services: Services | None) -> None:
-    """Serves until told to stop; `services` are used when there is one process only."""
+    """Serve until told to stop; `services` are used when there is one process only."""
     logs.configure(settings.log_format, settings.log_level)
     if settings.processes > 1:
         _run_several(settings)
@@ -98,7 +98,7 @@ def run(settings: Settings, services: Services | None) -> None:
 
 
 def worker(settings: Settings) -> FastAPI:
-    """The application of one process of several."""
+    """Return the application of one process of several."""
     logs.configure(settings.log_format, settings.log_level)
     return create_app(settings)
 
@@ -107,7 +107,7 @@ def _run_several(settings: Settings) -> None:
     # Before the workers begin: their counters live in files of this directory.
     folder = tempfile.mkdtemp(prefix="landcover-metrics-")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-    # One journal for all: any of them may be asked for a job of another.
+    # One store for all: any of them may be asked for a job of another.
     jobs = tempfile.mkdtemp(prefix="landcover-jobs-") if settings.jobs_dir is None else None
     try:
         share = _with_engine(settings.share(available_cores()))
@@ -148,6 +148,7 @@ def _config(settings: Settings, app: Any, *, factory: bool = False) -> uvicorn.C
         timeout_graceful_shutdown=DRAIN_S,
         timeout_worker_healthcheck=60,
         server_header=False,
+        proxy_headers=False,  # app.routes.forwarded reads them, the host too
     )
 
 

@@ -1,4 +1,4 @@
-"""What the commands print: results on the standard output, everything else on the other one."""
+"""What the commands print: results on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ err = Console(stderr=True)
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
-    """Ends the command with one line that says why."""
+    """End the command with one line that says why; `code`: its exit status."""
     err.print(f"[red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
     raise typer.Exit(code)
 
 
 def progress_bar() -> Progress:
-    """A bar of blocks done, blocks in all and the time that remains."""
+    """Return a bar of blocks done, blocks in all and the time that remains."""
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=err)

@@ -54,17 +54,17 @@ def trees() -> dict[Material, Canopy]:
 def county(year: int) -> Ground:
     """Everything on the ground in `year`, earlier things covered by later ones."""
     parcels, ground = land(), Ground()
-    chosen = uses(parcels, year)
-    open_uses = [Material.PASTURE if use in WOODED else use for use in chosen]
+    selected = uses(parcels, year)
+    open_uses = [Material.PASTURE if use in WOODED else use for use in selected]
     ground.material = np.array(open_uses, dtype=np.uint8).take(parcels.owner)
     shape = (ROWS, COLS)
     glade = cloudy(shape, 90, 10) > 1.75
     ground.material[glade & (ground.material == Material.PASTURE)] = Material.DRY_GRASS
     river = _river()
-    cover = np.array(chosen, dtype=np.uint8).take(parcels.owner)
+    cover = np.array(selected, dtype=np.uint8).take(parcels.owner)
     _plant(ground, cover, glade, river)
     _tracks(ground, parcels)
-    _hedges(ground, parcels, chosen)
+    _hedges(ground, parcels, selected)
     _waters(ground, river, year)
     for number, plan in enumerate(NEIGHBORHOODS):
         if year >= plan.since:
@@ -102,9 +102,9 @@ def _tracks(ground: Ground, parcels: Parcels) -> None:
             ground.fill([line.buffer(2.1)], Material.DIRT, rng.uniform(0.85, 1.08))
 
 
-def _hedges(ground: Ground, parcels: Parcels, chosen: list[Material]) -> None:
+def _hedges(ground: Ground, parcels: Parcels, selected: list[Material]) -> None:
     rng = generator(14)
-    for (west, north, east, south), _ in zip(parcels.boxes, chosen, strict=True):
+    for (west, north, east, south), _ in zip(parcels.boxes, selected, strict=True):
         for line in (
             parcels.laid([(east - 2.0, y) for y in np.arange(north, south, 12.0)]),
             parcels.laid([(x, south - 2.0) for x in np.arange(west, east, 12.0)]),

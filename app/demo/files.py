@@ -38,7 +38,7 @@ WEST, NORTH = 504_350, 3_646_200
 """North-west corner of the county, meters in EPSG:26916."""
 
 BUFFER = 300
-"""Meters of every quad beyond its quarter, shared with its neighbors."""
+"""Meters of every quad outside its quarter, shared with its neighbors."""
 
 README = """Demo County: synthetic imagery
 
@@ -116,27 +116,27 @@ def _alone(directory: Path) -> Iterator[None]:
         yield
 
 
-def _write_all(directory: Path, say: Callable[[str], None]) -> None:
+def _write_all(directory: Path, log: Callable[[str], None]) -> None:
     (directory / "truth").mkdir(parents=True, exist_ok=True)
     for year in YEARS:
         (directory / str(year)).mkdir(exist_ok=True)
-        say(f"Demo County {year}: drawing the land")
+        log(f"Demo County {year}: drawing the land")
         ground = county(year)
         classes = class_table()[ground.material]
-        say(f"Demo County {year}: lighting it")
+        log(f"Demo County {year}: lighting it")
         bands = [
             expose(light, year, band) for band, light in enumerate(paint(ground, land(), year))
         ]
         for flight, quad in enumerate(QUADS):
             if quad.year != year:
                 continue
-            say(f"Demo County {year}: writing {quad.stem}")
+            log(f"Demo County {year}: writing {quad.stem}")
             image = np.stack([snap(b[quad.window], year, flight, i) for i, b in enumerate(bands)])
             truth = classes[quad.window]
             if quad.collar:
-                beyond = collar(truth.shape)
-                image[:, beyond] = 0
-                truth = np.where(beyond, 0, truth).astype(np.uint8)
+                outside = collar(truth.shape)
+                image[:, outside] = 0
+                truth = np.where(outside, 0, truth).astype(np.uint8)
             _write(directory / str(year) / f"{quad.stem}.tif", image, quad, truth=False)
             label = directory / "truth" / f"{quad.stem}_label.tif"
             _write(label, truth[None], quad, truth=True)

@@ -5,6 +5,7 @@ Colors are relations, not digital numbers of any year: `app.demo.sensor` turns t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -134,3 +135,8 @@ HOUSE_ROOFS = (
 def class_table() -> npt.NDArray[np.uint8]:
     """Material → land cover class, uint8 (materials,), values 1..6."""
     return np.array([LOOKS[material].land_class for material in Material], dtype=np.uint8)
+
+
+def pick(rng: np.random.Generator, kinds: Sequence[Material]) -> Material:
+    """Draw one of several materials; one that is listed twice is twice as likely."""
+    return kinds[int(rng.integers(len(kinds)))]

@@ -24,9 +24,9 @@ def smooth(shape: tuple[int, int], meters: float, *number: int) -> Field:
     """A smooth field (rows, cols) whose hills are about `meters` (= pixels) across."""
     rows, cols = shape
     coarse = (int(rows / meters) + 4, int(cols / meters) + 4)
-    knots = generator(*number).standard_normal(coarse, dtype=np.float32)
+    values = generator(*number).standard_normal(coarse, dtype=np.float32)
     box = (1.0, 1.0, 1.0 + cols / meters, 1.0 + rows / meters)
-    image = Image.fromarray(knots).resize((cols, rows), Image.Resampling.BICUBIC, box=box)
+    image = Image.fromarray(values).resize((cols, rows), Image.Resampling.BICUBIC, box=box)
     field = np.asarray(image, dtype=np.float32)
     return np.asarray(field / max(float(field.std()), 1e-6), dtype=np.float32)
 

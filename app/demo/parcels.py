@@ -105,14 +105,14 @@ def uses(parcels: Parcels, year: int) -> list[Material]:
     kinds, shares = [use for use, _ in USES], np.array([share for _, share in USES])
     drawn = rng.choice(len(kinds), len(parcels.boxes), p=shares / shares.sum())
     turned = rng.random(len(parcels.boxes)) < 0.6
-    chosen = [kinds[int(pick)] for pick in drawn]
+    selected = [kinds[int(pick)] for pick in drawn]
     if year > 2013:
-        chosen = [
-            AFTER.get(use, use) if turn else use for use, turn in zip(chosen, turned, strict=True)
+        selected = [
+            AFTER.get(use, use) if turn else use for use, turn in zip(selected, turned, strict=True)
         ]
     for (x, y), first, second in FIXED:
-        chosen[int(parcels.owner[y, x])] = first if year <= 2013 else second
-    return chosen
+        selected[int(parcels.owner[y, x])] = first if year <= 2013 else second
+    return selected
 
 
 def furrows(parcels: Parcels) -> Field:

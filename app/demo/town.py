@@ -9,9 +9,8 @@ import numpy as np
 from shapely.geometry import LineString, Point, Polygon, box
 
 from app.demo.ground import Ground
-from app.demo.material import HOUSE_ROOFS, Material
+from app.demo.material import HOUSE_ROOFS, Material, pick
 from app.demo.noise import generator
-from app.demo.plot import pick
 
 
 class Neighborhood(NamedTuple):
@@ -92,12 +91,12 @@ def _lot(
 ) -> None:
     here, there = line.interpolate(place), line.interpolate(place + 1)
     angle = math.atan2(there.y - here.y, there.x - here.x)
-    away = (-math.sin(angle) * side, math.cos(angle) * side)
+    offset = (-math.sin(angle) * side, math.cos(angle) * side)
 
     def at(along: float, off: float) -> tuple[float, float]:
         return (
-            here.x + away[0] * off + math.cos(angle) * along,
-            here.y + away[1] * off + math.sin(angle) * along,
+            here.x + offset[0] * off + math.cos(angle) * along,
+            here.y + offset[1] * off + math.sin(angle) * along,
         )
 
     if rng.random() < 0.05:

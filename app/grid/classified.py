@@ -1,4 +1,4 @@
-"""A classified block: classes, confidence, and the scenes it was made from.
+"""A classified block: classes, confidence, and the scenes they were computed from.
 
 The mode pyramid answers tiles below native zoom: level k shows, for every 2ᵏ × 2ᵏ pixels, the
 class most of them have, counted at full resolution and not as a mode of modes.
@@ -26,7 +26,7 @@ Classes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class SceneRef:
-    """A scene that was used, as it travels with a result; `date` is ISO 8601 or empty."""
+    """A scene that was used, as a result names it; `date` is ISO 8601 or empty."""
 
     id: str
     date: str
@@ -36,7 +36,7 @@ class SceneRef:
 class ClassifiedBlock:
     """One block's result.
 
-    `classes`, `confidence`: uint8 (512, 512); confidence in per cent; 255 = nodata.
+    `classes`, `confidence`: uint8 (512, 512); confidence in percent; 255 = nodata.
     """
 
     classes: Classes
@@ -46,11 +46,11 @@ class ClassifiedBlock:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held in memory, pyramid included."""
+        """Return the bytes held in memory, pyramid included."""
         return (self.classes.nbytes + self.confidence.nbytes) * 4 // 3 + 512
 
     def level(self, level: int, layer: str = "class") -> Classes:
-        """uint8 (512 / 2ᵏ, 512 / 2ᵏ): mode of the classes, or mean of the confidence."""
+        """Return uint8 (512 / 2ᵏ, 512 / 2ᵏ): the mode of the classes, or the mean confidence."""
         full = self.classes if layer == "class" else self.confidence
         if level == 0:
             return full
@@ -61,14 +61,14 @@ class ClassifiedBlock:
         return self._levels[slot]
 
     def encode(self) -> bytes:
-        """The block as bytes for the disk cache."""
+        """Return the block as bytes for the caches."""
         head = json.dumps([asdict(scene) for scene in self.scenes]).encode()
         body = self.classes.tobytes() + self.confidence.tobytes()
         return len(head).to_bytes(4, "little") + head + zlib.compress(body, 1)
 
     @classmethod
     def decode(cls, data: bytes) -> ClassifiedBlock:
-        """The inverse of `encode`; ValueError when the bytes are something else."""
+        """Return the block that `encode` wrote; ValueError when the bytes are something else."""
         size = int.from_bytes(data[:4], "little")
         try:
             scenes = tuple(SceneRef(**scene) for scene in json.loads(data[4 : 4 + size]))
@@ -80,10 +80,11 @@ class ClassifiedBlock:
 
 
 def mode_of(classes: Classes, level: int) -> Classes:
-    """The most frequent class of every 2ᵏ × 2ᵏ pixels of (rows, cols), nodata counted as one.
+    """Return the most frequent class of every 2ᵏ × 2ᵏ pixels, nodata counted as one.
 
-    Ties rotate among the tied classes with the position of the result, each as often as the others:
-    a fixed order would favor one class everywhere (measured: up to 12 % of its area at level 6).
+    `classes`: uint8 (rows, cols) → uint8 (rows / 2ᵏ, cols / 2ᵏ). Ties rotate with the position of
+    the result, each class as often as the others: a fixed order would favor one class everywhere
+    (measured: up to 12 % of its area at level 6).
     """
     cell = 1 << level
     rows, cols = classes.shape[0] // cell, classes.shape[1] // cell
@@ -101,20 +102,26 @@ def mode_of(classes: Classes, level: int) -> Classes:
 
 
 def mode_with_tiebreak(values: Sequence[int], counts: npt.NDArray[Any]) -> Classes:
-    """The value of the highest count, by `counts` (values, rows, cols); ties as in `mode_of`."""
+    """Return the value of the highest count, uint8 (rows, cols); ties as in `mode_of`.
+
+    `counts`: integers (values, rows, cols).
+    """
     tied = counts == counts.max(axis=0)
     rows, cols = counts.shape[1:]
-    turn = (np.arange(rows)[:, None] + np.arange(cols)[None, :]) % tied.sum(axis=0)
+    rank = (np.arange(rows)[:, None] + np.arange(cols)[None, :]) % tied.sum(axis=0)
     mode = np.full((rows, cols), NODATA, dtype=np.uint8)
     passed = np.zeros((rows, cols), dtype=np.int64)
     for value, among in zip(values, tied, strict=True):
-        mode[among & (passed == turn)] = value
+        mode[among & (passed == rank)] = value
         passed += among
     return mode
 
 
 def mean_of(confidence: Classes, level: int) -> Classes:
-    """The mean confidence of the pixels with data in every 2ᵏ × 2ᵏ; 255 where there are none."""
+    """Return the mean of the pixels with data in every 2ᵏ × 2ᵏ; 255 where there are none.
+
+    `confidence`: uint8 (rows, cols) → uint8 (rows / 2ᵏ, cols / 2ᵏ).
+    """
     cell = 1 << level
     rows, cols = confidence.shape[0] // cell, confidence.shape[1] // cell
     cells = confidence.reshape(rows, cell, cols, cell)

@@ -1,11 +1,9 @@
-"""`sources.toml`: what an operator says of each source.
+"""`sources.toml`: what an operator says of each source, and the catalog and store made of it.
 
-```toml
 [[source]]
 id = "county"
 type = "directory"
 path = "/data/naip"
-```
 """
 
 from __future__ import annotations
@@ -27,18 +25,30 @@ from pydantic import (
 )
 
 from app.errors import ConfigurationError
-from app.imagery.scene import Resampling
+from app.imagery.catalog import Catalog
+from app.imagery.catalog.files import DirectoryCatalog, UrlListCatalog, checked, in_mosaic, in_text
+from app.imagery.catalog.index import IndexStore
+from app.imagery.catalog.stac_api import StacApiCatalog
+from app.imagery.catalog.stac_items import Query, StacApi
+from app.imagery.catalog.stac_static import StaticStacCatalog
+from app.imagery.reader import RemoteFiles
+from app.imagery.scene import ReadOptions, Resampling
+from app.imagery.store import ByScheme
+from app.imagery.store.buckets import Bucket, BucketAuthenticator
+from app.imagery.store.json_api import JsonApi
+from app.imagery.store.object_store import ObjectStore, ReadLimits
+from app.imagery.store.planetary_computer import SasAuthenticator
 
 
-def _told_from(value: object, info: ValidationInfo) -> object:
-    """A relative path as told from the folder of the file it is written in."""
+def _relative_to_file(value: object, info: ValidationInfo) -> object:
+    """Return a relative path as seen from the folder of the file it is written in."""
     base = (info.context or {}).get("base")
     if base is None or not isinstance(value, str) or not value or "://" in value:
         return value
     return str(Path(base) / value)
 
 
-Local = Annotated[str, BeforeValidator(_told_from)]
+Local = Annotated[str, BeforeValidator(_relative_to_file)]
 
 
 class SourceConfig(BaseModel):
@@ -48,7 +58,7 @@ class SourceConfig(BaseModel):
 
     id: str = Field(
         pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
-        description="the name clients ask for: lower-case letters, digits and dashes",
+        description="the name clients use: lower-case letters, digits and dashes",
     )
     title: str = Field("", description="shown to people; the id by default")
     attribution: str = Field("", description="shown on every map; the service's by default")
@@ -82,9 +92,10 @@ class RemoteConfig(SourceConfig):
         False, description="s3: reads are charged to your account (x-amz-request-payer)"
     )
     region: str = Field("us-east-1", description="s3: the bucket's region, for its signature")
-    endpoint: str = Field("", description="s3: address of another server than Amazon's")
-    profile: str = Field("", description="s3: name of the credentials to use; the usual chain")
-    anonymous: bool = Field(False, description="s3: send no credentials (public buckets)")
+    endpoint: str = Field("", description="s3, gs, az: address of another server than the cloud's")
+    profile: str = Field("", description="s3: profile of ~/.aws whose keys are used")
+    anonymous: bool = Field(False, description="s3, gs, az: send no credentials (public buckets)")
+    account: str = Field("", description="az: the storage account, unless the address names it")
 
 
 class DirectoryConfig(SourceConfig):
@@ -102,10 +113,12 @@ class MosaicConfig(RemoteConfig):
 
 
 class CogsConfig(RemoteConfig):
-    """A list of COGs on a web server or in S3."""
+    """A list of COGs on a web server, in S3, Google Cloud Storage or Azure."""
 
     type: Literal["cogs"]
-    urls: tuple[str, ...] = Field((), description="https:// or s3:// addresses")
+    urls: tuple[str, ...] = Field(
+        (), description="https://, s3://, gs://, az:// or abfss:// addresses"
+    )
     list: Local = Field("", description="path of a text file of addresses, one a line")
 
     @model_validator(mode="after")
@@ -143,13 +156,13 @@ class StacApiConfig(StacConfig):
         {}, description='the API\'s query extension: {"naip:state" = {eq = "ga"}}'
     )
     bounds: tuple[float, float, float, float] | None = Field(
-        None, description="west, south, east, north: ask for nothing outside, degrees"
+        None, description="west, south, east, north: nothing outside is requested, degrees"
     )
 
     @model_validator(mode="before")
     @classmethod
     def _preset(cls, given: Any) -> Any:  # noqa: ANN401 - what pydantic is given
-        """What a preset says holds where the operator says nothing."""
+        """Fill in the preset where the operator says nothing."""
         if isinstance(given, dict) and (preset := PRESETS.get(str(given.get("preset") or ""))):
             return {**preset, **given}
         return given
@@ -200,9 +213,9 @@ _KINDS: dict[str, type[SourceConfig]] = {
 
 
 def load(path: Path) -> tuple[AnyConfig, ...]:
-    """The sources of a file, in its order; ConfigurationError names the first mistake.
+    """Return the sources of a file, in its order; ConfigurationError names the first mistake.
 
-    Relative paths are told from the file's folder.
+    Relative paths are seen from the file's folder.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -212,7 +225,7 @@ def load(path: Path) -> tuple[AnyConfig, ...]:
         raise ConfigurationError(f"{path}: {error}") from error
     unknown = set(content) - {"source"}
     if unknown:
-        raise ConfigurationError(f"{path}: {_meant(min(unknown), ['source'])}")
+        raise ConfigurationError(f"{path}: {_suggestion(min(unknown), ['source'])}")
     tables = content.get("source", [])
     if not isinstance(tables, list) or not tables:
         raise ConfigurationError(f"{path}: no [[source]] in it")
@@ -235,7 +248,7 @@ def _one(path: Path, number: int, table: Any) -> AnyConfig:  # noqa: ANN401 - TO
         raise ConfigurationError(f"{where}: type={given!r}: one of {expected} expected")
     for key in table:
         if key not in kind.model_fields:
-            raise ConfigurationError(f"{where}: {_meant(key, kind.model_fields)}")
+            raise ConfigurationError(f"{where}: {_suggestion(key, kind.model_fields)}")
     try:
         config: AnyConfig = _ONE.validate_python(table, context={"base": path.parent})
     except ValidationError as error:
@@ -246,7 +259,95 @@ def _one(path: Path, number: int, table: Any) -> AnyConfig:  # noqa: ANN401 - TO
     return config
 
 
-def _meant(key: str, known: Any) -> str:  # noqa: ANN401 - any iterable of names
+def _suggestion(key: str, known: Any) -> str:  # noqa: ANN401 - any iterable of names
     near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
     return f"unknown key {key!r}; {hint}"
+
+
+def catalog_of(
+    config: AnyConfig,
+    ground_resolution: float,
+    cache_dir: Path | None,
+    store: ObjectStore | None = None,
+) -> Catalog:
+    """Return the catalog a source's configuration describes.
+
+    `cache_dir`: where its index is kept. `store`: what reads its remote files; made when it is not
+    given. ConfigurationError when it cannot work, SourceUnavailable when its server does not
+    answer.
+    """
+    reading = reading_of(config, ground_resolution)
+    index = IndexStore(cache_dir / f"index-{config.id}.json", reading) if cache_dir else None
+    if isinstance(config, DirectoryConfig):
+        return DirectoryCatalog(Path(config.path), reading, index)
+    if isinstance(config, StacConfig):
+        return _stac_catalog(config, reading)
+    store = store or store_of(config)
+
+    def listed() -> list[str]:
+        if isinstance(config, MosaicConfig):
+            return list(checked(in_mosaic(config.url, config.id, store.whole), config.id))
+        named = in_text(Path(config.list), config.id) if config.list else []
+        return list(checked([*config.urls, *named], config.id))
+
+    return UrlListCatalog(listed, RemoteFiles(store, reading), reading, index)
+
+
+def reading_of(config: AnyConfig, ground_resolution: float) -> ReadOptions:
+    """Return how the images of a source are read."""
+    bands = config.bands if "bands" in config.model_fields_set else None
+    return ReadOptions(ground_resolution, bands, config.nodata, config.resampling, config.force)
+
+
+def store_of(config: RemoteConfig) -> ObjectStore:
+    """Return what reads the remote files of a source."""
+    limits = ReadLimits(
+        config.read_s,
+        config.request_s,
+        config.retries,
+        config.connections,
+        cache_bytes=config.cache_mb * 1_000_000,
+    )
+    return ObjectStore(config.id, access_of(config), limits)
+
+
+def access_of(config: RemoteConfig) -> ByScheme:
+    """Return what makes its files readable: buckets and signed hosts each by their own way."""
+    bucket = Bucket(
+        config.region,
+        config.requester_pays,
+        config.endpoint,
+        config.profile,
+        config.anonymous,
+        config.account,
+    )
+    signed = None
+    if isinstance(config, StacConfig) and config.token_url and config.signing != "never":
+        signed = SasAuthenticator(config.token_url, config.signing, hosts=config.token_hosts)
+    return ByScheme(BucketAuthenticator(bucket), signed)
+
+
+def api_of(config: StacApiConfig, client: JsonApi) -> StacApi:
+    """Return the STAC API of a source."""
+    return StacApi(config.url, client, Query(config.collection, config.datetime, config.filters))
+
+
+def _stac_catalog(config: StacConfig, reading: ReadOptions) -> Catalog:
+    if not isinstance(config, StacApiConfig):
+        return StaticStacCatalog(
+            config.id,
+            config.url,
+            reading,
+            JsonApi(),
+            asset=config.asset,
+            expires_s=config.expires_s,
+        )
+    return StacApiCatalog(
+        config.id,
+        api_of(config, JsonApi()),
+        reading,
+        asset=config.asset,
+        bounds=config.bounds,
+        expires_s=config.expires_s,
+    )

@@ -1,20 +1,27 @@
-"""Does a source work, and does its imagery look like what the model was trained on?"""
+"""What `landcover doctor` checks: that a source works and its imagery is like the training's."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import httpx2
 import numpy as np
 import numpy.typing as npt
 
-from app.errors import SourceUnavailable
-from app.grid.pixel_grid import PixelGrid
+from app.errors import LandcoverError, SourceUnavailable, without_query
+from app.grid.pixel_grid import Bounds, PixelGrid
 from app.imagery.catalog import Catalog
+from app.imagery.catalog.stac_api import WORLD
+from app.imagery.catalog.stac_items import scene_of_item
+from app.imagery.config import AnyConfig, StacApiConfig, access_of, api_of, reading_of
 from app.imagery.reader import Reader
-from app.imagery.scene import Scene
+from app.imagery.scene import ReadOptions, Scene, UnsupportedImage
+from app.imagery.store import Authenticator, ByScheme
+from app.imagery.store.json_api import JsonApi
 from app.imagery.store.object_store import ObjectStore
+from app.resilience import ServiceError
 from model.card import ModelCard
 from model.windows import Window
 
@@ -27,7 +34,7 @@ NAMES = ("red", "green", "blue", "near infrared")
 
 
 @dataclass(frozen=True, slots=True)
-class Band:
+class BandStatistics:
     """One band of the sample, and how many training standard deviations its mean is off."""
 
     name: str
@@ -40,55 +47,112 @@ class Band:
 
 @dataclass(slots=True)
 class Checkup:
-    """What was found. `faults` stop the source from being served, `doubts` do not; each says what
-    to do."""
+    """The result of a check. `faults` stop the source from being served, `warnings` do not; each
+    says what to do."""
 
     read_s: float = 0.0
     requests: int = 0
     nbytes: int = 0
     scene: str = ""
-    bands: tuple[Band, ...] = ()
+    bands: tuple[BandStatistics, ...] = ()
     faults: list[str] = field(default_factory=list)
-    doubts: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was checked; `advice` is what to do when it is not ok."""
+
+    what: str
+    ok: bool
+    detail: str
+    advice: str = ""
 
 
 def examine(
-    catalog: Catalog, remote: ObjectStore | None, card: ModelCard, reader: Reader | None = None
+    catalog: Catalog, store: ObjectStore | None, card: ModelCard, reader: Reader
 ) -> Checkup:
-    """Reads the middle of a few scenes, the first one timed and counted."""
-    found, reader = Checkup(), reader or Reader()
+    """Read the middle of a few scenes, the first one timed and its requests to `store` counted."""
+    result = Checkup()
     if not catalog.scenes:
-        # An API's scenes are known when somebody has asked for their ground.
+        # An API's scenes are known when somebody has requested their ground.
         if catalog.unavailable:
-            found.faults.append(f"{catalog.unavailable}. {_advice(catalog.unavailable)}")
-        return found
+            result.faults.append(f"{catalog.unavailable}. {_advice(catalog.unavailable)}")
+        return result
     samples = [_middle_of(scene, card.ground_resolution) for scene in _spread(catalog.scenes)]
-    before = (remote.traffic.requests, remote.traffic.bytes) if remote else (0, 0)
+    before = (store.stats.requests, store.stats.bytes) if store else (0, 0)
     pixels = []
     for number, (scene, grid, window) in enumerate(samples):
         began = time.perf_counter()
         try:
             read = reader.read(scene, grid, window)
         except SourceUnavailable as error:
-            found.faults.append(f"{scene.id}: {error.reason}. {_advice(error.reason)}")
+            result.faults.append(f"{scene.id}: {error.reason}. {_advice(error.reason)}")
             break
         if not number:
-            found.read_s, found.scene = time.perf_counter() - began, scene.id
-            if remote:
-                found.requests = remote.traffic.requests - before[0]
-                found.nbytes = remote.traffic.bytes - before[1]
+            result.read_s, result.scene = time.perf_counter() - began, scene.id
+            if store:
+                result.requests = store.stats.requests - before[0]
+                result.nbytes = store.stats.bytes - before[1]
         pixels.append(read.image[:, read.valid])
     values = np.concatenate(pixels, axis=1) if pixels else np.zeros((4, 0), dtype=np.uint8)
     if values.shape[1]:
-        found.bands = _bands(values, card)
-        found.doubts += _doubts(values, found.bands, card)
-    elif not found.faults:
-        found.doubts.append("the sample holds no data: is `nodata` right?")
-    return found
+        result.bands = _statistics(values, card)
+        result.warnings += _warnings(values, result.bands, card)
+    elif not result.faults:
+        result.warnings.append("the sample holds no data: is `nodata` right?")
+    return result
+
+
+def findings_of(config: AnyConfig, ground_resolution: float) -> list[Finding]:
+    """Return what there is to say of a configured source; nothing of one that is no STAC API."""
+    if not isinstance(config, StacApiConfig):
+        return []
+    return check_stac(config, reading_of(config, ground_resolution), access_of(config))
+
+
+def check_stac(
+    config: StacApiConfig, reading: ReadOptions, access: Authenticator, bounds: Bounds | None = None
+) -> list[Finding]:
+    """Return whether the API answers, has the collection, lists an item that can be served, and
+    whether its image can be read. Stops at what the rest depends on."""
+    client = JsonApi()
+    try:
+        return list(_checked(config, reading, access, client, bounds or config.bounds or WORLD))
+    finally:
+        client.close()
+
+
+def check_image(access: Authenticator, scene: Scene) -> list[Finding]:
+    """Return whether there are credentials or a token, and one scene's first bytes are read."""
+    findings = []
+    if isinstance(access, ByScheme):
+        if scene.href.startswith("s3://"):
+            findings += check_s3(access)
+        elif access.signed is not None and access.signed.applies(scene.href):
+            wrong = access.signed.check(scene.href)
+            advice = "see the token service's status; a subscription key raises its limits"
+            findings.append(Finding("token", wrong is None, wrong or "obtained", advice))
+    return [*findings, _first_bytes(access, scene)]
+
+
+def check_s3(access: ByScheme) -> list[Finding]:
+    """Return whether there are credentials, and who pays where."""
+    assert access.buckets is not None  # noqa: S101 - a configured source has them
+    bucket = access.buckets.bucket
+    try:
+        wrong = access.buckets.check("s3://bucket/key")
+    except LandcoverError as error:
+        wrong = str(error)
+    payer = "your account pays" if bucket.requester_pays else "requester_pays is off"
+    return [
+        Finding("S3 credentials", wrong is None, wrong or "found", "set them, or anonymous = true"),
+        Finding("S3 region", True, f"{bucket.region}; {payer}"),
+    ]
 
 
 def _spread(scenes: Sequence[Scene]) -> list[Scene]:
-    """A few scenes, far from each other in the list."""
+    """Return a few scenes, far from each other in the list."""
     steps = np.linspace(0, len(scenes) - 1, min(SAMPLES, len(scenes)))
     return [scenes[round(step)] for step in steps]
 
@@ -102,51 +166,55 @@ def _middle_of(scene: Scene, resolution: float) -> tuple[Scene, PixelGrid, Windo
 
 
 def _trained(card: ModelCard) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and standard deviation of each band in training, 0..255."""
+    """Return mean and standard deviation of each band in training, 0..255."""
     if card.training.band_mean and card.training.band_std:
         return card.training.band_mean, card.training.band_std
     return [255 * value for value in card.mean], [255 * value for value in card.std]
 
 
-def _bands(values: npt.NDArray[np.uint8], card: ModelCard) -> tuple[Band, ...]:
-    means, stds = _trained(card)
+def _statistics(values: npt.NDArray[np.uint8], card: ModelCard) -> tuple[BandStatistics, ...]:
+    """`values`: uint8 (4, pixels)."""
     low, high = np.percentile(values, (2, 98), axis=1)
+    mean = values.mean(axis=1)
+    bands = zip(NAMES, mean, low, high, *_trained(card), strict=True)
     return tuple(
-        Band(
+        BandStatistics(
             name,
-            float(values[band].mean()),
-            float(low[band]),
-            float(high[band]),
-            float(means[band]),
-            float((values[band].mean() - means[band]) / stds[band]),
+            float(mean),
+            float(low),
+            float(high),
+            float(trained),
+            float((mean - trained) / std),
         )
-        for band, name in enumerate(NAMES)
+        for name, mean, low, high, trained, std in bands
     )
 
 
-def _doubts(values: npt.NDArray[np.uint8], bands: tuple[Band, ...], card: ModelCard) -> list[str]:
-    doubts = []
+def _warnings(
+    values: npt.NDArray[np.uint8], bands: tuple[BandStatistics, ...], card: ModelCard
+) -> list[str]:
+    warnings = []
     constant = [band.name for band, row in zip(bands, values, strict=True) if np.ptp(row) == 0]
     if constant:
-        doubts.append(
+        warnings.append(
             f"{', '.join(constant)} holds one value only: that is no image band (an alpha band, "
             "perhaps). Say in `bands` which bands are red, green, blue and near infrared"
         )
     means, _ = _trained(card)
     given = [band.mean for band in bands]
-    turned = (given[1], given[2], given[3], given[0])
-    if _distance(turned, means) < 0.5 * _distance(given, means):
-        doubts.append("the bands look as if near infrared came first: try bands = [2, 3, 4, 1]")
+    rotated = (given[1], given[2], given[3], given[0])
+    if _distance(rotated, means) < 0.5 * _distance(given, means):
+        warnings.append("the bands look as if near infrared came first: try bands = [2, 3, 4, 1]")
     for band in bands:
         if abs(band.off) > FAR and band.name not in constant:
             side = "above" if band.off > 0 else "below"
-            doubts.append(
+            warnings.append(
                 f"{band.name} has a mean of {band.mean:.0f}, {abs(band.off):.1f} standard "
                 f"deviations {side} training's {band.trained:.0f}: classes will be less accurate "
                 "than the card says; if the image was stretched or is not 8-bit reflectance, "
                 "serve the original"
             )
-    return doubts
+    return warnings
 
 
 def _distance(values: Sequence[float], means: Sequence[float]) -> float:
@@ -169,5 +237,71 @@ ADVICE = {
 
 
 def _advice(reason: str) -> str:
-    """What to do about it."""
+    """Return what to do about it."""
     return next((do for words, do in ADVICE.items() if words in reason), "See docs/sources.md")
+
+
+def _checked(
+    config: StacApiConfig,
+    reading: ReadOptions,
+    access: Authenticator,
+    client: JsonApi,
+    bounds: Bounds,
+) -> Iterator[Finding]:
+    service = api_of(config, client)
+    try:
+        collection = service.collection()
+    except ServiceError as error:
+        advice = "check url and network" if error.status != 404 else "check url and collection"
+        yield Finding("API", False, str(error), advice)
+        return
+    yield Finding("API", True, f"has the collection {collection.get('id', '?')}")
+    try:
+        item = next(service.items(bounds), None)
+    except ServiceError as error:
+        yield Finding("search", False, str(error), "try again later")
+        return
+    try:
+        if item is None:
+            raise UnsupportedImage("no item in the source's bounds")  # noqa: TRY301
+        scene = scene_of_item(item, reading, config.id, asset=config.asset, base=config.url)
+    except UnsupportedImage as refusal:
+        name = f"{item.get('id') if isinstance(item, dict) else item}: it " if item else ""
+        advice = "check collection, asset and datetime"
+        yield Finding("item", False, f"{name}{refusal}", advice)
+        return
+    yield Finding("item", True, f"{scene.id}, {scene.acquired}, {scene.crs}")
+    yield from check_image(access, scene)
+
+
+def _first_bytes(access: Authenticator, scene: Scene) -> Finding:
+    """Read 16 bytes as the reader does: once more after 401, 403 or 409."""
+    shown = without_query(scene.href)
+    try:
+        status, content, region = _read(access, scene.href, renew=False)
+        if status in (401, 403, 409):
+            status, content, region = _read(access, scene.href, renew=True)
+    except LandcoverError as error:
+        return Finding("read", False, str(error), "see above")
+    except httpx2.HTTPError as error:
+        return Finding("read", False, f"{shown}: {type(error).__name__}", "check the network")
+    buckets = access.buckets if isinstance(access, ByScheme) else None
+    if region and buckets is not None and region != buckets.bucket.region:
+        return Finding("read", False, f"{shown} is in {region}", f'set region = "{region}"')
+    if status not in (200, 206):
+        advice = access.advice(scene.href, status) if isinstance(access, ByScheme) else ""
+        return Finding("read", False, f"{shown} answers {status}", advice)
+    if content[:2] not in (b"II", b"MM"):
+        return Finding("read", False, f"{shown} is not a TIFF", "check the source's asset")
+    return Finding("read", True, f"{shown} answers")
+
+
+def _read(access: Authenticator, href: str, *, renew: bool) -> tuple[int, bytes, str]:
+    """Return (status, up to 16 bytes, the region S3 names)."""
+    address = access.address(href, {"range": "bytes=0-15"}, renew=renew)
+    with (
+        httpx2.Client(timeout=10, follow_redirects=False) as client,
+        client.stream("GET", address.url, headers=dict(address.headers)) as response,
+    ):
+        first = next(response.iter_raw(16), b"")
+        return response.status_code, first[:16], response.headers.get("x-amz-bucket-region", "")

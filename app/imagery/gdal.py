@@ -23,7 +23,7 @@ KNOBS: dict[str, str] = {
     # No side files: an .aux.xml beside an image must not change what it says.
     "GDAL_PAM_ENABLED": "NO",
     # GDAL has no business on the network: remote files reach it as bytes (store.opener).
-    # Should anything ever hand it an address, no name ends like this and no wait is for ever.
+    # Should anything ever hand it an address, no name ends like this and no wait is endless.
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
     "GDAL_HTTP_TIMEOUT": "10",
     "GDAL_HTTP_CONNECTTIMEOUT": "3",
@@ -37,7 +37,7 @@ KNOBS: dict[str, str] = {
 
 
 def configure(cache_mb: int = 64) -> None:
-    """Sets the knobs for this process; call before the first file is opened."""
+    """Set the knobs for this process; call before the first file is opened."""
     for name, value in KNOBS.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("GDAL_CACHEMAX", str(cache_mb))

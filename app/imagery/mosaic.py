@@ -1,6 +1,6 @@
 """Several scenes as one image: which comes first, and what fills what it leaves open.
 
-The order is a rule, never the order of a search answer: what was asked for before what only fills;
+The order is a rule, never the order of a search answer: requested dates before what only fills;
 then newest year first; within a year scenes that hold the whole window before those that hold a
 part; then newest date, finest resolution, greatest distance of the window's middle from the image's
 edge, and the id.
@@ -24,7 +24,7 @@ from model.windows import Window
 def ordered(
     scenes: Sequence[Scene], grid: PixelGrid, window: Window, when: TemporalFilter = LATEST
 ) -> tuple[Scene, ...]:
-    """The scenes that hold any pixel of `window`, first choice first."""
+    """Return the scenes that hold any pixel of `window`, first choice first."""
     ranked = []
     for scene in scenes:
         extent = scene.extent(grid)
@@ -59,7 +59,7 @@ class Mosaic:
 
 
 def read(reader: Reader, scenes: Sequence[Scene], grid: PixelGrid, window: Window) -> Mosaic:
-    """`window` filled from `scenes` in their order; stops as soon as every pixel has data.
+    """Return `window` filled from `scenes` in their order, until every pixel has data.
 
     SourceUnavailable when a scene that is needed cannot be read: a hole that should have been
     filled is an error, not an absence.
@@ -90,5 +90,5 @@ def read(reader: Reader, scenes: Sequence[Scene], grid: PixelGrid, window: Windo
 
 
 def _descending(text: str) -> tuple[int, ...]:
-    """Sorts ISO 8601 dates newest first."""
+    """Return a key that sorts ISO 8601 dates newest first."""
     return tuple(-ord(char) for char in text)

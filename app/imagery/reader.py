@@ -1,27 +1,39 @@
-"""Pixels of one scene on a work grid.
+"""Pixels of one scene on a work grid, out of one open GeoTIFF, local or remote.
 
-The validity mask is our own, not GDAL's (see app.imagery.handle): a pixel is data unless all four
-bands hold the nodata value.
+Native windows only, unmasked, driver pinned to GTiff. NAIP's fourth band is often tagged *alpha*,
+and everything that warps or masks (WarpedVRT, rio-tiler's default reader) would then treat near
+infrared as transparency (rasterio#2104, rasterio#2257). The validity mask is our own: a pixel is
+data unless all four bands hold the nodata value.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import rasterio
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterWindow
 
 from app.errors import SourceUnavailable
-from app.grid.pixel_grid import PixelGrid
-from app.imagery.handle import Handle, open_local, open_ranges, translated
-from app.imagery.inspection import identity_of
-from app.imagery.scene import Scene
+from app.grid.pixel_grid import NORTH, PixelGrid
+from app.imagery.catalog.index import Inspected, SkippedFile
+from app.imagery.resample import read_resampled
+from app.imagery.scene import ReadOptions, Scene, UnsupportedImage, identity_of, name_of, scene_in
+from app.imagery.store.object_store import ObjectStore
+from app.imagery.store.opener import RangeFile, close_remote, open_remote
 from model.windows import Window
 
 OPEN_PER_THREAD = 8
+
+Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +41,20 @@ class Pixels:
     """`image`: uint8 (4, rows, cols), red, green, blue, near infrared; `valid`: bool (rows, cols),
     True = data."""
 
-    image: npt.NDArray[np.uint8]
+    image: Image
     valid: npt.NDArray[np.bool_]
 
 
 class Reader:
     """Reads scenes; keeps a few open in each thread (a GDAL handle belongs to one thread)."""
 
-    def __init__(self) -> None:
+    def __init__(self, stores: Mapping[str, ObjectStore] | None = None) -> None:
+        """`stores`: source id → what reads its remote files."""
+        self._stores = stores if stores is not None else {}
         self._local = threading.local()
 
     def read(self, scene: Scene, grid: PixelGrid, window: Window) -> Pixels:
-        """`window` of `grid`, which must lie within `scene.extent(grid)`.
+        """Return `window` of `grid`, which must lie within `scene.extent(grid)`.
 
         On the grid's own resolution pixels are copied; finer scenes are averaged over each grid
         pixel (from overviews where there are any); coarser ones are interpolated. SourceUnavailable
@@ -58,47 +72,202 @@ class Reader:
         return Pixels(image, valid)
 
     def forget(self, scene: Scene) -> None:
-        """Closes this thread's handle of a scene."""
-        handle = self._handles().pop(_place(scene), None)
+        """Close this thread's handle of a scene."""
+        handle = self._handles().pop(_handle_key(scene), None)
         if handle is not None:
             handle.close()
 
-    def _open(self, scene: Scene) -> Handle:
-        handles = self._handles()
-        key = _place(scene)
-        if scene.remote is None and not _is_unchanged(scene):
+    def _open(self, scene: Scene) -> _Handle:
+        handles, key = self._handles(), _handle_key(scene)
+        if not scene.store and not _is_unchanged(scene):
             self.forget(scene)
             raise SourceUnavailable(scene.id, "the file changed while it was being served")
         if key not in handles:
-            handles[key] = open_local(scene) if scene.remote is None else open_ranges(scene)
+            store = self._stores[scene.store] if scene.store else None
+            handles[key] = _open_local(scene) if store is None else _open_remote(scene, store)
         handles.move_to_end(key)
         while len(handles) > OPEN_PER_THREAD:
             handles.popitem(last=False)[1].close()
         return handles[key]
 
-    def _handles(self) -> OrderedDict[tuple[str, str, str], Handle]:
+    def _handles(self) -> OrderedDict[tuple[str, str, str], _Handle]:
         if not hasattr(self._local, "handles"):
             self._local.handles = OrderedDict()
-        handles: OrderedDict[tuple[str, str, str], Handle] = self._local.handles
+        handles: OrderedDict[tuple[str, str, str], _Handle] = self._local.handles
         return handles
 
 
-def _place(scene: Scene) -> tuple[str, str, str]:
-    """What a handle is kept by: two sources may ask for one file in different ways."""
-    return scene.remote.source_id if scene.remote else "", scene.href, scene.identity
+class RemoteFiles:
+    """The files of a source on a network, as catalogs look at them: headers, never pixels."""
+
+    def __init__(self, store: ObjectStore, reading: ReadOptions) -> None:
+        self._store = store
+        self._reading = reading
+        self.source_id = store.source_id
+        self.connections = store.limits.connections
+
+    @property
+    def unavailable(self) -> str | None:
+        """Why the source is being left alone, None when it is not."""
+        return self._store.unavailable
+
+    def take_read(self) -> set[str]:
+        """Return the addresses that were read since the last call."""
+        read, self._store.touched = self._store.touched, set()
+        return read
+
+    def inspect(self, href: str, known: Inspected | None) -> Inspected:
+        """Return what a file is now; its header is read unless it is the one that is `known`.
+
+        SourceUnavailable when it cannot be had.
+        """
+        name = name_of(href)
+        stat = self._store.stat(href, name, *((1,) if known else ()))
+        if known and known[0] == stat.identity:
+            return known
+        try:
+            dataset, file = open_remote(self._store, href, name, stat)
+            try:
+                scene = scene_in(dataset, self._reading, name, href, stat.identity, stat.length)
+            finally:
+                close_remote(dataset, file)
+            if file.error is not None:
+                raise file.error
+        except UnsupportedImage as refusal:
+            return stat.identity, SkippedFile(href, str(refusal))
+        except (OSError, RasterioError):
+            return stat.identity, SkippedFile(href, "is not a readable GeoTIFF")
+        return stat.identity, replace(scene, etag=stat.etag, store=self.source_id)
+
+
+class _Handle:
+    """A dataset and, when it is remote, the file under it. Belongs to one thread."""
+
+    def __init__(self, dataset: rasterio.DatasetReader, file: RangeFile | None = None) -> None:
+        self.dataset = dataset
+        self.file = file
+
+    def __del__(self) -> None:
+        """The threads that opened it may be gone."""
+        self.close()
+
+    def read(self, scene: Scene, grid: PixelGrid, window: Window) -> Image:
+        """Return `window`, uint8 (4, rows, cols); SourceUnavailable, after which the handle must be
+        closed: its cache may hold anything."""
+        if self.file is None:
+            with _translated(scene.id):
+                return _read(self.dataset, scene, grid, window)
+        self.file.begin()
+        try:
+            image = _read(self.dataset, scene, grid, window)
+        except (OSError, RasterioError) as error:
+            self._raise_reason()
+            self.file.forget()
+            raise SourceUnavailable(scene.id, "the file cannot be read") from error
+        self._raise_reason()
+        return image
+
+    def close(self) -> None:
+        """Close the dataset."""
+        if self.file is None:
+            self.dataset.close()
+        else:
+            close_remote(self.dataset, self.file)
+
+    def _raise_reason(self) -> None:
+        """Raise what went wrong below GDAL, which only knows that something did."""
+        if self.file is not None and self.file.error is not None:
+            raise self.file.error from None
+
+
+def _open_local(scene: Scene) -> _Handle:
+    """Return a handle on a local file; SourceUnavailable when it cannot be opened."""
+    with _translated(scene.id):
+        return _Handle(rasterio.open(scene.href, driver="GTiff"))
+
+
+def _open_remote(scene: Scene, store: ObjectStore) -> _Handle:
+    """Return a handle on a remote file; SourceUnavailable when it cannot be opened, or is not what
+    the catalog says it is."""
+    with _translated(scene.id):
+        stat = store.known(scene.href, scene.id)
+        if scene.etag and stat.etag != scene.etag:
+            raise store.changed(scene.href, scene.id)
+        dataset, file = open_remote(store, scene.href, scene.id, stat)
+    handle = _Handle(dataset, file)
+    if not _is_as_described(dataset, scene):
+        handle.close()
+        raise SourceUnavailable(scene.id, "the file is not what its catalog says")
+    return handle
+
+
+@contextmanager
+def _translated(scene_id: str) -> Iterator[None]:
+    """Turn foreign errors into SourceUnavailable, here and nowhere else."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise SourceUnavailable(scene_id, "the file has vanished") from error
+    except (OSError, RasterioError) as error:
+        raise SourceUnavailable(scene_id, "the file cannot be read") from error
+
+
+def _handle_key(scene: Scene) -> tuple[str, str, str]:
+    """Return what a handle is kept by: two sources may read one file in different ways."""
+    return scene.store, scene.href, scene.identity
 
 
 def _is_unchanged(scene: Scene) -> bool:
-    with translated(scene.id):
+    with _translated(scene.id):
         return identity_of(Path(scene.href)) == scene.identity
 
 
+def _is_as_described(dataset: rasterio.DatasetReader, scene: Scene) -> bool:
+    if scene.native is not None:
+        described, actual = scene.native.transform, tuple(dataset.transform)[:6]
+        return dataset.shape == scene.native.shape and np.allclose(described, actual, rtol=1e-6)
+    off = (abs(a - b) for a, b in zip(dataset.bounds, scene.bounds, strict=True))
+    kinds = {dataset.dtypes[band - 1] for band in scene.bands if band <= dataset.count}
+    return (
+        dataset.count >= max(scene.bands)
+        and kinds == {"uint8"}
+        and all(each <= scene.resolution / 2 for each in off)
+    )
+
+
+def _read(dataset: rasterio.DatasetReader, scene: Scene, grid: PixelGrid, window: Window) -> Image:
+    if scene.native is not None:
+        return read_resampled(dataset, scene, scene.native, grid, window)
+    extent = scene.extent(grid)
+    if scene.matches(grid) and extent:
+        col, row = window.col - extent.col, window.row - extent.row
+        native = RasterWindow(col, row, window.cols, window.rows)
+        image: Image = dataset.read(indexes=scene.bands, window=native)
+        return image
+    ratio = grid.resolution / scene.resolution
+    left, _, _, top = scene.bounds
+    native = RasterWindow(
+        (window.col * grid.resolution - left) / scene.resolution,
+        (top - NORTH + window.row * grid.resolution) / scene.resolution,
+        window.cols * ratio,
+        window.rows * ratio,
+    )
+    scaled: Image = dataset.read(
+        indexes=scene.bands,
+        window=native,
+        out_shape=(4, *window.shape),
+        resampling=Resampling[scene.resampling] if ratio > 1 else Resampling.bilinear,
+    )
+    return scaled
+
+
 def _eroded(valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """`valid` without the pixels that touch an invalid one: resampling mixed the collar in."""
-    encode_entry = np.pad(valid, 1, mode="edge")
+    """Return `valid` without the pixels that touch an invalid one: resampling mixed the collar
+    in."""
+    padded = np.pad(valid, 1, mode="edge")
     rows, cols = valid.shape
     out = valid.copy()
     for down in range(3):
         for right in range(3):
-            out &= encode_entry[down : down + rows, right : right + cols]
+            out &= padded[down : down + rows, right : right + cols]
     return out

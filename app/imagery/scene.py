@@ -1,26 +1,48 @@
-"""A scene: one image, with everything that is known without reading its pixels."""
+"""A scene: one image, with everything that is known without reading its pixels.
+
+It is a value, made from a file's header or a catalog's entry; what cannot be served is refused
+here, with the reason.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from datetime import date
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Literal
+from urllib.parse import urlsplit
 
 import numpy as np
+import rasterio
 from affine import Affine
+from pyproj.exceptions import ProjError
+from rasterio.errors import RasterioError
 from shapely.geometry import Polygon, box, mapping
 
+from app.errors import without_query
 from app.grid.classified import SceneRef
 from app.grid.pixel_grid import LONLAT, NORTH, Bounds, PixelGrid, transformer
+from app.grid.work_crs import grid_crs, ground_size, is_utm, place
 from model.windows import Window
 
-if TYPE_CHECKING:
-    from app.imagery.store.object_store import ObjectStore
-from functools import lru_cache
-
-from pyproj import CRS, Geod
-
 Resampling = Literal["average", "bilinear", "nearest"]
+Bands = tuple[int, int, int, int]
+
+REMOTE_SCHEMES = ("https", "http", "s3", "gs", "az", "abfs", "abfss")
+NATURAL: Bands = (1, 2, 3, 4)
+"""NAIP's order of bands: red, green, blue, near infrared."""
+LONGEST = 3.0
+"""A pixel more than this many times as long as wide is refused."""
+COARSEST = 2.0
+"""A scene coarser than this many work-grid pixels is refused: the model was not trained for it."""
+LARGEST_M = 10_000_000.0
+"""Longest side of a scene, meters: beyond it no projection in meters is of use."""
+
+_NAIP_DATE = re.compile(r"^m_\d{7}_(?:ne|nw|se|sw)_\d{1,2}_[0-9.h]+_(\d{4})(\d{2})(\d{2})", re.I)
+_YEAR = re.compile(r"(?<!\d)((?:19|20)\d{2})(?!\d)")
 
 
 class UnsupportedImage(Exception):
@@ -31,14 +53,14 @@ class UnsupportedImage(Exception):
 class ReadOptions:
     """How the images of a source are read: what the operator says of them.
 
-    `bands`: which bands of the file, from 1, are red, green, blue and near infrared. `nodata`: the
-    value that is no data where all four bands have it; None: the file's own, else 0.
-    `resampling`: how pixels finer than the grid's become one. `force`: serve images coarser than
-    the model was trained for.
+    `bands`: which bands of the file, from 1, are red, green, blue and near infrared; None: as the
+    catalog says, else `NATURAL`. `nodata`: the value that is no data where all four bands have it;
+    None: the file's own, else 0. `resampling`: how pixels finer than the grid's become one.
+    `force`: serve images coarser than the model was trained for.
     """
 
     ground_resolution: float = 1.0
-    bands: tuple[int, int, int, int] = (1, 2, 3, 4)
+    bands: Bands | None = None
     nodata: float | None = None
     resampling: Resampling = "average"
     force: bool = False
@@ -68,20 +90,14 @@ class Georeference:
     shape: tuple[int, int]
 
     def outline(self, target: str) -> Polygon:
-        """The image's outline in another CRS, edges densified."""
+        """Return the image's outline in another CRS, edges densified."""
         rows, cols = self.shape
         side = np.linspace(0, 1, 33)
         zeros, ones = np.zeros(32), np.ones(32)
         across = np.concatenate([side[:-1], ones, side[:0:-1], zeros]) * cols
         down = np.concatenate([zeros, side[:-1], ones, side[:0:-1]]) * rows
-        a, b, c, d, e, f = self.transform
-        x, y = a * across + b * down + c, d * across + e * down + f
+        x, y = place(Affine(*self.transform), across, down)
         return Polygon(zip(*transformer(self.crs, target).transform(x, y), strict=True))
-
-    def bounds_in(self, target: str) -> Bounds:
-        """(left, bottom, right, top) around it in another CRS."""
-        bounds: Bounds = self.outline(target).bounds
-        return bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +105,9 @@ class Scene:
     """One image. `acquired` is ISO 8601 (`2017-09-03`, `2017` or empty when unknown).
 
     `href`: a local path, or the unsigned address. `identity`: what changes when the content does.
-    `remote`: the way to it, None for a local file. `etag`: the entity tag every answer must have,
-    when it is known beforehand; empty: that of the first answer. `crs`, `bounds`: on its work grid;
-    `native`: how it lies in its file when that is something else.
+    `store`: the source whose object store reads it, empty for a local file. `etag`: the entity tag
+    every answer must have, when it is known beforehand; empty: that of the first answer. `crs`,
+    `bounds`: on its work grid; `native`: how it lies in its file when that is something else.
     """
 
     id: str
@@ -102,15 +118,15 @@ class Scene:
     acquired: str
     nodata: float
     identity: str
-    bands: tuple[int, int, int, int] = (1, 2, 3, 4)
+    bands: Bands = NATURAL
     resampling: Resampling = "average"
     native: Georeference | None = None
     etag: str = field(default="", compare=False)
-    remote: ObjectStore | None = field(default=None, compare=False, repr=False)
+    store: str = field(default="", compare=False)
 
     @property
     def year(self) -> int:
-        """Year of acquisition, 0 when unknown."""
+        """The year of acquisition, 0 when unknown."""
         return int(self.acquired[:4] or 0)
 
     @property
@@ -125,11 +141,11 @@ class Scene:
         return f"{self.href} {self.identity} {bands} {self.nodata:g} {self.resampling}"
 
     def matches(self, grid: PixelGrid) -> bool:
-        """Whether its pixels are as large as the grid's: then they are copied, not resampled."""
+        """Return whether its pixels are as large as the grid's: then they are copied."""
         return self.native is None and abs(self.resolution / grid.resolution - 1) < 1e-6
 
     def extent(self, grid: PixelGrid) -> Window | None:
-        """The grid's pixels that lie wholly inside the image, or None.
+        """Return the grid's pixels that lie wholly inside the image, or None.
 
         An image that matches the grid is its own pixels, moved as one by half a pixel at most. Of
         one that is not on the grid they are the rectangle around it, with no data in its corners.
@@ -143,7 +159,7 @@ class Scene:
         return Window(col, row, round(cols), round(rows))
 
     def footprint(self) -> Polygon:
-        """The image's outline in degrees (longitude, latitude), edges densified."""
+        """Return the image's outline in degrees (longitude, latitude), edges densified."""
         if self.native is not None:
             return self.native.outline(LONLAT)
         outline = box(*self.bounds).segmentize(max(self.resolution, 500.0))
@@ -151,7 +167,7 @@ class Scene:
         return Polygon(zip(*transformer(self.crs, LONLAT).transform(x, y), strict=True))
 
     def feature(self) -> dict[str, object]:
-        """The footprint as a GeoJSON Feature."""
+        """Return the footprint as a GeoJSON Feature."""
         properties = {
             "id": self.id,
             "date": self.acquired or None,
@@ -161,60 +177,170 @@ class Scene:
         return {"type": "Feature", "geometry": mapping(self.footprint()), "properties": properties}
 
 
-TRUE_TO = 0.05
-"""How far a projection's meters may be from those on the ground, as a share."""
+def identity_of(path: Path) -> str:
+    """Return what changes when a local file's content does: size and modification time."""
+    stat = path.stat()
+    return f"{stat.st_size}-{stat.st_mtime_ns}"
 
 
-_GEOD = Geod(ellps="WGS84")
+def name_of(href: str) -> str:
+    """Return a file's name without folder, suffix and query: what people call the scene."""
+    return PurePosixPath(urlsplit(href).path).stem or without_query(href)
+
+
+def acquired_of(name: str) -> str:
+    """Return the date in a NAIP file name (`m_3208601_nw_16_1_20170903`), else a year in it, else
+    an empty string."""
+    match = _NAIP_DATE.match(name)
+    if match:
+        try:
+            return date(*map(int, match.groups())).isoformat()
+        except ValueError:
+            return match.group(1)
+    years = _YEAR.findall(name)
+    return years[-1] if years else ""
+
+
+def inspect(path: Path, reading: ReadOptions, scene_id: str | None = None) -> Scene:
+    """Return the scene in a local GeoTIFF; UnsupportedImage with the reason why not."""
+    try:
+        identity, length = identity_of(path), path.stat().st_size
+        with rasterio.open(path, driver="GTiff") as dataset:
+            name = scene_id or path.stem
+            return scene_in(dataset, reading, name, str(path), identity, length)
+    except OSError as error:
+        raise UnsupportedImage(f"cannot be opened: {error.strerror or error}") from error
+    except RasterioError as error:
+        raise UnsupportedImage(f"is not a readable GeoTIFF: {error}") from error
+
+
+def scene_in(
+    dataset: rasterio.DatasetReader,
+    reading: ReadOptions,
+    scene_id: str,
+    href: str,
+    identity: str,
+    length: int,
+) -> Scene:
+    """Return the scene in an open file of `length` bytes; UnsupportedImage when it cannot be
+    served."""
+    header = ImageHeader(
+        dataset.crs, dataset.transform, dataset.shape, dataset.dtypes, dataset.nodata
+    )
+    acquired = acquired_of(Path(href).stem) or _tagged_date(dataset)
+    scene = scene_of(header, reading, scene_id, href=href, identity=identity, acquired=acquired)
+    _check_complete(dataset, max(scene.bands), length)
+    return scene
+
+
+def scene_of(
+    header: ImageHeader,
+    reading: ReadOptions,
+    scene_id: str,
+    *,
+    href: str,
+    identity: str,
+    acquired: str,
+) -> Scene:
+    """Return the scene with that header, no file opened; UnsupportedImage when it cannot be
+    served."""
+    crs = rasterio.crs.CRS.from_user_input(header.crs) if header.crs else None
+    affine, (rows, cols) = header.transform, header.shape
+    if crs is None or affine.is_identity:
+        raise UnsupportedImage("has no CRS or no place in it: georeference it first")
+    bands = reading.bands or NATURAL
+    _check_bands(header, bands)
+    if affine.determinant == 0:
+        raise UnsupportedImage("has pixels of no size")
+    named = _crs_name(crs)
+    upright = not affine.b and not affine.d and affine.a > 0 > affine.e
+    try:
+        if upright and is_utm(named):
+            elsewhere, width, height = None, affine.a, -affine.e
+        else:
+            elsewhere = grid_crs(named, affine, header.shape)
+            width, height = ground_size(named, affine, cols / 2, rows / 2)
+    except (ProjError, ValueError, OverflowError) as error:
+        raise UnsupportedImage(f"lies outside of where {crs} is defined") from error
+    if not (width > 0 and height > 0 and max(width * cols, height * rows) < LARGEST_M):
+        raise UnsupportedImage(f"lies outside of where {crs} is defined")
+    if max(width / height, height / width) > LONGEST:
+        raise UnsupportedImage(f"has pixels of {width:.3g} × {height:.3g} m, far from square")
+    resolution = (affine.a - affine.e) / 2
+    square = abs(affine.a + affine.e) <= 0.01 * abs(resolution)
+    native = None
+    if elsewhere is not None or not upright or not square:
+        resolution = math.sqrt(width * height)
+        native = Georeference(named, tuple(affine)[:6], (rows, cols))
+    limit = COARSEST * reading.ground_resolution
+    if resolution > limit and not reading.force:
+        raise UnsupportedImage(
+            f"has pixels of {resolution:g} m; the model needs {reading.ground_resolution:g} m, "
+            f"at most {limit:g} m (`force = true` serves it all the same)"
+        )
+    if native is None:
+        bounds = (affine.c, affine.f + rows * affine.e, affine.c + cols * affine.a, affine.f)
+    else:
+        bounds = native.outline(elsewhere or named).bounds
+    _check_place(elsewhere or named, bounds)
+    return Scene(
+        id=scene_id,
+        href=href,
+        crs=elsewhere or named,
+        bounds=bounds,
+        resolution=float(resolution),
+        acquired=acquired,
+        nodata=float(reading.nodata if reading.nodata is not None else _uint8(header.nodata)),
+        identity=identity,
+        bands=bands,
+        resampling=reading.resampling,
+        native=native,
+    )
 
 
 @lru_cache(maxsize=256)
-def is_utm(crs: str) -> bool:
-    """Whether a CRS is a UTM zone, which is true to the meter wherever it is used."""
-    return CRS.from_user_input(crs).utm_zone is not None
+def _crs_name(crs: rasterio.crs.CRS) -> str:
+    epsg = crs.to_epsg()
+    return f"EPSG:{epsg}" if epsg else str(crs.to_wkt())
 
 
-@lru_cache(maxsize=256)
-def _is_in_meters(crs: str) -> bool:
-    axes = CRS.from_user_input(crs)
-    return axes.is_projected and all(
-        abs(axis.unit_conversion_factor - 1) < 1e-9 for axis in axes.axis_info[:2]
+def _uint8(nodata: float | None) -> float:
+    """Return nodata as a pixel may have it: 0 where the header says what no pixel can be."""
+    return nodata if nodata is not None and nodata in range(256) else 0.0
+
+
+def _check_place(crs: str, bounds: Bounds) -> None:
+    left, bottom, right, top = bounds
+    corners = transformer(crs, LONLAT).transform((left, left, right, right), (bottom, top) * 2)
+    if not all(math.isfinite(value) for axis in corners for value in axis):
+        raise UnsupportedImage(f"lies outside of where {crs} is defined")
+
+
+def _check_bands(header: ImageHeader, bands: Bands) -> None:
+    count = len(header.dtypes)
+    if count < max(bands):
+        raise UnsupportedImage(f"has {count} bands; red, green, blue and near infrared are needed")
+    wrong = {header.dtypes[band - 1] for band in bands} - {"uint8"}
+    if wrong:
+        raise UnsupportedImage(f"is {', '.join(sorted(wrong))}; NAIP is uint8: rescale it first")
+
+
+def _check_complete(dataset: rasterio.DatasetReader, band: int, length: int) -> None:
+    """Raise UnsupportedImage when the last internal tile ends beyond the file: a truncated file
+    opens well. Nothing is decoded: that would make an index ten times slower."""
+    rows, cols = dataset.block_shapes[band - 1]
+    x, y = (dataset.width - 1) // cols, (dataset.height - 1) // rows
+    offset, size = (
+        dataset.get_tag_item(f"BLOCK_{what}_{x}_{y}", "TIFF", bidx=band)
+        for what in ("OFFSET", "SIZE")
     )
+    if offset is not None and size is not None and int(offset) + int(size) > length:
+        raise UnsupportedImage(
+            f"is truncated: it has {length:,} bytes and needs {int(offset) + int(size):,}"
+        )
 
 
-def ground_size(crs: str, affine: Affine, col: float, row: float) -> tuple[float, float]:
-    """Meters on the ground of the pixel at (col, row): (width, height)."""
-    to_degrees = transformer(crs, LONLAT).transform
-    here, right, below = (
-        to_degrees(*_at(affine, col + dx, row + dy)) for dx, dy in ((0, 0), (1, 0), (0, 1))
-    )
-    _, _, width = _GEOD.inv(*here, *right)
-    _, _, height = _GEOD.inv(*here, *below)
-    return float(width), float(height)
-
-
-def grid_crs(crs: str, affine: Affine, shape: tuple[int, int]) -> str | None:
-    """The CRS of the work grid when it is not the image's own, None when it is.
-
-    Own: projected, in meters, and true within `TRUE_TO` at the image's center (Web Mercator at
-    40° N says 1 m for 0.77 m). Else the WGS 84 UTM zone of the center.
-    """
-    rows, cols = shape
-    if _is_in_meters(crs):
-        width, height = ground_size(crs, affine, cols / 2, rows / 2)
-        nominal = math.hypot(affine.a, affine.d), math.hypot(affine.b, affine.e)
-        if all(
-            abs(ground / named - 1) <= TRUE_TO
-            for ground, named in zip((width, height), nominal, strict=True)
-        ):
-            return None
-    longitude, latitude = transformer(crs, LONLAT).transform(*_at(affine, cols / 2, rows / 2))
-    zone = int((longitude + 180) // 6) % 60 + 1
-    return f"EPSG:{32600 if latitude >= 0 else 32700:d}"[:-2] + f"{zone:02d}"
-
-
-def _at(affine: Affine, col: float, row: float) -> tuple[float, float]:
-    return (
-        affine.a * col + affine.b * row + affine.c,
-        affine.d * col + affine.e * row + affine.f,
-    )
+def _tagged_date(dataset: rasterio.DatasetReader) -> str:
+    """Return the day in TIFFTAG_DATETIME (`2017:09:03 10:00:00`), or an empty string."""
+    match = re.match(r"(\d{4}):(\d{2}):(\d{2})", dataset.tags().get("TIFFTAG_DATETIME", ""))
+    return "-".join(match.groups()) if match else ""

@@ -1,1 +1,1 @@
-"""Areas too large for one answer: planned in blocks, journalled, resumed, stopped at once."""
+"""Areas too large for one answer: planned in blocks, recorded, resumed, stopped at once."""

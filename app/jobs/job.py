@@ -1,13 +1,27 @@
-"""What a job is: what was asked (`Spec`), and how far it is (`Job`, OGC API Processes 1.0)."""
+"""What a job is: what was requested (`Spec`), the blocks it needs (`Work`), and how far it is
+(`Job`, OGC API Processes 1.0)."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+import shapely
+from shapely.geometry import mapping, shape
+
+from app.area.documents import assessment_of
+from app.area.geojson import areas_of
+from app.area.handlers import ExportRequest
+from app.area.plan import Plan
+from app.area.polygon import AreaOfInterest
+from app.area.raster import OutputGrid
 from app.errors import InvalidRequest, LandcoverError
+from app.grid.pixel_grid import Block
+from app.landcover.blocks import Selection
+from app.services import Services
 
 Status = Literal["accepted", "running", "successful", "failed", "dismissed"]
 Process = Literal["classify-area", "change", "seed"]
@@ -19,7 +33,7 @@ OUTPUTS: dict[Process, tuple[str, ...]] = {
     "seed": ("report",),
 }
 ON_REQUEST = frozenset({"polygons"})
-"""Outputs that are made only when they are named: of a large area they take long."""
+"""Outputs that are written only when they are named: of a large area they take long."""
 
 ALLOWED: dict[Status, tuple[Status, ...]] = {
     "accepted": ("running", "failed", "dismissed"),
@@ -28,12 +42,7 @@ ALLOWED: dict[Status, tuple[Status, ...]] = {
     "failed": ("dismissed",),
     "dismissed": (),
 }
-"""status → those that may follow. running → accepted: its server ended; another takes it up."""
-
-
-def outputs_of(process: Process, named: Sequence[str] = ()) -> tuple[str, ...]:
-    """The outputs that are named, or those of a process where none is."""
-    return tuple(named) or tuple(n for n in OUTPUTS[process] if n not in ON_REQUEST)
+"""status → those that may follow. running → accepted: its server ended; another resumes it."""
 
 
 class IllegalTransition(LandcoverError):
@@ -41,12 +50,16 @@ class IllegalTransition(LandcoverError):
 
 
 class Stopped(LandcoverError):
-    """The work was dismissed, or its server is ending."""
+    """The job was dismissed, or its server is ending."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What is asked. `area`: GeoJSON geometry, degrees; `years`: one, or for change two."""
+    """What is requested. `area`: GeoJSON geometry, degrees; `years`: one, or for change two.
+
+    `datetime` and `fill` as in the query of a tile; empty, as in journals from before they existed,
+    for the years alone.
+    """
 
     process: Process
     area: dict[str, Any]
@@ -54,6 +67,8 @@ class Spec:
     model: str
     years: tuple[str, ...]
     outputs: tuple[str, ...]
+    datetime: str = ""
+    fill: str = ""
 
     def __post_init__(self) -> None:
         wanted = 2 if self.process == "change" else 1
@@ -63,10 +78,86 @@ class Spec:
             if name not in OUTPUTS[self.process]:
                 raise InvalidRequest("outputs", name, f"some of {', '.join(OUTPUTS[self.process])}")
 
+    @classmethod
+    def from_json(cls, text: str) -> Spec:
+        """Return the inverse of `to_json`; ValueError or TypeError when it is something else."""
+        document = json.loads(text)
+        tuples = {name: tuple(document[name]) for name in ("years", "outputs")}
+        return cls(**document | tuples)
+
+    def to_json(self) -> str:
+        """Return it as JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @property
+    def km2(self) -> float:
+        """Return its area on the ellipsoid, km²."""
+        return AreaOfInterest(shape(self.area)).square_meters / 1e6
+
+    def selections(self, services: Services) -> list[Selection]:
+        """Return what its source, dates and model stand for now; UnknownName when they have
+        gone."""
+        return [
+            services.select(self.source, year, self.model, self.datetime, self.fill)
+            for year in self.years
+        ]
+
+
+def spec_of(
+    services: Services,
+    process: Process,
+    area: object,
+    source: str | None = None,
+    model: str | None = None,
+    years: Sequence[str] = ("latest",),
+    outputs: Sequence[str] = (),
+    datetime: str = "",
+    fill: str = "",
+) -> Spec:
+    """Return what is requested, every name resolved and the features of a collection as one area.
+
+    `outputs`: those of the process where none is named. InvalidRequest, UnknownName, TooLarge, or
+    InvalidArea for an area that cannot be used: nothing is repaired.
+    """
+    first, *_ = [services.select(source, year, model, datetime, fill) for year in years]
+    wanted = outputs or [name for name in OUTPUTS[process] if name not in ON_REQUEST]
+    polygons = [each.geometry for each in areas_of(area).areas]
+    ground = polygons[0] if len(polygons) == 1 else shapely.union_all(polygons)
+    geometry = json.loads(json.dumps(mapping(ground)))
+    name = first.session.card.name
+    return Spec(
+        process, geometry, first.source.id, name, tuple(years), tuple(wanted), datetime, fill
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """An area, the imagery and model requested for it, and its blocks, (selection's index, block),
+    in a fixed order."""
+
+    plan: Plan
+    selections: tuple[Selection, ...]
+    blocks: tuple[tuple[int, Block], ...]
+
+    @classmethod
+    def of(cls, area: AreaOfInterest, selections: Sequence[Selection]) -> Work:
+        """Return the work of an area: the same for the same area and source, in any process."""
+        source = selections[0].source
+        plan = Plan.of(area, source.grids(), source.bounds)
+        blocks = [(index, part.block) for part in plan.parts() for index in range(len(selections))]
+        return cls(plan, tuple(selections), tuple(blocks))
+
+    def request(self) -> ExportRequest:
+        """Return the files it is for: pixels whose center lies in the area, the work grid."""
+        first = self.selections[0]
+        output = OutputGrid.of(self.plan.area, first.source.grids())
+        assessment = assessment_of(first.session.card, None)
+        return ExportRequest(self.plan, output, self.selections, assessment)
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as the store knows it; times in seconds since 1970, `seconds`: time spent on blocks."""
+    """A job in the store; times in seconds since 1970, `seconds`: time spent on blocks."""
 
     id: str
     spec: Spec
@@ -82,20 +173,20 @@ class Job:
 
     @property
     def progress(self) -> int:
-        """Per cent of the blocks; 100 only when the results are there."""
+        """Return the percentage of blocks done; 100 only when the results are there."""
         if self.status == "successful":
             return 100
         return min(99, 100 * self.done // self.total) if self.total else 0
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds the blocks that are left will take, at the rate so far."""
+        """Return the seconds that the remaining blocks will take, at the rate so far."""
         if self.status != "running" or not self.done or not self.seconds:
             return None
         return self.seconds / self.done * (self.total - self.done)
 
     def status_info(self, base: str) -> dict[str, Any]:
-        """statusInfo of OGC API Processes 1.0; `base`: address of the service, ending in /."""
+        """Return statusInfo of OGC API Processes 1.0; `base`: URL of the service, ending in /."""
         href = f"{base}jobs/{self.id}"
         links = [{"rel": "self", "href": href, "type": "application/json"}]
         if self.status == "successful":

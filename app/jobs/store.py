@@ -1,7 +1,7 @@
-"""The journal of jobs: one SQLite file, safe over several web processes of one machine.
+"""The store of jobs: one SQLite file, safe over several web processes of one machine.
 
-It alone says what is done. A job that runs holds a lease which its process renews; when the process
-is killed the lease runs out and another process, or the next one, takes the job up.
+It is the only record of what is done. A running job holds a lease that its process renews; when the
+process is killed the lease expires and another process, or the next one, resumes the job.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -44,29 +43,29 @@ class Store:
     """Jobs and the blocks of each that are done."""
 
     def __init__(self, path: Path) -> None:
-        """Opens the journal, made when it is not there; OSError when its folder cannot be."""
+        """Open the store, created when it is not there; OSError when its folder cannot be."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         with self._connected() as db:
             db.executescript(_SCHEMA)
 
-    def add(self, spec: Spec, total: int, most_waiting: int) -> Job:
-        """A new job, accepted; Busy when `most_waiting` wait already."""
+    def add(self, spec: Spec, total: int, max_waiting: int) -> Job:
+        """Add a job, accepted, and return it; Busy when `max_waiting` wait already."""
         job_id = str(uuid.uuid4())
         with self._connected() as db:
             db.execute("BEGIN IMMEDIATE")
             query = "SELECT COUNT(*) FROM jobs WHERE status = 'accepted'"
             (waiting,) = db.execute(query).fetchone()
-            if waiting >= most_waiting:
-                raise Busy(waiting, most_waiting, 60)
+            if waiting >= max_waiting:
+                raise Busy(waiting, max_waiting, 60)
             db.execute(
                 "INSERT INTO jobs (id, spec, status, created, total) VALUES (?, ?, ?, ?, ?)",
-                (job_id, json.dumps(asdict(spec)), "accepted", time.time(), total),
+                (job_id, spec.to_json(), "accepted", time.time(), total),
             )
         return self.get(job_id)
 
     def get(self, job_id: str) -> Job:
-        """UnknownName when there is none."""
+        """Return a job; UnknownName when there is none."""
         with self._connected() as db:
             row = db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job_id,)).fetchone()  # noqa: S608
         if row is None:
@@ -74,13 +73,14 @@ class Store:
         return _job(row)
 
     def newest(self, limit: int = 100) -> list[Job]:
-        """The newest `limit` jobs, newest first."""
+        """Return the newest `limit` jobs, newest first."""
         with self._connected() as db:
             query = f"SELECT {_COLUMNS} FROM jobs ORDER BY created DESC, id LIMIT ?"  # noqa: S608
             return [_job(row) for row in db.execute(query, (limit,))]
 
     def claim(self, owner: str) -> Job | None:
-        """The oldest job that waits or whose owner is gone, now running and leased to `owner`."""
+        """Lease the oldest job that waits or whose owner is gone to `owner`, and return it,
+        running; None when there is none."""
         now = time.time()
         with self._connected() as db:
             db.execute("BEGIN IMMEDIATE")
@@ -99,7 +99,7 @@ class Store:
         return self.get(row[0])
 
     def renew(self, job_id: str, owner: str) -> bool:
-        """Prolongs the lease; False when the job is no longer this owner's."""
+        """Prolong the lease; return False when the job is no longer this owner's."""
         with self._connected() as db:
             changed = db.execute(
                 "UPDATE jobs SET lease = ? WHERE id = ? AND owner = ? AND status = 'running'",
@@ -107,10 +107,10 @@ class Store:
             ).rowcount
         return bool(changed)
 
-    def to(
+    def transition(
         self, job_id: str, status: Status, message: str = "", results: dict[str, Any] | None = None
     ) -> Job:
-        """Moves a job on; IllegalTransition when it cannot go there from where it is."""
+        """Set the status of a job and return it; IllegalTransition when `ALLOWED` forbids it."""
         before = [old for old, new in ALLOWED.items() if status in new]
         kept = json.dumps(results) if results else None
         finished = None if status in ("accepted", "running") else time.time()
@@ -127,38 +127,38 @@ class Store:
         return job
 
     def done(self, job_id: str, number: int, seconds: float) -> None:
-        """Block `number` is done; `seconds` passed since the one before."""
+        """Record that block `number` is done; `seconds` passed since the one before."""
         with self._connected() as db:
             db.execute("INSERT OR IGNORE INTO blocks VALUES (?, ?)", (job_id, number))
             db.execute("UPDATE jobs SET seconds = seconds + ? WHERE id = ?", (seconds, job_id))
 
     def numbers_done(self, job_id: str) -> set[int]:
-        """The blocks that are done."""
+        """Return the numbers of the blocks that are done."""
         with self._connected() as db:
             rows = db.execute("SELECT number FROM blocks WHERE job = ?", (job_id,))
             return {number for (number,) in rows}
 
     def counts(self) -> dict[str, int]:
-        """How many jobs there are of each status."""
+        """Return how many jobs there are of each status."""
         with self._connected() as db:
             rows = dict(db.execute("SELECT status, COUNT(*) FROM jobs GROUP BY status"))
         return {status: rows.get(status, 0) for status in ALLOWED}
 
     def collect(self) -> Iterator[Metric]:
-        """The jobs of the service, for `/metrics`."""
+        """Yield the number of jobs by status, for `/metrics`."""
         gauge = GaugeMetricFamily("landcover_jobs", "Jobs by status.", labels=["status"])
         for status, number in self.counts().items():
             gauge.add_metric([status], number)
         yield gauge
 
     def remove(self, job_id: str) -> None:
-        """Forgets a job."""
+        """Delete a job."""
         with self._connected() as db:
             db.execute("DELETE FROM blocks WHERE job = ?", (job_id,))
             db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
 
     def older_than(self, moment: float) -> list[str]:
-        """Ids of the jobs that ended before `moment`."""
+        """Return the ids of the jobs that ended before `moment`, seconds since 1970."""
         with self._connected() as db:
             rows = db.execute("SELECT id FROM jobs WHERE finished < ?", (moment,))
             return [job_id for (job_id,) in rows]
@@ -182,11 +182,9 @@ class Store:
 
 
 def _job(row: tuple[Any, ...]) -> Job:
-    spec = json.loads(row[1])
-    spec["years"], spec["outputs"] = tuple(spec["years"]), tuple(spec["outputs"])
     return Job(
         id=row[0],
-        spec=Spec(**spec),
+        spec=Spec.from_json(row[1]),
         **dict(zip(_PLAIN, row[2:10], strict=True)),
         results=json.loads(row[10]),
     )

@@ -35,7 +35,7 @@ log = logging.getLogger("landcover.blocks")
 
 Item = TypeVar("Item")
 
-Address = tuple[int, int]
+Place = tuple[int, int]
 """(row, col) of a block within its group."""
 
 Key = tuple[object, PixelGrid, int, int]
@@ -53,7 +53,7 @@ class _Run:
 class _Member:
     """A block whose imagery has been read."""
 
-    address: Address
+    address: Place
     image: Image
     valid: Valid
     priority: Priority
@@ -67,7 +67,7 @@ class _Group:
     """Aligned neighbors: `expected` are being read, `waiting` are to be inferred."""
 
     expected: set[Expected] = field(default_factory=set)
-    waiting: dict[Address, _Member] = field(default_factory=dict)
+    waiting: dict[Place, _Member] = field(default_factory=dict)
     complete: asyncio.Event = field(default_factory=asyncio.Event)
 
     def arrived(self, expected: Expected) -> None:
@@ -80,7 +80,7 @@ class _Group:
 class Expected:
     """The place of an announced block among its neighbors."""
 
-    def __init__(self, batcher: Batcher, group: _Group, address: Address) -> None:
+    def __init__(self, batcher: Batcher, group: _Group, address: Place) -> None:
         self._batcher, self._group, self._address = batcher, group, address
 
     async def segment(self, session: Session, image: Image, valid: Valid) -> Segmentation:
@@ -211,10 +211,10 @@ class Batcher:
         queued = sum(len(each.waiting) + len(each.expected) for each in self._groups.values())
         share = -(-(queued + self._running) // self._infers.workers)
         best = [member.address]
-        for addresses in _rectangles(self.edge):
-            fits = len(best) < len(addresses) <= share and member.address in addresses
-            if fits and all(address in inside for address in addresses):
-                best = addresses
+        for places in _rectangles(self.edge):
+            fits = len(best) < len(places) <= share and member.address in places
+            if fits and all(address in inside for address in places):
+                best = places
         return [inside[address] for address in best]
 
 
@@ -253,7 +253,7 @@ def neighbors_together(
         yield from sorted(strip, key=lambda item: place(item)[2] // edge)
 
 
-def _rectangles(edge: int) -> Iterator[list[Address]]:
+def _rectangles(edge: int) -> Iterator[list[Place]]:
     """Aligned windows of 2 × 1, 1 × 2, 2 × 2, … blocks up to `edge`: few shapes, as each costs an
     engine memory of its own."""
     sides = [side for side in (1, 2, 4) if side <= edge]

@@ -85,19 +85,20 @@ class LandCover:
         self._plans = lru_cache(maxsize=16384)(_plan)
         self._in_progress: Counter[str] = Counter()
 
-    async def load(self, selection: Selection, bounds: Bounds) -> None:
-        """Make sure the scenes of some ground (degrees) and around it are in the catalog's memory.
+    async def load(self, selection: Selection, bounds: Bounds, reach_m: float = _REACH_M) -> None:
+        """Make sure the scenes of some ground (degrees) and `reach_m` meters around it are in the
+        catalog's memory.
 
         To be awaited before `plan` for blocks there; `block` does so by itself. SourceUnavailable
         when a catalog on a network cannot be searched.
         """
         west, south, east, north = bounds
-        up = _REACH_M / 111_000
+        up = reach_m / 111_000
         across = up / max(math.cos(math.radians(max(abs(south), abs(north)))), 0.01)
         ground = west - across, south - up, east + across, north + up
         catalog = selection.source.catalog
-        if not catalog.knows(ground, selection.when):
-            await selection.source.reads.run(catalog.prepare, ground, selection.when)
+        if not catalog.is_loaded(ground, selection.when):
+            await selection.source.reads.run(catalog.load, ground, selection.when)
 
     def plan(self, selection: Selection, block: Block) -> BlockPlan | None:
         """Return what a block is to be made from; None where there is no imagery."""

@@ -16,7 +16,10 @@ from app.imagery.store.object_store import ObjectStore
 from app.scheduling import Pool
 
 OVERVIEW_ZOOMS = 5
-"""Zooms below native at which tiles show the mode pyramid."""
+"""Zooms below native at which tiles show the mode pyramid of exact blocks."""
+
+ESTIMATE_ZOOMS = 7
+"""Zooms below native at which tiles show at least an estimate."""
 
 log = logging.getLogger("landcover.source")
 
@@ -32,7 +35,7 @@ class Source:
     reads: Pool
     """Threads that read it: its own when it is on a network, so that one that hangs holds up no
     other; those shared by all for local files."""
-    remote: ObjectStore | None = None
+    store: ObjectStore | None = None
 
     @property
     def bounds(self) -> Bounds:
@@ -41,19 +44,25 @@ class Source:
 
     @property
     def zooms(self) -> tuple[int, int]:
-        """Return the (lowest, native) zoom of 256 px tiles."""
+        """Return the (lowest, native) zoom of 256 px tiles that show classes."""
         _, south, _, north = self.bounds
         resolution = min((grid.resolution for grid in self.catalog.grids()), default=1.0)
         native = native_zoom(resolution, (south + north) / 2)
-        return max(0, native - OVERVIEW_ZOOMS), native
+        return max(0, native - ESTIMATE_ZOOMS), native
 
     def shows(self, tile: Tile) -> bool:
-        """Return whether a tile is in its zooms and shares ground with it.
+        """Return whether a tile is in its zooms and shares ground with it."""
+        return tile.z >= self.zooms[0] and self.touches(tile)
 
-        Below the lowest zoom a tile would hold more blocks than it has pixels.
+    def is_exact_at(self, zoom: int) -> bool:
+        """Return whether tiles of that zoom are made of exact blocks when these are there.
+
+        Below, a tile would hold more blocks than it has pixels.
         """
-        if tile.z < self.zooms[0]:
-            return False
+        return zoom >= self.zooms[1] - OVERVIEW_ZOOMS
+
+    def touches(self, tile: Tile) -> bool:
+        """Return whether a tile shares ground with it."""
         west, south, east, north = self.bounds
         left, bottom, right, top = tile.lonlat_bounds
         return left < east and west < right and bottom < north and south < top
@@ -81,8 +90,8 @@ class Source:
 
     def close(self) -> None:
         """Close its connections."""
-        if self.remote is not None:
-            self.remote.close()
+        if self.store is not None:
+            self.store.close()
 
     def grids(self) -> tuple[PixelGrid, ...]:
         """Return the work grids of its scenes."""
@@ -105,7 +114,7 @@ class Source:
             return LATEST
         if not re.fullmatch(r"\d{4}", year):
             raise InvalidRequest("year", year, "`latest` or a year of four digits")
-        complete = self.catalog.knows((-180, -90, 180, 90), LATEST)
+        complete = self.catalog.is_loaded((-180, -90, 180, 90), LATEST)
         if complete and not older and int(year) not in self.years:
             raise UnknownName("year", year, map(str, self.years))
         return TemporalFilter.of_year(int(year), older)

@@ -19,7 +19,7 @@ class JsonLines(logging.Formatter):
     """One JSON object a line: time, level, logger, message, request, what `extra` held, error."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Return the line."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -35,20 +35,20 @@ class JsonLines(logging.Formatter):
 
 
 class TextLines(logging.Formatter):
-    """The same for people."""
+    """The same as text for people."""
 
     def __init__(self) -> None:
         super().__init__(_TEXT)
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, the request's id at its end."""
+        """Return the line, the request's id at its end."""
         line = super().format(record)
         request = REQUEST_ID.get()
         return f"{line} [{request}]" if request else line
 
 
 def configure(form: str, level: str) -> None:
-    """All loggers of the process write to standard error in this form."""
+    """Make all loggers of the process write to standard error, `form` text or json."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     root = logging.getLogger()

@@ -1,4 +1,4 @@
-"""What the service counts about itself, in Prometheus' terms; `/metrics` shows it.
+"""The service's Prometheus metrics, which `/metrics` shows.
 
 Labels are few and bounded: never a tile's address, a client or a path. With several processes
 `PROMETHEUS_MULTIPROC_DIR` (set by `landcover serve --processes`) names the directory where they add
@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
@@ -42,7 +41,7 @@ REQUEST_SECONDS = Histogram(
 TILES = Counter(
     "landcover_tiles",
     "Tiles by kind (class, imagery) and outcome: memory (rendered before), not_modified, full, "
-    "partial (blocks missing), refused (4xx), busy, unavailable (imagery), late, gone (client), "
+    "estimate, footprints, refused (4xx), busy, unavailable (imagery), late, gone (client), "
     "failed.",
     ("kind", "outcome"),
     registry=REGISTRY,
@@ -123,15 +122,15 @@ RESIDENT = Gauge(
 
 
 class Collector(Protocol):
-    """Something that knows figures only when asked, such as jobs by state."""
+    """Something whose figures are collected on request, such as jobs by state."""
 
     def collect(self) -> Iterator[Metric]:
-        """The figures now, of the whole service and not of this process."""
+        """Yield the current figures, of the whole service and not of this process."""
         ...
 
 
 def page(*collectors: Collector) -> bytes:
-    """Everything in the text format of Prometheus, with what `collectors` say when asked."""
+    """Return all metrics, those of `collectors` too, in the text format of Prometheus."""
     RESIDENT.set(resident_bytes())
     registry = REGISTRY
     if collectors or "PROMETHEUS_MULTIPROC_DIR" in os.environ:
@@ -146,7 +145,7 @@ def page(*collectors: Collector) -> bytes:
 
 
 def resident_bytes() -> int:
-    """Resident memory of this process; 0 where /proc does not say."""
+    """Return the resident memory of this process; 0 where /proc does not say."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
@@ -154,9 +153,11 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-class Spent:
-    """Seconds one request spent on what, for Server-Timing. Work that others had begun already
-    is not in it; work done side by side adds up."""
+class Timings:
+    """Seconds that one request spent on what, for Server-Timing.
+
+    Work that another request had begun is not in it; work done in parallel adds up.
+    """
 
     __slots__ = ("seconds",)
 
@@ -164,44 +165,35 @@ class Spent:
         self.seconds: dict[str, float] = {}
 
     def add(self, what: str, seconds: float) -> None:
-        """Adds to what is spent on `what`, a token of RFC 9110."""
+        """Add to what is spent on `what`, a token of RFC 9110."""
         self.seconds[what] = self.seconds.get(what, 0.0) + seconds
 
     def header(self, total: float) -> str:
-        """The value of Server-Timing, milliseconds."""
+        """Return the value of Server-Timing, milliseconds."""
         parts = [f"{what};dur={seconds * 1000:.1f}" for what, seconds in self.seconds.items()]
         return ", ".join([*parts, f"total;dur={total * 1000:.1f}"])
 
 
-SPENT: ContextVar[Spent | None] = ContextVar("spent", default=None)
-"""What the request being answered has spent; tasks it starts inherit it."""
-
-
-@contextmanager
-def spending(what: str) -> Iterator[None]:
-    """Adds the time within to the present request's."""
-    began = time.perf_counter()
-    try:
-        yield
-    finally:
-        spent = SPENT.get()
-        if spent is not None:
-            spent.add(what, time.perf_counter() - began)
+TIMINGS: ContextVar[Timings | None] = ContextVar("timings", default=None)
+"""Of the request being answered; tasks it starts inherit it."""
 
 
 def timed(
     histogram: Histogram, what: str, function: Callable[Args, Result]
 ) -> Callable[Args, Result]:
-    """`function`, its time observed and added to the present request's. It may run in a thread."""
-    spent = SPENT.get()
+    """Return `function`, observed by `histogram` and added to the request's timings.
+
+    It may run in another thread.
+    """
+    timings = TIMINGS.get()
 
     def measured(*args: Args.args, **kwargs: Args.kwargs) -> Result:
         began = time.perf_counter()
         result = function(*args, **kwargs)
         seconds = time.perf_counter() - began
         histogram.observe(seconds)
-        if spent is not None:
-            spent.add(what, seconds)
+        if timings is not None:
+            timings.add(what, seconds)
         return result
 
     return measured

@@ -16,8 +16,8 @@ from model.legend import NODATA, Legend, Rgb
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One value: its short name, its name for people and its color."""
+class TableEntry:
+    """One value: its short name, its title and its color."""
 
     value: int
     name: str
@@ -26,7 +26,7 @@ class Entry:
     description: str = ""
 
 
-Table = tuple[Entry, ...]
+Table = tuple[TableEntry, ...]
 
 # GDAL's numbers: GDALRATFieldType and GDALRATFieldUsage.
 _INTEGER, _STRING = "0", "2"
@@ -42,15 +42,15 @@ _FIELDS = (
 
 
 def table_of(legend: Legend, colors: Mapping[int, Rgb] | None = None) -> Table:
-    """The classes of a legend in its own colors, or in others."""
+    """Return the classes of a legend in its own colors, or in others."""
     shown = colors or legend.colors()
     return tuple(
-        Entry(c.value, c.name, c.title, shown[c.value], c.description) for c in legend.classes
+        TableEntry(c.value, c.name, c.title, shown[c.value], c.description) for c in legend.classes
     )
 
 
 def stac_of(table: Table) -> list[dict[str, Any]]:
-    """The STAC `classification:classes` of a table, nodata entry included."""
+    """Return the STAC `classification:classes` of a table, nodata entry included."""
     listed: list[dict[str, Any]] = [
         {
             "value": entry.value,
@@ -65,7 +65,7 @@ def stac_of(table: Table) -> list[dict[str, Any]]:
 
 
 def aux_xml(table: Table, counts: Sequence[int]) -> bytes:
-    """GDAL's persistent auxiliary metadata of a one-band raster; `counts`: pixels by value, 256."""
+    """Return GDAL's auxiliary metadata of a one-band raster; `counts`: pixels by value, (256,)."""
     root = Xml.Element("PAMDataset")
     band = Xml.SubElement(root, "PAMRasterBand", band="1")
     names = Xml.SubElement(band, "CategoryNames")

@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +19,10 @@ from rasterio.windows import Window as RasterWindow
 
 from app import __version__
 from app.grid.classified import SceneRef
-from app.grid.pixel_grid import Bounds
+from app.grid.pixel_grid import Bounds, PixelGrid
 from app.render.attribute_table import Table, aux_xml, stac_of, table_of
 from app.render.overviews import write_overviews
+from app.render.qgis import write_sidecars
 from model.card import ModelCard, ServedCard
 from model.legend import NODATA, Rgb
 from model.windows import BLOCK, Window
@@ -48,17 +48,6 @@ _TILED = {
 }
 
 
-class Pixels(Protocol):
-    """A lattice of pixels: its CRS, and where a window of it lies."""
-
-    @property
-    def crs(self) -> str:
-        """What PROJ calls it, such as EPSG:26916."""
-
-    def transform(self, window: Window) -> Affine:
-        """Affine of an array that holds `window`."""
-
-
 def tile_tif(
     array: npt.NDArray[np.uint8],
     colors: Colors,
@@ -67,7 +56,7 @@ def tile_tif(
     card: ModelCard,
     scenes: Sequence[SceneRef] = (),
 ) -> bytes:
-    """uint8 (rows, cols) that shows `bounds` of `crs`, as the bytes of a GeoTIFF."""
+    """Return the bytes of a GeoTIFF of uint8 (rows, cols) that shows `bounds` of `crs`."""
     rows, cols = array.shape
     left, bottom, right, top = bounds
     affine = Affine((right - left) / cols, 0, left, 0, (bottom - top) / rows, top)
@@ -83,13 +72,13 @@ def tile_tif(
 
 
 class ClassRaster:
-    """A class raster being written block by block; memory does not grow with its size."""
+    """A class raster written block by block; memory does not grow with its size."""
 
     def __init__(
         self,
         path: Path,
         scratch: Path,
-        pixels: Pixels,
+        grid: PixelGrid,
         extent: Window,
         table: Table,
         description: str,
@@ -100,7 +89,7 @@ class ClassRaster:
         self._extent, self._table = extent, table
         self._plain, self._cog = scratch / "plain.tif", scratch / "cog.tif"
         size = {"width": extent.cols, "height": extent.rows}
-        where = {"crs": pixels.crs, "transform": pixels.transform(extent)}
+        where = {"crs": grid.crs, "transform": grid.transform(extent)}
         self._dataset = rasterio.open(self._plain, "w", **CREATION, **_TILED, **size, **where)
         self._dataset.write_colormap(1, {entry.value: (*entry.rgb, 255) for entry in table})
         self._dataset.set_band_description(1, description)
@@ -108,7 +97,7 @@ class ClassRaster:
     def write(
         self, block: Window, classes: npt.NDArray[np.uint8], scenes: Sequence[SceneRef]
     ) -> None:
-        """Writes what of a block, uint8 of its shape, lies within the raster."""
+        """Write what of a block, uint8 of its shape, lies within the raster."""
         part = block.intersection(self._extent)
         if part is None:
             return
@@ -119,14 +108,16 @@ class ClassRaster:
         self.scenes |= dict.fromkeys(scenes)
 
     def finish(self, card: ModelCard, tags: Mapping[str, str] | None = None) -> None:
-        """Puts the file at its place, `.aux.xml` beside it. Takes seconds for a large one: call it
-        in a thread. OSError when the place cannot be written."""
+        """Finish the file and move it to its path, `.aux.xml` beside it.
+
+        Takes seconds for a large one: call it in a thread. OSError when it cannot be written.
+        """
         classes = json.dumps(stac_of(self._table), separators=(",", ":"))
         kept = {**provenance(card, tuple(self.scenes)), "LANDCOVER_CLASSES": classes}
         self._dataset.update_tags(**kept, **(tags or {}))
         self._dataset.close()
         write_overviews(self._plain, {**CREATION, **_TILED})
-        # The service tells GDAL not to look beside the files it opens; here it must.
+        # The service tells GDAL not to open sidecars; here it must find the overviews.
         with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="FALSE"):
             raster_copy(
                 self._plain,
@@ -139,32 +130,33 @@ class ClassRaster:
             )
         aux = self._cog.with_name("aux.xml")
         aux.write_bytes(aux_xml(self._table, self.counts.tolist()))
-        # The raster first: where it cannot be put, nothing is.
+        # The raster first: when it cannot be moved, there is no sidecar either.
         os.replace(self._cog, self.path)
         os.replace(aux, self.path.with_name(f"{self.path.name}.aux.xml"))
+        write_sidecars(self.path, self._table)
 
     def close(self) -> None:
-        """Lets go of what was not finished."""
+        """Close what was not finished."""
         self._dataset.close()
 
 
 @contextmanager
 def class_cog(
     path: Path,
-    pixels: Pixels,
+    grid: PixelGrid,
     extent: Window,
     table: Table,
     description: str = "land cover class",
 ) -> Iterator[ClassRaster]:
-    """A Cloud Optimized GeoTIFF of `extent`, there when `finish` is called and not before.
+    """Open a Cloud Optimized GeoTIFF of `extent` for writing; it appears when `finish` is called.
 
-    Overviews show the mode. OSError when the place cannot be written.
+    Overviews show the mode. OSError when the path cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
         dir=path.parent, prefix=".landcover-", ignore_cleanup_errors=True
     ) as scratch:
-        raster = ClassRaster(path, Path(scratch), pixels, extent, table, description)
+        raster = ClassRaster(path, Path(scratch), grid, extent, table, description)
         try:
             yield raster
         finally:
@@ -172,7 +164,7 @@ def class_cog(
 
 
 def provenance(card: ModelCard, scenes: Sequence[SceneRef]) -> dict[str, str]:
-    """Where a result comes from, as tags every GDAL tool shows."""
+    """Return where a result comes from, as tags that every GDAL tool shows."""
     tags = {
         "LANDCOVER_MODEL": f"{card.name} {card.version}",
         "LANDCOVER_MODEL_SHA256": card.sha256 or "",

@@ -23,7 +23,7 @@ MEDIA_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """How values are drawn: a color per value; a value without one is transparent."""
+    """A color per value; a value without one is transparent."""
 
     colors: tuple[tuple[int, Rgb], ...]
 
@@ -31,20 +31,20 @@ class Palette:
     def of_classes(
         cls, legend: Legend, colors: Mapping[int, Rgb], shown: Collection[int] | None
     ) -> Palette:
-        """The colors of the classes in `shown` (None: all)."""
+        """Return the colors of the classes in `shown` (None: all)."""
         values = legend.values if shown is None else sorted(shown)
         return cls(tuple((value, colors[value]) for value in values))
 
     @classmethod
     def of_confidence(cls) -> Palette:
-        """0..100 per cent from dark violet over teal to yellow."""
+        """Return the colors of 0..100 percent, from dark violet over teal to yellow."""
         stops = np.array([[68, 1, 84], [33, 145, 140], [253, 231, 37]], dtype=np.float64)
         ramp = [np.interp(np.arange(101), (0, 50, 100), stops[:, band]) for band in range(3)]
         rgb = np.rint(np.stack(ramp, axis=1)).astype(int).tolist()
         return cls(tuple((value, (r, g, b)) for value, (r, g, b) in enumerate(rgb)))
 
     def rgba(self) -> npt.NDArray[np.uint8]:
-        """(256, 4): color and opacity of every value."""
+        """Return the color and opacity of every value, uint8 (256, 4)."""
         table = np.zeros((256, 4), dtype=np.uint8)
         for value, color in self.colors:
             table[value] = (*color, 255)
@@ -52,7 +52,7 @@ class Palette:
 
 
 def render(array: npt.NDArray[np.uint8], palette: Palette, suffix: str) -> bytes:
-    """uint8 (rows, cols) as `png` (palette-indexed), `webp` (lossless) or `npy`.
+    """Return uint8 (rows, cols) as `png` (palette-indexed), `webp` (lossless) or `npy`.
 
     `npy` is uint8 (1, rows, cols), the values themselves: what the palette leaves out is nodata.
     """
@@ -70,7 +70,7 @@ def render(array: npt.NDArray[np.uint8], palette: Palette, suffix: str) -> bytes
 
 
 def shown_values(array: npt.NDArray[np.uint8], palette: Palette) -> npt.NDArray[np.uint8]:
-    """`array` with every value that the palette leaves out as nodata."""
+    """Return `array` with every value that the palette leaves out as nodata."""
     table = np.full(256, NODATA, dtype=np.uint8)
     for value, _ in palette.colors:
         table[value] = value
@@ -78,7 +78,7 @@ def shown_values(array: npt.NDArray[np.uint8], palette: Palette) -> npt.NDArray[
 
 
 def npy(array: npt.NDArray[np.uint8]) -> bytes:
-    """(rows, cols) as a .npy file of (1, rows, cols)."""
+    """Return (rows, cols) as a .npy file of (1, rows, cols)."""
     out = io.BytesIO()
     np.save(out, array[None], allow_pickle=False)
     return out.getvalue()

@@ -21,37 +21,40 @@ from app.grid.classified import Classes, mode_with_tiebreak
 from model.legend import NODATA
 from model.windows import BLOCK, Window, cover
 
-MOST_LEVELS = BLOCK.bit_length() - 1
-"""One pixel for a whole block: 262 km of 1 m pixels in 512."""
+MAX_LEVELS = BLOCK.bit_length() - 1
+"""At the last one a block is one pixel: 512 pixels are 262 km of 1 m pixels."""
 
 
 def levels_of(cols: int, rows: int) -> int:
-    """Levels until the longer side fits one block."""
+    """Return the number of levels until the longer side fits one block."""
     levels = 0
-    while max(cols, rows) > BLOCK << levels and levels < MOST_LEVELS:
+    while max(cols, rows) > BLOCK << levels and levels < MAX_LEVELS:
         levels += 1
     return levels
 
 
 def modes(classes: Classes, levels: int) -> list[Classes]:
-    """Level 1, 2, … of uint8 (n, n), n divisible by 2^levels: the most frequent value, nodata
-    counted as one, of every 2ᵏ × 2ᵏ pixels; ties rotate as in `app.grid.classified.mode_of`."""
+    """Return levels 1, 2, … of uint8 (n, n), n divisible by 2^levels.
+
+    Level k is uint8 (n / 2ᵏ, n / 2ᵏ): the most frequent value of every 2ᵏ × 2ᵏ pixels, nodata
+    counted as one; ties rotate as in `app.grid.classified.mode_of`.
+    """
     values = np.unique(classes).tolist()
     if len(values) == 1:
         sides = (classes.shape[0] >> level for level in range(1, levels + 1))
         return [np.full((side, side), values[0], dtype=np.uint8) for side in sides]
     counts: npt.NDArray[Any] = np.stack([classes == value for value in values]).view(np.uint8)
-    found = []
+    levels_below = []
     for level in range(levels):
         kind = np.uint8 if level < 3 else np.uint32
         across = counts[:, :, 0::2].astype(kind) + counts[:, :, 1::2]
         counts = across[:, 0::2] + across[:, 1::2]
-        found.append(mode_with_tiebreak(values, counts))
-    return found
+        levels_below.append(mode_with_tiebreak(values, counts))
+    return levels_below
 
 
 def write_overviews(path: Path, profile: dict[str, Any]) -> None:
-    """Writes the overviews of the raster `path` beside it; `profile`: how it was created."""
+    """Write the overviews of the raster `path` beside it; `profile`: its creation options."""
     with ExitStack() as stack:
         full = stack.enter_context(rasterio.open(path, driver="GTiff"))
         levels = levels_of(full.width, full.height)

@@ -1,4 +1,4 @@
-"""What became of what: two years' classes of one pixel as one value, from · 10 + to."""
+"""Change between two years: both classes of a pixel as one value, from · 10 + to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import InvalidRequest
-from app.render.attribute_table import Entry, Table
+from app.render.attribute_table import Table, TableEntry
 from model.legend import NODATA, Legend, Rgb
 
 BASE = 10
@@ -23,7 +23,10 @@ Classes = npt.NDArray[np.uint8]
 
 
 def codes(before: Classes, after: Classes) -> Classes:
-    """uint8 of their shape: from · 10 + to, 255 where either year has no data."""
+    """Return from · 10 + to, uint8 of the arrays' shape; 255 where either year has no data.
+
+    `before`, `after`: uint8 of one shape, classes below 10, 255 = nodata.
+    """
     known = (before != NODATA) & (after != NODATA)
     # 255 is taken out first: it would wrap around.
     first, second = np.where(known, before, 0), np.where(known, after, 0)
@@ -32,10 +35,10 @@ def codes(before: Classes, after: Classes) -> Classes:
 
 
 def transition_table(legend: Legend, colors: Mapping[int, Rgb] | None = None) -> Table:
-    """Every transition in the color of the class it led to; what stayed, pale. `colors` of the
-    classes: the legend's own by default.
+    """Return every transition in the color of the class after; unchanged classes are pale.
 
-    InvalidRequest when the legend has too many classes for one byte.
+    `colors` of the classes: the legend's own by default. InvalidRequest when the legend has too
+    many classes for one byte.
     """
     if max(legend.values) >= BASE:
         raise InvalidRequest("model", len(legend.values), "a model of at most 9 classes for change")
@@ -52,17 +55,17 @@ def transition_table(legend: Legend, colors: Mapping[int, Rgb] | None = None) ->
             else:
                 name = f"{before.name}-to-{after.name}"
                 title, rgb = f"{before.title} → {after.title}", shown[after.value]
-            entries.append(Entry(before.value * BASE + after.value, name, title, rgb))
+            entries.append(TableEntry(before.value * BASE + after.value, name, title, rgb))
     return tuple(entries)
 
 
 def stayed(value: int) -> bool:
-    """Whether a value means no change."""
+    """Return whether a value means no change."""
     before, after = divmod(value, BASE)
     return before == after
 
 
 def _pale(rgb: Rgb) -> Rgb:
-    """Three quarters of the way to a light gray."""
+    """Return the color three quarters of the way to a light gray."""
     red, green, blue = (round((part + 3 * 238) / 4) for part in rgb)
     return red, green, blue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -10,7 +11,8 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from app.errors import UnknownName
 from app.jobs.job import IllegalTransition, Job
-from app.jobs.office import JobService
+from app.jobs.runner import JobService
+from app.render.qgis import SIDECARS
 from app.routes.problems import OGC_EXCEPTIONS, problem
 
 router = APIRouter(tags=["jobs"])
@@ -19,20 +21,20 @@ NOT_READY = {"accepted": 404, "running": 404, "failed": 500, "dismissed": 404}
 
 
 class JobHasNoResults(Exception):
-    """It has not ended well."""
+    """A job that has not ended successfully has no results."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
 
 
-def _office(request: Request) -> JobService:
-    office: JobService = request.app.state.jobs
-    return office
+def _service(request: Request) -> JobService:
+    service: JobService = request.app.state.jobs
+    return service
 
 
 async def _job(request: Request, job_id: str) -> Job | Response:
     try:
-        return await asyncio.to_thread(_office(request).store.get, job_id)
+        return await asyncio.to_thread(_service(request).store.get, job_id)
     except UnknownName as error:
         return problem(
             404, "No such job", str(error), type=f"{OGC_EXCEPTIONS}no-such-job", field="job"
@@ -41,62 +43,63 @@ async def _job(request: Request, job_id: str) -> Job | Response:
 
 @router.get("/jobs", response_model=None)
 async def jobs(request: Request) -> dict[str, Any]:
-    """The newest 100 jobs."""
+    """Return the newest 100 jobs."""
     base = str(request.base_url)
-    found = await asyncio.to_thread(_office(request).store.newest)
+    result = await asyncio.to_thread(_service(request).store.newest)
     links = [{"rel": "self", "href": f"{base}jobs"}]
-    return {"jobs": [job.status_info(base) for job in found], "links": links}
+    return {"jobs": [job.status_info(base) for job in result], "links": links}
 
 
 @router.get("/jobs/{jobID}", response_model=None)
 async def job(request: Request, jobID: str) -> Response:  # noqa: N803
-    """How far a job is."""
-    found = await _job(request, jobID)
-    if isinstance(found, Response):
-        return found
-    return JSONResponse(found.status_info(str(request.base_url)), headers=_FRESH)
+    """Return how far a job is."""
+    result = await _job(request, jobID)
+    if isinstance(result, Response):
+        return result
+    return JSONResponse(result.status_info(str(request.base_url)), headers=_FRESH)
 
 
 @router.delete("/jobs/{jobID}", response_model=None)
 async def dismiss(request: Request, jobID: str) -> Response:  # noqa: N803
-    """Stops a job at once; of one that has ended, removes the results."""
-    found = await _job(request, jobID)
-    if isinstance(found, Response):
-        return found
+    """Stop a job at once; of one that has ended, remove the results."""
+    result = await _job(request, jobID)
+    if isinstance(result, Response):
+        return result
     try:
-        found = await asyncio.to_thread(_office(request).dismiss, jobID)
+        result = await asyncio.to_thread(_service(request).dismiss, jobID)
     except IllegalTransition as error:
         return problem(410, "Gone", str(error))
-    return JSONResponse(found.status_info(str(request.base_url)))
+    return JSONResponse(result.status_info(str(request.base_url)))
 
 
 @router.get("/jobs/{jobID}/results", response_model=None)
 async def results(request: Request, jobID: str) -> Response:  # noqa: N803
-    """What a job delivered: JSON values, and addresses of files."""
-    found = await _job(request, jobID)
-    if isinstance(found, Response):
-        return found
-    return JSONResponse(results_of(found, str(request.base_url)))
+    """Return the results of a job: JSON values, and addresses of files."""
+    result = await _job(request, jobID)
+    if isinstance(result, Response):
+        return result
+    return JSONResponse(results_of(result, str(request.base_url)))
 
 
 @router.get("/jobs/{jobID}/results/{name}", response_model=None)
 async def result_file(request: Request, jobID: str, name: str) -> Response:  # noqa: N803
-    """One file of a job's results; ranges are answered, so GIS read it where it lies."""
-    found = await _job(request, jobID)
-    if isinstance(found, Response):
-        return found
-    files = {each["file"]: each["type"] for each in found.results.values() if "file" in each}
+    """Return one file of a job's results; range requests work, so GIS can open it remotely."""
+    result = await _job(request, jobID)
+    if isinstance(result, Response):
+        return result
+    files = {each["file"]: each["type"] for each in result.results.values() if "file" in each}
     # GDAL looks for the names of classes beside a raster.
     rasters = [file for file in files if file.endswith(".tif")]
     files |= {f"{file}.aux.xml": "application/xml" for file in rasters}
-    path = _office(request).folder(found.id).results / name
+    files |= {f"{Path(file).stem}{end}": SIDECARS[end] for file in rasters for end in SIDECARS}
+    path = _service(request).folder(result.id).results / name
     if name not in files or not path.is_file():
-        return problem(404, "Not found", f"job {found.id} has no file {name[:80]!r}")
+        return problem(404, "Not found", f"job {result.id} has no file {name[:80]!r}")
     return FileResponse(path, media_type=files[name], filename=name)
 
 
 def results_of(job: Job, base: str) -> dict[str, Any]:
-    """The results document; JobHasNoResults when there are none."""
+    """Return the results document; JobHasNoResults when there are none."""
     if job.status != "successful":
         raise JobHasNoResults(job)
     return {
@@ -108,7 +111,7 @@ def results_of(job: Job, base: str) -> dict[str, Any]:
 
 
 async def no_results(_: Request, error: Exception) -> Response:
-    """The answer to JobHasNoResults."""
+    """Return the answer to JobHasNoResults."""
     assert isinstance(error, JobHasNoResults)  # noqa: S101 - registered for this type
     job = error.job
     detail = f"job {job.id} is {job.status}" + (f": {job.message}" if job.message else "")

@@ -29,7 +29,7 @@ TYPES = {
 
 @cache
 def assets() -> dict[str, Path]:
-    """File name → path of everything the page may load. Only these are ever opened."""
+    """Return {file name: path} of everything the page may load. Only these are ever opened."""
     files = {path.name: path for path in VIEWER.iterdir() if path.suffix in TYPES}
     package = find_spec("maplibre")
     if package and package.origin:
@@ -41,13 +41,13 @@ def assets() -> dict[str, Path]:
 
 @router.get("/map")
 async def map_page() -> Response:
-    """The map."""
+    """Return the map page."""
     return _file("index.html", {"content-security-policy": CSP, "cache-control": "no-cache"})
 
 
 @router.get("/map/assets/{name}")
 async def asset(name: str) -> Response:
-    """A script or style of the page."""
+    """Return a script or style of the page."""
     return _file(name, {"cache-control": "no-cache"})
 
 

@@ -1,4 +1,4 @@
-"""What there is to ask for: sources, legend, model, TileJSON, health."""
+"""What the service offers: links, legend, model, TileJSON."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from app.errors import UnknownName
 from app.grid.tile import TMS_NAMES
 from app.render.attribute_table import stac_of
 from app.render.transition import transition_table
+from app.routes.ogc import LANDING
 from app.routes.requests import selections_of
 from app.routes.schemas import TileQuery, openapi_parameters, query_of
 from app.services import Services
@@ -27,9 +28,10 @@ def _services(request: Request) -> Services:
 
 @router.get("/", response_model=None)
 async def landing(request: Request) -> dict[str, Any]:
-    """Links to everything."""
+    """Return links to everything."""
     base = str(request.base_url)
     pages = {
+        **LANDING,
         "map": ("map", "text/html", "The map"),
         "service-desc": ("api", "application/json", "OpenAPI definition"),
         "service-doc": ("api.html", "text/html", "Documentation of the API"),
@@ -38,7 +40,7 @@ async def landing(request: Request) -> dict[str, Any]:
         "sources": ("sources", "application/json", "Imagery served"),
         "model": ("model", "application/json", "The model's card"),
         f"{OGC_REL}conformance": ("conformance", "application/json", "OGC conformance classes"),
-        f"{OGC_REL}processes": ("processes", "application/json", "What is done for an area"),
+        f"{OGC_REL}processes": ("processes", "application/json", "Processes for an area"),
         f"{OGC_REL}job-list": ("jobs", "application/json", "Jobs"),
     }
     links = [
@@ -52,18 +54,20 @@ async def landing(request: Request) -> dict[str, Any]:
 async def legend(
     request: Request,
     model: Annotated[str | None, Query(description="name of a model")] = None,
-    layer: Annotated[Literal["class", "change"], Query(description="of which tiles")] = "class",
+    layer: Annotated[Literal["class", "change"], Query(description="layer of the tiles")] = "class",
 ) -> dict[str, Any]:
-    """The classes (STAC `classification:classes`) and the colormaps; of `layer=change` every
-    transition, from · 10 + to."""
-    chosen = _services(request).model(model).card.legend
+    """Return the classes (STAC `classification:classes`) and the colormaps.
+
+    With `layer=change` every transition, from · 10 + to.
+    """
+    shown = _services(request).model(model).card.legend
     if layer == "change":
-        return {"classes": stac_of(transition_table(chosen))}
+        return {"classes": stac_of(transition_table(shown))}
     colormaps = {
-        name: {str(value): _hex(rgb) for value, rgb in chosen.colors(name).items()}
+        name: {str(value): _hex(rgb) for value, rgb in shown.colors(name).items()}
         for name in COLORMAPS
     }
-    return {"classes": chosen.stac(), "colormaps": colormaps}
+    return {"classes": shown.stac(), "colormaps": colormaps}
 
 
 @router.get("/model", response_model=None)
@@ -71,7 +75,7 @@ async def model_card(
     request: Request,
     name: Annotated[str | None, Query(description="name of a model")] = None,
 ) -> dict[str, Any]:
-    """The model's card: what it expects, what it was trained on, how accurate it is."""
+    """Return the model's card: what it expects, what it was trained on, how accurate it is."""
     return _services(request).model(name).metadata.model_dump(mode="json")
 
 
@@ -81,7 +85,7 @@ async def model_card(
     openapi_extra=openapi_parameters(TileQuery),
 )
 async def tilejson(request: Request, tileMatrixSetId: str) -> dict[str, Any]:  # noqa: N803
-    """TileJSON 3.0.0; the query is carried over into the tile address."""
+    """Return TileJSON 3.0.0; the query is carried over into the tile address."""
     if tileMatrixSetId not in TMS_NAMES:
         raise UnknownName("tileMatrixSetId", tileMatrixSetId, TMS_NAMES)
     services = _services(request)

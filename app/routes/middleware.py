@@ -1,4 +1,4 @@
-"""What every answer has in common. Plain ASGI: a warm tile is only a few microseconds away."""
+"""Headers, timing, metrics and logs of every answer. Plain ASGI: a warm tile takes microseconds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECURITY = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 ]
-_SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 _TILES = {
     "/tiles/{tileMatrixSetId}/{z}/{x}/{y}": "class",
     "/{z}/{x}/{y}": "class",
@@ -43,22 +43,22 @@ log = logging.getLogger("landcover.access")
 
 
 class Observed:
-    """Gives every answer its id and security headers, times it, counts it, logs it if asked."""
+    """Give every answer its id and security headers; time, count and, if set, log it."""
 
     def __init__(self, app: ASGIApp, *, access_log: bool = False) -> None:
         self.app = app
         self._access_log = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI entry."""
+        """Handle one ASGI connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
         request_id = _request_id(scope)
-        spent = metrics.Spent()
+        timings = metrics.Timings()
         REQUEST_ID.set(request_id.decode())
-        metrics.SPENT.set(spent)
+        metrics.TIMINGS.set(timings)
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -67,7 +67,7 @@ class Observed:
                 status = message["status"]
                 headers = [*message.get("headers", ()), *SECURITY, (b"x-request-id", request_id)]
                 if _route(scope) in _TILES:
-                    timing = spent.header(time.perf_counter() - began)
+                    timing = timings.header(time.perf_counter() - began)
                     headers.append((b"server-timing", timing.encode()))
                 message["headers"] = headers
             await send(message)
@@ -75,7 +75,7 @@ class Observed:
         try:
             await self.app(scope, receive, send_with_headers)
         except asyncio.CancelledError:
-            # Only a server that stops does this, when its time to finish is over.
+            # Only a stopping server cancels a request, when its grace period is over.
             if status:
                 raise
             for message in _STOPPING:
@@ -88,28 +88,28 @@ class Observed:
 
 
 class HeadAsGet:
-    """Answers HEAD like GET; the server leaves the body out (RFC 9110 9.3.2)."""
+    """Answer HEAD like GET; the server leaves the body out (RFC 9110 9.3.2)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI entry."""
+        """Handle one ASGI connection."""
         if scope["type"] == "http" and scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}
         await self.app(scope, receive, send)
 
 
 def _request_id(scope: Scope) -> bytes:
-    """The client's or proxy's own if it is sane, else a new one."""
+    """Return the client's or proxy's id if it is well-formed, else a new one."""
     for name, value in scope["headers"]:
-        if name == b"x-request-id" and _SANE_ID.fullmatch(value):
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return bytes(value)
     return b"%016x" % random.getrandbits(64)
 
 
 def _route(scope: Scope) -> str:
-    """The route's pattern: `none` when no route matched, so that addresses are no labels."""
+    """Return the route's pattern; `none` when no route matched, so that addresses are no labels."""
     return getattr(scope.get("route"), "path", "none")
 
 
@@ -123,7 +123,7 @@ def _count(scope: Scope, status: int, seconds: float) -> None:
 
 @lru_cache(maxsize=1024)
 def _figures(route: str, status: int, outcome: str) -> tuple[Counter, Histogram, Counter | None]:
-    """What an answer counts in: looking labels up costs more than counting."""
+    """Return the metrics of an answer, cached: looking up labels costs more than counting."""
     kind = _TILES.get(route)
     if status != 200:
         outcome = _OUTCOMES.get(status) or ("refused" if 400 <= status < 500 else "failed")

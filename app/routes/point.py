@@ -27,7 +27,7 @@ async def point(
     model: Annotated[str | None, Query(description="name of a model")] = None,
     probabilities: Annotated[bool, Query(description="add the probability of every class")] = False,
 ) -> dict[str, Any]:
-    """Return class, confidence (per cent), scene and date of a point; class null without imagery.
+    """Return class, confidence (percent), scene and date of a point; class null without imagery.
 
     `probabilities=true` adds the probability of every class (0..1); it costs one inference.
     """

@@ -47,20 +47,20 @@ def problem(
     headers: dict[str, str] | None = None,
     **members: object,
 ) -> Response:
-    """A problem document; 5xx are never kept by clients."""
+    """Return a problem document; clients never cache a 5xx."""
     content = {"title": title, "status": status, "detail": detail, **members}
     kept = {"cache-control": "no-store", **(headers or {})} if status >= 500 else headers
     return JSONResponse(content, status, kept, media_type=MEDIA_TYPE)
 
 
 def _status_of(error: Exception) -> tuple[int, str]:
-    """That of the nearest kind of error in the table."""
+    """Return the status and title of the nearest base class in the table."""
     known = (STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     return next(known, (500, "Internal error"))
 
 
 def install(app: FastAPI) -> None:
-    """Registers the table with an application."""
+    """Register the table with an application."""
     app.add_exception_handler(LandcoverError, _landcover_error)
     app.add_exception_handler(ClientGone, _client_gone)
     app.add_exception_handler(RequestValidationError, _validation_error)
@@ -85,7 +85,7 @@ def _headers(error: Exception) -> dict[str, str] | None:
 
 
 def _members(error: Exception) -> dict[str, object]:
-    """What a client's program needs of an error beside the text."""
+    """Return what a client's program needs of an error beside the text."""
     if isinstance(error, InvalidRequest):
         members: dict[str, object] = {
             "field": error.field,
@@ -105,7 +105,7 @@ def _members(error: Exception) -> dict[str, object]:
 
 
 async def _client_gone(_: Request, __: Exception) -> Response:
-    """For the log only; nobody reads it."""
+    """Return an answer for the log only; nobody reads it."""
     return Response(status_code=499)
 
 

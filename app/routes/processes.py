@@ -6,13 +6,14 @@ import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic_core import from_json
 from starlette.responses import JSONResponse, Response
 
+from app.area.geojson import parse_json
 from app.errors import InvalidRequest, TooLarge, UnknownName
-from app.jobs.job import OUTPUTS, PROCESSES, Job, Process, Spec
-from app.jobs.office import JobService
+from app.jobs.job import OUTPUTS, PROCESSES, Job, Process, Spec, spec_of
+from app.jobs.runner import JobService
 from app.routes.jobs import results_of
+from app.routes.ogc import CONFORMANCE
 from app.routes.requests import body_of, while_connected
 
 router = APIRouter(tags=["processes"])
@@ -26,8 +27,23 @@ _CONFORMANCE = [
     f"http://www.opengis.net/spec/ogcapi-processes-1/1.0/conf/{name}"
     for name in ("core", "ogc-process-description", "json", "oas30", "job-list", "dismiss")
 ]
-_TEXT = {"type": "string"}
-_AS_JOB = "ask with `Prefer: respond-async`: it becomes a job"
+_AS_JOB = "send `Prefer: respond-async`: it becomes a job"
+
+_INPUTS = {
+    "area": "GeoJSON: polygons in longitude and latitude",
+    "source": "id of a source; the first one by default",
+    "model": "name of a model; the only one by default",
+    "year": "`latest`, or a year of four digits",
+    "datetime": "instead of a year: days as OGC writes them, `2018-01-01/2020-12-31`",
+    "fill": "`older`: fill what these dates leave open from older ones",
+    "from": "the year before, or `latest`",
+    "to": "the year after, or `latest`",
+}
+
+
+def _inputs_of(process: Process) -> tuple[str, ...]:
+    dates = ("from", "to") if process == "change" else ("year", "datetime", "fill")
+    return ("area", "source", "model", *dates)
 
 
 def _describe(process: Process, base: str, whole: bool) -> dict[str, Any]:
@@ -40,16 +56,15 @@ def _describe(process: Process, base: str, whole: bool) -> dict[str, Any]:
         "links": [{"rel": "self", "href": f"{base}processes/{process}"}],
     }
     if whole:
-        years = ("from", "to") if process == "change" else ("year",)
-        required = {"area": {"type": "object", "contentMediaType": "application/geo+json"}}
-        optional = {"source": _TEXT, "model": _TEXT, **dict.fromkeys(years, _TEXT)}
+        area = {"type": "object", "contentMediaType": "application/geo+json"}
         summary["inputs"] = {
             name: {
                 "title": name,
-                "schema": schema,
+                "description": _INPUTS[name],
+                "schema": area if name == "area" else {"type": "string"},
                 "minOccurs": int(name in ("area", "from", "to")),
             }
-            for name, schema in (required | optional).items()
+            for name in _inputs_of(process)
         }
         summary["outputs"] = {
             name: {"title": name, "schema": {"type": "object"}} for name in OUTPUTS[process]
@@ -59,13 +74,13 @@ def _describe(process: Process, base: str, whole: bool) -> dict[str, Any]:
 
 @router.get("/conformance", response_model=None)
 async def conformance() -> dict[str, Any]:
-    """The parts of OGC standards that are kept."""
-    return {"conformsTo": _CONFORMANCE}
+    """Return the parts of OGC standards that are implemented."""
+    return {"conformsTo": [*CONFORMANCE, *_CONFORMANCE]}
 
 
 @router.get("/processes", response_model=None)
 async def processes(request: Request) -> dict[str, Any]:
-    """What can be executed."""
+    """Return what can be executed."""
     base = str(request.base_url)
     listed = [_describe(process, base, False) for process in PROCESSES]
     return {"processes": listed, "links": [{"rel": "self", "href": f"{base}processes"}]}
@@ -73,79 +88,86 @@ async def processes(request: Request) -> dict[str, Any]:
 
 @router.get("/processes/{processID}", response_model=None)
 async def process(request: Request, processID: str) -> dict[str, Any]:  # noqa: N803
-    """One process, its inputs and outputs."""
+    """Return one process, its inputs and outputs."""
     return _describe(_known(processID), str(request.base_url), True)
 
 
 @router.post("/processes/{processID}/estimate", response_model=None)
 async def estimate(request: Request, processID: str) -> dict[str, Any]:  # noqa: N803
-    """Blocks, seconds and bytes of an execution, without executing it. Takes the same body."""
-    office, spec = await _asked(request, processID)
-    return await asyncio.to_thread(office.estimate, spec)
+    """Return the blocks, seconds and bytes of an execution, without executing it. Takes the same
+    body."""
+    service, spec = await _request(request, processID)
+    return await asyncio.to_thread(service.estimate, spec)
 
 
 @router.post("/processes/{processID}/execution", response_model=None)
 async def execute(request: Request, processID: str) -> Response:  # noqa: N803
-    """Executes a process: at once for a small area, as a job with `Prefer: respond-async`."""
-    office, spec = await _asked(request, processID)
+    """Execute a process: at once for a small area, as a job with `Prefer: respond-async`."""
+    service, spec = await _request(request, processID)
     base = str(request.base_url)
     wants_job = "respond-async" in request.headers.get("prefer", "").lower()
-    if not wants_job and not await asyncio.to_thread(office.fits_request, spec):
-        found = await asyncio.to_thread(office.estimate, spec)
-        limit = office.settings.sync_area_km2
-        raise TooLarge("the area in km²", round(found["km2"], 2), limit, found, _AS_JOB)
-    job = await asyncio.to_thread(office.submit, spec)
+    if not wants_job and not await asyncio.to_thread(service.fits_request, spec):
+        cost = await asyncio.to_thread(service.estimate, spec)
+        limit = service.settings.sync_area_km2
+        raise TooLarge("the area in km²", round(cost["km2"], 2), limit, cost, _AS_JOB)
+    job = await asyncio.to_thread(service.submit, spec)
     if wants_job:
         headers = {"location": f"{base}jobs/{job.id}", "preference-applied": "respond-async"}
         return JSONResponse(job.status_info(base), 201, headers)
     try:
-        ended = await while_connected(request, _ended(office, job), office.settings.deadline_s)
+        ended = await while_connected(request, _ended(service, job), service.settings.deadline_s)
     except BaseException:
-        await asyncio.shield(asyncio.to_thread(office.dismiss, job.id))
+        await asyncio.shield(asyncio.to_thread(service.dismiss, job.id))
         raise
     return JSONResponse(results_of(ended, base))
 
 
-async def _ended(office: JobService, job: Job) -> Job:
+async def _ended(service: JobService, job: Job) -> Job:
     while job.status in ("accepted", "running"):
         await asyncio.sleep(0.1)
-        job = await asyncio.to_thread(office.store.get, job.id)
+        job = await asyncio.to_thread(service.store.get, job.id)
     return job
 
 
-async def _asked(request: Request, name: str) -> tuple[JobService, Spec]:
+async def _request(request: Request, name: str) -> tuple[JobService, Spec]:
+    """Return the job service and what is requested; InvalidRequest, UnknownName or TooLarge."""
     process = _known(name)
-    office: JobService = request.app.state.jobs
-    body = await body_of(request, office.settings.body_kb)
+    service: JobService = request.app.state.jobs
+    body = await body_of(request, service.settings.body_kb)
     try:
-        document = from_json(body, allow_inf_nan=False)
+        document = parse_json(body)
     except ValueError as error:
         raise InvalidRequest("body", error, "JSON") from error
     inputs = document.get("inputs") if isinstance(document, dict) else None
     if not isinstance(inputs, dict) or "area" not in inputs:
         raise InvalidRequest("inputs", inputs, '{"inputs": {"area": GeoJSON, …}}')
+    names = _inputs_of(process)
+    if unknown := set(inputs) - set(names):
+        raise InvalidRequest("inputs", sorted(unknown), ", ".join(names))
     fields = ("from", "to") if process == "change" else ("year",)
-    unknown = set(inputs) - {"area", "source", "model", *fields}
-    if unknown:
-        raise InvalidRequest("inputs", sorted(unknown), f"area, source, model, {', '.join(fields)}")
     years = [_text(inputs, field, "latest" if field == "year" else None) for field in fields]
     outputs = document.get("outputs", {})
     if not isinstance(outputs, (dict, list)) or not all(isinstance(o, str) for o in outputs):
         raise InvalidRequest("outputs", outputs, f"some of {', '.join(OUTPUTS[process])}")
-    source, model = _text(inputs, "source", ""), _text(inputs, "model", "")
+    source, model, datetime, fill = (
+        _text(inputs, field, "") for field in ("source", "model", "datetime", "fill")
+    )
     area = inputs["area"]
     if isinstance(area, dict) and "value" in area:
         area = area["value"]
     spec = await asyncio.to_thread(
-        office.spec,
+        spec_of,
+        service.services,
         process,
         area,
         source or None,
         model or None,
         years,
         tuple(outputs),
+        datetime,
+        fill,
     )
-    return office, spec
+    return service, spec
 
 
 def _text(inputs: dict[str, Any], field: str, default: str | None) -> str:

@@ -1,4 +1,4 @@
-"""What clients may ask, and how each value is checked."""
+"""What clients may request, and how each value is checked."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ Query = TypeVar("Query", bound=BaseModel)
 _ROW = re.compile(r"(?P<y>-?\d{1,10})(?P<scale>@2x)?(?:\.(?P<suffix>[A-Za-z0-9]{1,5}))?")
 
 
-class TileQuery(BaseModel):
-    """Query parameters of a land cover tile."""
+class SelectionQuery(BaseModel):
+    """Query parameters that name imagery."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
@@ -32,7 +32,26 @@ class TileQuery(BaseModel):
     datetime: str = Field(
         "", description="instead of a year: days as OGC writes them, `2018-01-01/2020-12-31`"
     )
-    fill: str = Field("", description="`older`: fill what these dates leave open from older ones")
+    fill: str = Field("", description="`older`: fill gaps of these dates from older images")
+
+
+class ImageryQuery(SelectionQuery):
+    """Query parameters that name the imagery of a tile."""
+
+    tilesize: Literal["256", "512"] = Field("256", description="edge of the image in pixels")
+
+
+class PictureQuery(ImageryQuery):
+    """Query parameters of an imagery tile."""
+
+    style: Literal["rgb", "cir", "ndvi"] = Field(
+        "rgb", description="true color, color infrared or vegetation index"
+    )
+
+
+class TileQuery(ImageryQuery):
+    """Query parameters of a land cover tile."""
+
     model: str | None = Field(None, description="name of a model; the only one by default")
     layer: Literal["class", "confidence", "change"] = Field(
         "class", description="what the tile shows"
@@ -44,15 +63,23 @@ class TileQuery(BaseModel):
         "latest", alias="to", description="for `layer=change`: the year after, or `latest`"
     )
     classes: str | None = Field(None, description="class values to show, such as `1,5`; all")
-    colormap_name: str = Field("landcover", description="`landcover` or `colorblind`")
+    colormap_name: str = Field("landcover", description="`landcover`, `colorblind` or `nlcd`")
     colormap: str | None = Field(
         None, description='JSON of class value → color, such as `{"1": "#ff0000"}`'
     )
-    tilesize: Literal["256", "512"] = Field("256", description="edge of the image in pixels")
+    min_confidence: int = Field(
+        0, ge=0, le=100, description="of classes: pixels below this percentage are left out"
+    )
+    quality: Literal["auto", "exact", "estimate"] = Field(
+        "auto",
+        description="below native zoom: `auto` answers at once, with an estimate where many exact "
+        "blocks are missing; `exact` answers 503 with Retry-After until they are there; "
+        "`estimate` never waits for them",
+    )
 
     @property
     def years(self) -> tuple[str, ...]:
-        """The years that are shown: one, or for change the one before and the one after."""
+        """Return the years shown: one, or for change the one before and the one after."""
         if self.layer != "change":
             return (self.year,)
         if self.before is None:
@@ -62,7 +89,7 @@ class TileQuery(BaseModel):
         return self.before, self.after
 
     def shown(self, known: tuple[int, ...]) -> frozenset[int] | None:
-        """The class values to show; None for all."""
+        """Return the class values to show; None for all. InvalidRequest when one is not known."""
         if self.classes is None:
             return None
         try:
@@ -74,21 +101,21 @@ class TileQuery(BaseModel):
         return values
 
     def colors(self, base: dict[int, Rgb]) -> dict[int, Rgb]:
-        """`base` with the colors of `colormap` put over it."""
+        """Return `base` with the colors of `colormap` put over it; InvalidRequest otherwise."""
         if self.colormap is None:
             return base
         try:
-            asked = {int(k): rgb_of(v) for k, v in json.loads(self.colormap).items()}
+            colors = {int(k): rgb_of(v) for k, v in json.loads(self.colormap).items()}
         except (ValueError, AttributeError, TypeError) as error:
             raise InvalidRequest("colormap", self.colormap, 'JSON {"1": "#RRGGBB"}') from error
-        if not set(asked) <= set(base):
+        if not set(colors) <= set(base):
             raise InvalidRequest("colormap", self.colormap, f"class values of {sorted(base)}")
-        return base | asked
+        return base | colors
 
 
 @dataclass(frozen=True, slots=True)
 class TileRequest:
-    """A land cover tile as it was asked for, every value checked."""
+    """A land cover tile as requested, every value checked."""
 
     tile: Tile
     suffix: str
@@ -96,11 +123,13 @@ class TileRequest:
 
 
 @lru_cache(maxsize=4096)
-def tile_request(tms: str, z: str, x: str, y: str, query: bytes) -> TileRequest:
-    """Parses path and query; InvalidRequest or UnknownName names the field, value and limit."""
+def parse_tile(tms: str, z: str, x: str, y: str, query: bytes) -> TileRequest:
+    """Parse path and query; InvalidRequest or UnknownName names the field, value and limit."""
     parsed = query_of(TileQuery, query)
     if parsed.colormap_name not in COLORMAPS:
         raise UnknownName("colormap_name", parsed.colormap_name, COLORMAPS)
+    if parsed.min_confidence and parsed.layer != "class":
+        raise InvalidRequest("min_confidence", parsed.min_confidence, "0 unless layer=class")
     tile, suffix = tile_and_suffix(tms, z, x, y, tuple(MEDIA_TYPES), int(parsed.tilesize))
     return TileRequest(tile, suffix, parsed)
 
@@ -108,7 +137,7 @@ def tile_request(tms: str, z: str, x: str, y: str, query: bytes) -> TileRequest:
 def tile_and_suffix(
     tms: str, z: str, x: str, y: str, suffixes: tuple[str, ...], size: int = 256
 ) -> tuple[Tile, str]:
-    """The tile of a path whose last part is `y`, `y@2x`, `y.png` or `y@2x.png`."""
+    """Return the tile of a path whose last part is `y`, `y@2x`, `y.png` or `y@2x.png`."""
     if tms not in TMS_NAMES:
         raise UnknownName("tileMatrixSetId", tms, TMS_NAMES)
     match = _ROW.fullmatch(y)
@@ -127,7 +156,7 @@ def tile_and_suffix(
 
 
 def query_of(model: type[Query], query: bytes) -> Query:
-    """The query string as `model`; InvalidRequest names the first wrong value."""
+    """Parse the query string as `model`; InvalidRequest names the first wrong value."""
     pairs = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
     try:
         return model.model_validate(pairs)
@@ -139,7 +168,7 @@ def query_of(model: type[Query], query: bytes) -> Query:
 
 
 def openapi_parameters(model: type[BaseModel]) -> dict[str, Any]:
-    """`model`'s fields as OpenAPI query parameters, for routes that parse them themselves."""
+    """Return `model`'s fields as OpenAPI query parameters, for routes that parse themselves."""
     schema = model.model_json_schema(by_alias=True)
     return {
         "parameters": [
@@ -156,7 +185,7 @@ def openapi_parameters(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def degrees(field: str, text: str, limit: float) -> float:
-    """A client's number within ±limit; InvalidRequest otherwise."""
+    """Parse a client's number within ±limit; InvalidRequest otherwise."""
     try:
         value = float(text)
     except ValueError:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 
 from app.errors import InvalidRequest
 from app.grid.pixel_grid import Bounds
@@ -16,71 +18,74 @@ from app.services import Services
 
 router = APIRouter(tags=["sources"])
 
-Year = Annotated[str, Query(description="`latest`, or a year of four digits")]
-Datetime = Annotated[str, Query(description="days as OGC writes them, `2018-01-01/2020-12-31`")]
-Fill = Annotated[str, Query(description="`older`: with what may fill these dates")]
+Result = TypeVar("Result")
+
 Bbox = Annotated[str, Query(description="west,south,east,north in degrees; all of the source")]
+
+
+@dataclass(frozen=True, slots=True)
+class ScenesQuery:
+    """Query parameters that select scenes of a source."""
+
+    bbox: Bbox = ""
+    year: Annotated[str, Query(description="`latest`, or a year of four digits")] = "latest"
+    datetime: Annotated[
+        str, Query(description="days as OGC writes them, `2018-01-01/2020-12-31`")
+    ] = ""
+    fill: Annotated[str, Query(description="`older`: fill gaps of these dates from older")] = ""
 
 
 @router.get("/sources", response_model=None)
 async def sources(request: Request) -> dict[str, Any]:
-    """The sources with their years, extent and zooms."""
+    """List the sources with their years, extent and zooms."""
     services: Services = request.app.state.services
     return {"sources": [describe(source) for source in services.sources]}
 
 
 @router.get("/sources/{source_id}/footprints", response_model=None)
 async def footprints(
-    request: Request,
-    source_id: str,
-    bbox: Bbox = "",
-    year: Year = "latest",
-    datetime: Datetime = "",
-    fill: Fill = "",
+    request: Request, source_id: str, query: Annotated[ScenesQuery, Depends()]
 ) -> dict[str, Any]:
-    """Outlines of a source's scenes, GeoJSON."""
-    source, scenes = await _asked(request, source_id, bbox, year, datetime, fill)
-    features = await _work(request, source, lambda: [scene.feature() for scene in scenes])
+    """Return the outlines of a source's scenes, GeoJSON."""
+    source, scenes = await _scenes(request, source_id, query)
+    features = await _run(request, source, lambda: [scene.feature() for scene in scenes])
     return {"type": "FeatureCollection", "features": features}
 
 
 @router.get("/sources/{source_id}/boundary", response_model=None)
 async def boundary(
-    request: Request,
-    source_id: str,
-    bbox: Bbox = "",
-    year: Year = "latest",
-    datetime: Datetime = "",
-    fill: Fill = "",
+    request: Request, source_id: str, query: Annotated[ScenesQuery, Depends()]
 ) -> dict[str, Any]:
-    """The ground of all scenes as one GeoJSON Feature."""
-    source, scenes = await _asked(request, source_id, bbox, year, datetime, fill)
-    geometry = await _work(request, source, lambda: outline_of(scenes))
+    """Return the ground of all scenes as one GeoJSON Feature."""
+    source, scenes = await _scenes(request, source_id, query)
+    geometry = await _run(request, source, lambda: outline_of(scenes))
     return {"type": "Feature", "geometry": geometry, "properties": {"source": source.id}}
 
 
 @router.get("/sources/{source_id}/years", response_model=None)
 async def years(request: Request, source_id: str, bbox: Bbox = "") -> dict[str, Any]:
-    """Which years cover an area, newest first, and how fully: `covered` is the fraction of it that
-    lies within an image. `latest` is all of them together."""
-    source, scenes = await _asked(request, source_id, bbox, "latest", "", "")
+    """List the years that cover an area, newest first, and how fully.
+
+    `covered` is the fraction of the area that lies within an image. `latest` is all years together.
+    """
+    source, scenes = await _scenes(request, source_id, ScenesQuery(bbox))
     ground = box_of(bbox) if bbox else source.bounds
 
-    def look() -> tuple[dict[int, Cover], Cover]:
+    def measure() -> tuple[dict[int, Cover], Cover]:
         return cover_by_year(scenes, ground), cover_of(scenes, ground)
 
-    by_year, together = await _work(request, source, look)
-    listed = [{"year": year or None, **_cover(cover)} for year, cover in by_year.items()]
+    by_year, together = await _run(request, source, measure)
+    entries = [{"year": year or None, **_cover(cover)} for year, cover in by_year.items()]
     return {
         "source": source.id,
         "bbox": list(ground),
-        "years": listed,
+        "years": entries,
         "latest": _cover(together),
     }
 
 
 def box_of(text: str) -> Bounds:
-    """(west, south, east, north) out of `west,south,east,north`; InvalidRequest otherwise."""
+    """Parse `west,south,east,north`, degrees; InvalidRequest otherwise."""
     expected = "west,south,east,north in degrees, west < east and south < north,"
     try:
         west, south, east, north = (float(part) for part in text.split(","))
@@ -92,7 +97,7 @@ def box_of(text: str) -> Bounds:
 
 
 def describe(source: Source) -> dict[str, Any]:
-    """A source as it is listed."""
+    """Return a source as `/sources` lists it."""
     minzoom, maxzoom = source.zooms
     return {
         "id": source.id,
@@ -103,27 +108,28 @@ def describe(source: Source) -> dict[str, Any]:
         "minzoom": minzoom,
         "maxzoom": maxzoom,
         "scenes": len(source.catalog.scenes),
-        "skipped": len(source.catalog.problems),
+        "skipped": len(source.catalog.skipped),
         "unavailable": source.unavailable,
     }
 
 
-async def _asked(
-    request: Request, source_id: str, bbox: str, year: str, datetime: str, fill: str
+async def _scenes(
+    request: Request, source_id: str, query: ScenesQuery
 ) -> tuple[Source, list[Scene]]:
-    """The source, and its scenes of that ground and those dates."""
+    """Return a source, and its scenes of the requested ground and dates."""
     services: Services = request.app.state.services
     source = services.sources.get(source_id)
-    when = source.when(year, datetime, fill)
-    if not bbox:
+    when = source.when(query.year, query.datetime, query.fill)
+    if not query.bbox:
         return source, [scene for scene in source.catalog.scenes if when.accepts(scene.acquired)]
-    ground = box_of(bbox)
-    if not source.catalog.knows(ground, when):
-        await _work(request, source, lambda: source.catalog.prepare(ground, when))
+    ground = box_of(query.bbox)
+    if not source.catalog.is_loaded(ground, when):
+        await _run(request, source, lambda: source.catalog.load(ground, when))
     return source, source.catalog.within(ground, when)
 
 
-async def _work(request: Request, source: Source, work: Any) -> Any:  # noqa: ANN401 - a result
+async def _run(request: Request, source: Source, work: Callable[[], Result]) -> Result:
+    """Run `work` in the threads of the source."""
     deadline_s: float = request.app.state.services.settings.deadline_s
     return await while_connected(request, source.reads.run(work), deadline_s)
 

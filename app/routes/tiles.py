@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -12,13 +13,17 @@ from app.render import geotiff
 from app.render.images import MEDIA_TYPES, Palette, render, shown_values
 from app.render.transition import BASE, stayed, transition_table
 from app.routes.requests import selections_of, while_connected
-from app.routes.schemas import TileQuery, TileRequest, openapi_parameters, tile_request
+from app.routes.schemas import TileQuery, TileRequest, openapi_parameters, parse_tile
+from app.sampling.confidence import compose_confident
+from app.sampling.outlines import OUTLINE, draw_outlines
 from app.sampling.placer import Layer, Placed
 from app.sampling.tiles import TilePlan, compose, plan_tile
 from app.services import Rendered, Services
 from model.session import Session
 
 router = APIRouter(tags=["tiles"])
+
+_OUTLINE_COLOR = (63, 157, 107)
 
 _DOCUMENTED = openapi_parameters(TileQuery)
 _ANSWERS = {
@@ -54,44 +59,66 @@ async def _answer(request: Request, tms: str, z: str, x: str, y: str) -> Respons
     if rendered is not None:
         scope["outcome"] = "memory"
         return _send(request, services, rendered)
-    tile = tile_request(tms, z, x, y, scope["query_string"])
-    selections = selections_of(services, tile.query)
-    planning = plan_tile(services.landcover, selections, tile.tile)
+    requested = parse_tile(tms, z, x, y, scope["query_string"])
+    selections = selections_of(services, requested.query)
+    planning = plan_tile(services.landcover, selections, requested.tile)
     plan = await while_connected(request, planning, services.settings.deadline_s)
     session = selections[-1].session
-    etag = _etag(plan, tile, session)
+    etag = _etag(plan, requested, session)
     if _matches(request, etag):
         return _send(request, services, Rendered(etag, "", b"", (), selections[-1].source.id))
-    work = _render(services, plan, tile, etag)
+    work = _render(services, plan, requested, etag)
     rendered = await while_connected(request, work, services.settings.deadline_s)
-    scope["outcome"] = "full" if rendered.etag else "partial"
-    if rendered.etag:
+    scope["outcome"] = rendered.quality
+    if rendered.quality == "full":
         services.rendered.put(address, rendered, len(rendered.content) + 1024)
     return _send(request, services, rendered)
 
 
-async def _render(services: Services, plan: TilePlan, tile: TileRequest, etag: str) -> Rendered:
-    selection, _ = plan.parts[-1]
-    layer: Layer = "confidence" if tile.query.layer == "confidence" else "class"
-    placed = await compose(services.landcover, plan, layer, services.settings.block_budget)
-    content = await services.reads.run(_encode, placed, tile, selection.session)
-    scenes = list(placed.scenes)
+async def _render(
+    services: Services, plan: TilePlan, requested: TileRequest, etag: str
+) -> Rendered:
+    selection, query = plan.selections[-1], requested.query
+    media_type = MEDIA_TYPES[requested.suffix]
+    session, source = selection.session, selection.source
+    if requested.tile.z < source.zooms[0]:
+        outlines = await services.reads.run(draw_outlines, source, requested.tile)
+        content = await services.reads.run(_encode, Placed(outlines), requested, session)
+        etag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
+        marked = (("X-Landcover-Quality", "footprints"),)
+        return Rendered(
+            etag, MEDIA_TYPES[requested.suffix], content, marked, source.id, "footprints"
+        )
+    how: dict[str, Any] = {
+        "quality": query.quality,
+        "budget": services.settings.block_budget,
+        "backfill": services.backfill,
+    }
+    if query.min_confidence:
+        composed = await compose_confident(services.landcover, plan, query.min_confidence, **how)
+    else:
+        layer: Layer = "confidence" if query.layer == "confidence" else "class"
+        composed = await compose(services.landcover, plan, layer, **how)
+    content = await services.reads.run(_encode, composed.placed, requested, session)
+    scenes = list(composed.placed.scenes)
+    quality = "full" if composed.is_exact else "estimate"
     headers = (
-        ("X-Landcover-Quality", "full" if placed.complete else "partial"),
+        ("X-Landcover-Quality", quality),
         ("X-Landcover-Scenes", ",".join(scene.id for scene in scenes[:20])),
         ("X-Landcover-Dates", ",".join(sorted({s.date for s in scenes if s.date})[-20:])),
     )
-    kept_as = etag if placed.complete else ""
-    return Rendered(kept_as, MEDIA_TYPES[tile.suffix], content, headers, selection.source.id)
+    if not composed.is_exact:
+        etag = _etag(composed.plan, requested, session)
+    return Rendered(etag, media_type, content, headers, source.id, quality)
 
 
-def _encode(placed: Placed, tile: TileRequest, session: Session) -> bytes:
-    palette = _palette(tile.query, session, data=tile.suffix in ("tif", "npy"))
-    if tile.suffix != "tif":
-        return render(placed.values, palette, tile.suffix)
+def _encode(placed: Placed, requested: TileRequest, session: Session) -> bytes:
+    palette = _palette(requested.query, session, data=requested.suffix in ("tif", "npy"))
+    if requested.suffix != "tif":
+        return render(placed.values, palette, requested.suffix)
     values = shown_values(placed.values, palette)
     return geotiff.tile_tif(
-        values, palette.colors, tile.tile.bounds, CRS, session.metadata, tuple(placed.scenes)
+        values, palette.colors, requested.tile.bounds, CRS, session.metadata, tuple(placed.scenes)
     )
 
 
@@ -100,8 +127,9 @@ def _palette(query: TileQuery, session: Session, data: bool = False) -> Palette:
 
     Of change, what stayed is transparent in an image and kept in a file of `data`.
     """
+    outline = () if data else ((OUTLINE, _OUTLINE_COLOR),)
     if query.layer == "confidence":
-        return Palette.of_confidence()
+        return Palette((*Palette.of_confidence().colors, *outline))
     legend = session.card.legend
     colors = query.colors(legend.colors(query.colormap_name))
     shown = query.shown(legend.values)
@@ -111,14 +139,15 @@ def _palette(query: TileQuery, session: Session, data: bool = False) -> Palette:
             for entry in transition_table(legend, colors)
             if (data or not stayed(entry.value)) and (shown is None or entry.value % BASE in shown)
         ]
-        return Palette(tuple(kept))
-    return Palette.of_classes(legend, colors, shown)
+        return Palette((*kept, *outline))
+    return Palette((*Palette.of_classes(legend, colors, shown).colors, *outline))
 
 
-def _etag(plan: TilePlan, tile: TileRequest, session: Session) -> str:
+def _etag(plan: TilePlan, requested: TileRequest, session: Session) -> str:
     """Return a digest of the blocks' keys and of how they are drawn; no pixel is read for it."""
-    palette = _palette(tile.query, session)
-    text = f"{plan.digest} {tile.tile} {tile.suffix} {tile.query.layer} {palette.colors}"
+    query, palette = requested.query, _palette(requested.query, session)
+    style = f"{requested.suffix} {query.layer} {palette.colors} {query.min_confidence}"
+    text = f"{plan.digest} {requested.tile} {style}"
     return f'"{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"'
 
 
@@ -136,11 +165,10 @@ def _send(request: Request, services: Services, rendered: Rendered) -> Response:
     if services.sources.get(rendered.source).unavailable:
         # From the cache: whether the imagery is still the same cannot be checked.
         headers["X-Landcover-Stale"] = "true"
-    if not rendered.etag:
-        headers["cache-control"] = "no-store"
-        return Response(rendered.content, 200, headers, rendered.media_type)
     headers["etag"] = rendered.etag
-    headers["cache-control"] = f"public, max-age={services.settings.tile_max_age}"
+    lasts = f"public, max-age={services.settings.tile_max_age}"
+    # An estimate is replaced as exact blocks arrive: clients ask again before they show it again.
+    headers["cache-control"] = "no-cache" if rendered.quality == "estimate" else lasts
     if _matches(request, rendered.etag):
         return Response(status_code=304, headers=headers)
     return Response(rendered.content, 200, headers, rendered.media_type)

@@ -1,1 +1,1 @@
-"""Classes and imagery placed on the pixels a client asks for."""
+"""Classes and imagery on the pixels that a client requests."""

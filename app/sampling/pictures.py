@@ -41,7 +41,7 @@ def picture(reader: Reader, source: Source, when: TemporalFilter, tile: Tile, st
     if not source.shows(tile):
         return out
     west, south, east, north = tile.lonlat_bounds
-    source.catalog.prepare((west, south, east, north), when)
+    source.catalog.load((west, south, east, north), when)
     for grid in by_central_meridian(source.grids(), (west + east) / 2):
         if out[..., 3].all():
             break

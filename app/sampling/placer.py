@@ -37,15 +37,15 @@ Pixels = npt.NDArray[np.intp]
 class Placed:
     """What a window shows.
 
-    `values`: uint8 (rows, cols), classes or confidence in per cent, 255 = nodata. `scenes`: those
-    of the blocks that show, in order of use; `blocks`: how many these are. `complete` is False when
-    blocks were left out because they exceeded the budget.
+    `values`: uint8 (rows, cols), classes or confidence in percent, 255 = nodata. `scenes`: those
+    of the blocks that show, in order of use; `blocks`: how many these are. `missing`: blocks that
+    were left out because there are more than the budget.
     """
 
     values: Classes
     scenes: dict[SceneRef, None] = field(default_factory=dict)
     blocks: int = 0
-    complete: bool = True
+    missing: list[BlockPlan] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Placer:
 
     `planned`: the blocks that may show and what they are made from; None: planned as they are met.
     `ground_resolution`: meters on the ground per pixel, to choose the level of the mode pyramid by;
-    0 for full resolution. `budget`: the blocks that may be computed above level 0, None for all.
+    0 for full resolution. `budget`: the blocks that may be computed, None for all.
     """
 
     landcover: LandCover
@@ -70,14 +70,14 @@ class Placer:
         """Return what the pixels of `wanted`, bool of the window's shape (None: all), show.
 
         Each pixel looks in the work grid whose central meridian is nearest, then in the next one.
-        SourceUnavailable or Busy as `LandCover.compute`.
+        SourceUnavailable or Busy as `LandCover.block`.
         """
         placed = Placed(np.full(self.window.shape, NODATA, dtype=np.uint8))
         is_open = np.ones(self.window.shape, dtype=bool) if wanted is None else wanted.copy()
         grids = (
             sorted({block.grid for block in self.planned})
             if self.planned is not None
-            else (sorted(self.selection.source.grids()))
+            else sorted(self.selection.source.grids())
         )
         for choice in _choices(self.grid, self.window, grids):
             for number, grid in enumerate(grids):
@@ -90,10 +90,9 @@ class Placer:
     async def _place_grid(self, grid: PixelGrid, wanted: Mask, placed: Placed) -> None:
         """Write the pixels of `wanted` from the blocks of one work grid."""
         block = Block.of(grid, self.window)
-        if self.grid == grid and block.window == self.window and not self.ground_resolution:
-            plan = self._plan(block)
-            if plan is not None:
-                classified = await self.landcover.compute(self.selection, plan)
+        if self.grid == grid and block.window == self.window and self.planned is None:
+            classified = await self.landcover.block(self.selection, block)
+            if classified is not None:
                 np.copyto(placed.values, classified.level(0, self.layer), where=wanted)
                 placed.scenes |= dict.fromkeys(classified.scenes)
                 placed.blocks += 1
@@ -108,7 +107,7 @@ class Placer:
         placed.blocks += len(pixels)
         inner = _inner(cols, rows, level)
         flat = placed.values.reshape(-1)
-        async with aclosing(self._blocks(pixels, level, placed)) as blocks:
+        async with aclosing(self._blocks(pixels, placed)) as blocks:
             async for plan, classified in blocks:
                 where = pixels[plan]
                 flat[where] = classified.level(level, self.layer).reshape(-1)[inner[where]]
@@ -123,25 +122,31 @@ class Placer:
         return level_of(self.ground_resolution, grid.resolution) if self.ground_resolution else 0
 
     async def _blocks(
-        self, plans: Collection[BlockPlan], level: int, placed: Placed
+        self, plans: Collection[BlockPlan], placed: Placed
     ) -> AsyncGenerator[tuple[BlockPlan, ClassifiedBlock], None]:
-        """Yield the blocks; above the budget those that are cached, and the rest is left out."""
-        if level and self.budget is not None:
+        """Yield the blocks; none when more than the budget are missing."""
+        if self.budget is not None:
             cached = await gather(self.landcover.cache.find(plan.key) for plan in plans)
             missing = [plan for plan, block in zip(plans, cached, strict=True) if block is None]
+            if len(missing) > self.budget:
+                placed.missing += missing
+                return
             for plan, block in zip(plans, cached, strict=True):
                 if block is not None:
                     yield plan, block
-            if len(missing) > self.budget:
-                placed.complete = False
-                return
             plans = missing
         # The blocks of a tile at once; those under a coarse raster would not fit in memory.
-        ahead = len(plans) if self.planned is not None else self.landcover.in_flight
-        results = prefetch(plans, lambda plan: self.landcover.compute(self.selection, plan), ahead)
-        async with aclosing(results):
+        count = len(plans) if self.planned is not None else self.landcover.in_flight
+        async with aclosing(prefetch(plans, self._compute, count)) as results:
             async for plan, classified in results:
-                yield plan, classified
+                if classified is not None:
+                    yield plan, classified
+
+    async def _compute(self, plan: BlockPlan) -> ClassifiedBlock | None:
+        if self.planned is not None:
+            return await self.landcover.compute(self.selection, plan)
+        # A window may reach beyond the ground that is loaded: then its plans are not complete.
+        return await self.landcover.block(self.selection, plan.block)
 
 
 async def classes_under(
@@ -212,15 +217,14 @@ def _choices(grid: PixelGrid, window: Window, grids: list[PixelGrid]) -> list[np
     or of each, (rows, cols)."""
     if len(grids) < 2:
         return [np.zeros((1, 1), dtype=np.intp)] * len(grids)
-    x, y = np.meshgrid(*grid.centers(window))
+    x, y = grid.centers(window)
     longitude = transformer(grid.crs, LONLAT).transform
-    ends = np.ix_([0, -1], [0, -1])
-    corners, _ = longitude(x[ends].ravel(), y[ends].ravel())
+    corners, _ = longitude(x[[0, 0, -1, -1]], y[[0, -1, 0, -1]])
     order = _nearest(grids, np.array([[min(corners), max(corners)]]))
     if (order[:, :, 0] == order[:, :, 1]).all():
         # Going east two grids change places once: the same at both ends is the same between.
         return list(order[:, :, :1])
-    everywhere, _ = longitude(x, y)
+    everywhere, _ = longitude(*np.meshgrid(x, y))
     return list(_nearest(grids, everywhere))
 
 

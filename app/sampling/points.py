@@ -16,7 +16,7 @@ from model.windows import BLOCK
 
 @dataclass(frozen=True, slots=True)
 class PointResult:
-    """The class of one pixel, its confidence in per cent, and where they came from.
+    """The class of one pixel, its confidence in percent, and where they came from.
 
     `row` and `col` are the pixel's in `block`; `scene` is the image it was taken from.
     """

@@ -1,4 +1,4 @@
-// What the visitor should know about the imagery and the model, in a few plain lines.
+// The imagery and the model in a few plain lines.
 
 const line = (name, ...children) => {
   const [term, detail] = [document.createElement("dt"), document.createElement("dd")];
@@ -9,11 +9,11 @@ const line = (name, ...children) => {
 
 const small = (text) => Object.assign(document.createElement("small"), { textContent: text });
 
-/** Right and all pixels of a contingency table (rows: reference, columns: predicted). */
+/** Counts correct and all pixels of a contingency table (rows: reference, columns: predicted). */
 export function overall(contingency) {
   const all = contingency.flat().reduce((sum, n) => sum + n, 0);
-  const right = contingency.reduce((sum, row, i) => sum + row[i], 0);
-  return { right, all, share: all ? right / all : 0 };
+  const correct = contingency.reduce((sum, row, i) => sum + row[i], 0);
+  return { correct, all, share: all ? correct / all : 0 };
 }
 
 function accuracyLines(accuracy) {
@@ -21,7 +21,7 @@ function accuracyLines(accuracy) {
     const { all, share } = overall(contingency);
     const item = document.createElement("p");
     const figure = Object.assign(document.createElement("b"), { textContent: `${(share * 100).toFixed(1)} %` });
-    item.append(figure, ` of ${all.toLocaleString("en")} pixels right, ${name.replaceAll("_", " ")}`);
+    item.append(figure, ` of ${all.toLocaleString("en")} pixels correct, ${name.replaceAll("_", " ")}`);
     if (description) item.append(small(description));
     return item;
   });
@@ -29,7 +29,7 @@ function accuracyLines(accuracy) {
 
 const listOf = (years) => new Intl.ListFormat("en").format(years.map(String));
 
-/** Fills the disclosure; `card` is the model card, or null when it could not be had. */
+/** Fills the disclosure; `card` is the model card, or null if it could not be loaded. */
 export function showAbout(source, card) {
   const list = document.createElement("dl");
   const scenes = `${source.scenes} ${source.scenes === 1 ? "scene" : "scenes"}`;
@@ -41,7 +41,7 @@ export function showAbout(source, card) {
     if (measured.length) list.append(...line("Measured accuracy", ...accuracyLines(measured)));
     else list.append(...line("Measured accuracy", "None is recorded for this model."));
     const terms = [card.license, card.attribution].filter(Boolean);
-    if (terms.length) list.append(...line("License and thanks", ...terms.map(small)));
+    if (terms.length) list.append(...line("License and credits", ...terms.map(small)));
   }
   document.getElementById("about-text").replaceChildren(list);
 }

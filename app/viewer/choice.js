@@ -1,4 +1,4 @@
-// What the visitor has chosen, kept in the address bar so that a link shows the same map.
+// The visitor's selections, kept in the URL so that a link opens the same map.
 
 export const STYLES = { rgb: "True color", cir: "Infrared", ndvi: "NDVI" };
 
@@ -13,7 +13,7 @@ const DEFAULTS = {
   colormap: "landcover",
 };
 
-/** The choice with its listeners; `change` merges a patch and tells which keys became different. */
+/** Holds the selections; `change` merges a patch and calls the listeners with the changed keys. */
 export class Choice {
   #listeners = [];
 
@@ -40,42 +40,42 @@ const number = (text, low, high) => {
   return text !== null && text !== "" && value >= low && value <= high ? value : undefined;
 };
 
-/** { values, camera } of an address's hash; what it does not say, or says wrongly, is left out. */
+/** Returns { values, camera } of a URL hash; missing and invalid entries are left out. */
 export function readHash(hash) {
-  const said = new URLSearchParams(hash.replace(/^#/, ""));
-  const [zoom, lat, lng] = (said.get("map") ?? "").split("/");
+  const query = new URLSearchParams(hash.replace(/^#/, ""));
+  const [zoom, lat, lng] = (query.get("map") ?? "").split("/");
   const camera = {
     zoom: number(zoom ?? null, 0, 24), lat: number(lat ?? null, -85, 85), lng: number(lng ?? null, -180, 180),
   };
   const values = {
-    source: said.get("source") ?? undefined,
-    year: number(said.get("year"), 1900, 2200),
-    before: number(said.get("before"), 1900, 2200),
-    style: said.get("style") in STYLES ? said.get("style") : undefined,
-    landcover: said.get("landcover") === "off" ? false : undefined,
-    opacity: number(said.get("opacity"), 0, 100),
-    hidden: said.get("off")?.split(",").map(Number).filter(Number.isInteger),
-    colormap: said.get("colors") ?? undefined,
+    source: query.get("source") ?? undefined,
+    year: number(query.get("year"), 1900, 2200),
+    before: number(query.get("before"), 1900, 2200),
+    style: query.get("style") in STYLES ? query.get("style") : undefined,
+    landcover: query.get("landcover") === "off" ? false : undefined,
+    opacity: number(query.get("opacity"), 0, 100),
+    hidden: query.get("off")?.split(",").map(Number).filter(Number.isInteger),
+    colormap: query.get("colors") ?? query.get("colours") ?? undefined, // "colours": in links made before this spelling
   };
   for (const key of Object.keys(values)) if (values[key] === undefined) delete values[key];
   const placed = Object.values(camera).every((value) => value !== undefined);
   return { values, camera: placed ? { zoom: camera.zoom, center: [camera.lng, camera.lat] } : null };
 }
 
-/** The hash of a choice and a camera; defaults are left out to keep links short. */
+/** Returns the hash of the selections and a camera; defaults are left out to keep links short. */
 export function writeHash(values, { zoom, center }) {
-  const said = new URLSearchParams();
-  const say = (name, value, fallback) => {
-    if (value !== null && String(value) !== String(fallback)) said.set(name, value);
+  const query = new URLSearchParams();
+  const set = (name, value, fallback) => {
+    if (value !== null && String(value) !== String(fallback)) query.set(name, value);
   };
-  say("source", values.source);
-  say("year", values.year);
-  say("before", values.before);
-  say("style", values.style, DEFAULTS.style);
-  if (!values.landcover) said.set("landcover", "off");
-  say("opacity", values.opacity, DEFAULTS.opacity);
-  if (values.hidden.length) said.set("off", values.hidden.join(","));
-  say("colors", values.colormap, DEFAULTS.colormap);
+  set("source", values.source);
+  set("year", values.year);
+  set("before", values.before);
+  set("style", values.style, DEFAULTS.style);
+  if (!values.landcover) query.set("landcover", "off");
+  set("opacity", values.opacity, DEFAULTS.opacity);
+  if (values.hidden.length) query.set("off", values.hidden.join(","));
+  set("colors", values.colormap, DEFAULTS.colormap);
   const place = [zoom.toFixed(2), center.lat.toFixed(5), center.lng.toFixed(5)].join("/");
-  return `#map=${place}&${said}`.replaceAll("%2C", ",");
+  return `#map=${place}&${query}`.replaceAll("%2C", ",");
 }

@@ -1,13 +1,13 @@
-// The panel's controls: they show the choice and change it, and know nothing of maps.
+// The panel's controls: they show the selections and change them; they do not touch the maps.
 
 import { STYLES } from "./choice.js";
 import { addressOf, classesPath } from "./service.js";
 
-const COLORMAP_TITLES = { landcover: "Standard", colorblind: "Color-blind safe" };
+const COLORMAP_TITLES = { landcover: "Standard", colorblind: "Color-blind safe", nlcd: "NLCD-like" };
 
 const element = (id) => document.getElementById(id);
 
-/** A radio group drawn as one row of segments; `onPick(value)` gets the text of the picked one. */
+/** A radio group drawn as one row of segments; `onPick(value)` gets the selected value. */
 function segments(id, options, onPick) {
   const root = element(id);
   const build = (entries) => {
@@ -37,8 +37,8 @@ export class Controls {
     // Two different years are compared: picking the other side's year swaps the sides.
     const side = (key, other) => (picked) => {
       const { values } = choice;
-      const taken = values.before && Number(picked) === values[other];
-      choice.change({ [key]: Number(picked), ...(taken ? { [other]: values[key] } : {}) });
+      const swaps = values.before && Number(picked) === values[other];
+      choice.change({ [key]: Number(picked), ...(swaps ? { [other]: values[key] } : {}) });
     };
     this.years = segments("years", [], side("year", "before"));
     this.befores = segments("befores", [], side("before", "year"));
@@ -64,7 +64,7 @@ export class Controls {
     return this.sources.find((source) => source.id === id);
   }
 
-  /** The year to compare with at first: the nearest earlier one, else the nearest later one. */
+  /** Returns the year to compare with first: the nearest earlier one, else the nearest later one. */
   #otherYear({ source, year }) {
     const { years } = this.#source(source);
     return years.filter((other) => other < year).at(-1) ?? years.find((other) => other > year);

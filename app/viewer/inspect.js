@@ -1,4 +1,4 @@
-// The pop-up of a place: its class, how sure the model is, and which scene says so.
+// The pop-up of a clicked point: its class, the model's confidence, and the scene it comes from.
 
 import { wasAborted } from "./service.js";
 
@@ -32,12 +32,12 @@ export class Inspector {
   #controller = null;
   #popup = null;
 
-  /** `look()` gives { source, years, free }: the years shown, left side first; the free window. */
-  constructor(map, service, legend, look) {
+  /** `getView()` returns { source, years, free }: the years shown, left side first; the free window. */
+  constructor(map, service, legend, getView) {
     this.map = map;
     this.service = service;
     this.legend = legend;
-    this.look = look;
+    this.getView = getView;
     map.on("click", (event) => this.open(event.lngLat));
     map.getCanvas().addEventListener("keydown", (event) => {
       if (event.key !== "Enter") return;
@@ -54,20 +54,20 @@ export class Inspector {
     this.close();
     const controller = new AbortController();
     this.#controller = controller;
-    const { source, years, free } = this.look();
-    const body = make("div", "place", make("p", "quiet", "Reading this place …"));
+    const { source, years, free } = this.getView();
+    const body = make("div", "place", make("p", "quiet", "Reading this point …"));
     body.dataset.state = "loading";
     const popup = new window.maplibregl.Popup({ maxWidth: "300px", offset: 6, anchor: this.#anchor(lngLat, free) });
     popup.setLngLat(lngLat).setDOMContent(body).addTo(this.map);
     popup.on("close", () => controller.abort());
     this.#popup = popup;
-    const ask = (options) => Promise.all(
+    const fetchPoints = (options) => Promise.all(
       years.map((year) => this.service.point(lngLat, source, year, { ...options, signal: controller.signal })),
     );
     try {
-      const points = await ask({});
+      const points = await fetchPoints({});
       body.replaceChildren(...points.map((point, i) => this.#section(point, years[i])));
-      if (points.some((point) => point.class)) body.append(this.#details(ask, years));
+      if (points.some((point) => point.class)) body.append(this.#details(fetchPoints, years));
       body.append(make("p", "quiet coordinates", coordinatesOf(lngLat)));
       body.dataset.state = "ready";
     } catch (error) {
@@ -77,15 +77,15 @@ export class Inspector {
     }
   }
 
-  /** Beside the panel the pop-up opens away from it; elsewhere MapLibre finds it room. */
+  /** Beside the panel the pop-up opens on the far side of it; elsewhere MapLibre places it. */
   #anchor(lngLat, free) {
     const { x, y } = this.map.project(lngLat);
     if (free.left === 0 || x - free.left > HALF_WIDTH) return undefined;
     return y < (free.top + free.bottom) / 2 ? "top-left" : "bottom-left";
   }
 
-  #section(point, asked) {
-    const year = make("span", "year", String(point.year ?? asked));
+  #section(point, requestedYear) {
+    const year = make("span", "year", String(point.year ?? requestedYear));
     if (!point.class) {
       return make("section", "", make("header", "", make("b", "", "No data here"), year));
     }
@@ -96,9 +96,9 @@ export class Inspector {
       make("header", "", swatch, make("b", "", point.class.title ?? point.class.name), year),
     );
     if (point.confidence !== null && point.confidence !== undefined) {
-      const sure = gauge("Confidence", point.confidence / 100);
-      sure.title = "Probability the model gives this class; not a measured accuracy";
-      section.append(sure);
+      const confidence = gauge("Confidence", point.confidence / 100);
+      confidence.title = "Probability the model gives this class; not a measured accuracy";
+      section.append(confidence);
     }
     if (point.scene) {
       section.append(make("p", "quiet scene", dateOf(point.scene.date), make("code", "", point.scene.id)));
@@ -106,14 +106,14 @@ export class Inspector {
     return section;
   }
 
-  /** Probabilities of every class; asked for when opened, because they cost the server a look. */
-  #details(ask, years) {
+  /** Lists every class's probability; fetched when opened, because the server runs the model again. */
+  #details(fetchPoints, years) {
     const details = make("details", "", make("summary", "", "All classes"));
     details.addEventListener("toggle", async () => {
       const waiting = make("p", "quiet", "Reading …");
       details.append(waiting);
       try {
-        const points = await ask({ probabilities: true });
+        const points = await fetchPoints({ probabilities: true });
         const lists = points
           .map((point, i) => point.probabilities && this.#list(point.probabilities, points.length > 1 ? years[i] : null))
           .filter(Boolean);

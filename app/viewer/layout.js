@@ -1,5 +1,5 @@
-// Where the panel lies and what it leaves free of the map: beside it on wide windows, below the
-// map (a sheet that folds) on narrow ones.
+// Where the panel is and which part of the map it leaves free: beside the map on wide windows,
+// below it (as a sheet that folds) on narrow ones.
 
 const WIDE = window.matchMedia("(min-width: 720px)");
 
@@ -25,7 +25,7 @@ export class Layout {
     this.#measure();
   }
 
-  /** The part of the window that the panel leaves free: { left, top, right, bottom }, CSS pixels. */
+  /** Returns the part of the window that the panel leaves free: { left, top, right, bottom }, CSS pixels. */
   get free() {
     const { innerWidth: width, innerHeight: height } = window;
     const box = this.panel.getBoundingClientRect();

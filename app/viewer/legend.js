@@ -1,4 +1,4 @@
-// The legend: a switch per class, its color, its share of the view, and how it changed.
+// The legend: a switch for each class, its color, its share of the view, and how it changed.
 
 const make = (tag, properties = {}, ...children) => {
   const element = Object.assign(document.createElement(tag), properties);
@@ -13,7 +13,7 @@ export class Legend {
   #rows = new Map(); // class value → { input, share, delta, bar }
   #colors = {};
 
-  /** `onToggle(hidden)` gets the class values switched off. */
+  /** `onToggle(hidden)` gets the class values that are switched off. */
   constructor({ classes, colormaps }, onToggle) {
     this.classes = classes.filter((entry) => !entry.nodata);
     this.colormaps = colormaps;
@@ -74,7 +74,7 @@ export class Legend {
     this.all.hidden = !hidden.length;
   }
 
-  /** Shows shares (tenths of a per cent) and, against another year, the change in points. */
+  /** Shows shares (tenths of a percent) and, against another year, the change in points. */
   showShares(shares, { note, earlier = null, since = null }) {
     this.list.classList.remove("waiting");
     for (const value of this.values) {
@@ -94,13 +94,13 @@ export class Legend {
     this.note.textContent = note;
   }
 
-  /** Keeps the figures, dimmed, while new ones are counted. */
+  /** Dims the figures while new ones are counted. */
   wait(note) {
     this.list.classList.add("waiting");
     this.note.textContent = note;
   }
 
-  /** Takes the figures away and says why. */
+  /** Removes the figures and shows the reason. */
   clearShares(note) {
     this.list.classList.remove("waiting");
     for (const { share, delta, bar } of this.#rows.values()) {

@@ -1,7 +1,7 @@
 // NumPy's .npy format, as far as class tiles need it: uint8, C order.
 // https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 
-/** { shape, data } of an .npy file; data is a Uint8Array over the buffer, nothing is copied. */
+/** Returns { shape, data } of an .npy file; data is a Uint8Array view of the buffer, not a copy. */
 export function readNpy(buffer) {
   const view = new DataView(buffer);
   if (buffer.byteLength < 12 || view.getUint32(0) !== 0x934e554d) throw new Error("not an .npy file");

@@ -13,18 +13,18 @@ const emptyStyle = () => ({
   version: 8,
   sources: {},
   layers: [{
-    id: "ground", type: "background",
+    id: "background", type: "background",
     layout: { visibility: "none" }, paint: { "background-color": "#dfe4df" },
   }],
 });
 
-/** Whether two paths differ in nothing but one of the query's parameters. */
-function sameBut(one, other, parameter) {
+/** Returns whether two paths differ in at most one parameter of the query. */
+function differsOnlyIn(one, other, parameter) {
   const rest = (path) => {
     const [place, query] = path.split("?");
-    const said = new URLSearchParams(query);
-    said.delete(parameter);
-    return `${place}?${said}`;
+    const parameters = new URLSearchParams(query);
+    parameters.delete(parameter);
+    return `${place}?${parameters}`;
   };
   return rest(one) === rest(other);
 }
@@ -50,7 +50,7 @@ export class Panes {
     this.front.on("move", () => {
       const { lng, lat } = this.front.getCenter();
       this.back.jumpTo({ center: [lng, lat], zoom: this.front.getZoom() });
-      if (this.back.loaded()) this.back.redraw(); // in the same frame: the sides never come apart
+      if (this.back.loaded()) this.back.redraw(); // in the same frame, so that the sides never come apart
     });
     const loaded = (map) => new Promise((resolve) => map.once("load", resolve));
     this.ready = Promise.all([loaded(this.back), loaded(this.front)]);
@@ -60,27 +60,27 @@ export class Panes {
     return [this.back, this.front];
   }
 
-  get quiet() {
+  get idle() {
     return this.maps.every((map) => map.loaded() && map.areTilesLoaded() && !map.isMoving());
   }
 
-  /** Lays the layers of a source; its bounds and zooms keep MapLibre from asking beyond them. */
+  /** Adds the layers of a source; MapLibre requests no tile outside its bounds and zooms. */
   useSource(source, footprints) {
     this.#source = source;
     for (const map of this.maps) {
       for (const id of ["scenes", "outlines", "classes", "imagery"]) if (map.getLayer(id)) map.removeLayer(id);
       for (const id of ["footprints", "classes", "imagery"]) if (map.getSource(id)) map.removeSource(id);
       this.#shown.set(map, {});
-      const appears = source.minzoom - Math.log2(512 / TILE) - 0.5; // map zoom at which tiles begin
+      const firstZoom = source.minzoom - Math.log2(512 / TILE) - 0.5; // map zoom at which tiles start
       map.addSource("footprints", { type: "geojson", data: footprints });
       map.addLayer({
-        id: "scenes", type: "fill", source: "footprints", maxzoom: Math.max(0, appears),
+        id: "scenes", type: "fill", source: "footprints", maxzoom: Math.max(0, firstZoom),
         paint: { "fill-color": "#3f9d6b", "fill-opacity": 0.3 },
       });
       map.addLayer({
         id: "outlines", type: "line", source: "footprints",
         paint: {
-          "line-color": ["step", ["zoom"], "#3f9d6b", Math.max(0.1, appears), "#ffffff"],
+          "line-color": ["step", ["zoom"], "#3f9d6b", Math.max(0.1, firstZoom), "#ffffff"],
           "line-width": 1.25, "line-dasharray": [3, 3],
           "line-opacity": ["interpolate", ["linear"], ["zoom"], 12, 0.9, 16, 0.45],
         },
@@ -88,7 +88,7 @@ export class Panes {
     }
   }
 
-  /** Shows what `view` asks of each side: { imagery, classes } paths or null, opacity 0..1, ground. */
+  /** Shows each side of `view`: { imagery, classes } paths or null, opacity 0..1, background. */
   show(view) {
     this.#showSide(this.back, view.left);
     this.#showSide(this.front, view.right);
@@ -98,15 +98,15 @@ export class Panes {
     this.#raster(map, "imagery", side.imagery, { "raster-resampling": "linear" });
     this.#raster(map, "classes", side.classes, { "raster-resampling": "nearest" });
     if (map.getLayer("classes")) map.setPaintProperty("classes", "raster-opacity", side.opacity);
-    map.setLayoutProperty("ground", "visibility", side.ground ? "visible" : "none");
+    map.setLayoutProperty("background", "visibility", side.background ? "visible" : "none");
     for (const id of ["scenes", "outlines"]) map.setFilter(id, ["==", ["get", "year"], side.year]);
   }
 
   #raster(map, id, path, paint) {
     const shown = this.#shown.get(map);
-    if (path && map.getSource(id) && !sameBut(shown[id], path, "classes")) {
-      // MapLibre keeps a source's old tiles until new ones come, or for good when they fail: last
-      // year's classes must not pass for this year's. Only switching classes keeps them meanwhile.
+    if (path && map.getSource(id) && !differsOnlyIn(shown[id], path, "classes")) {
+      // MapLibre keeps a source's old tiles until new ones arrive, or forever if those fail: last
+      // year's classes must not pass for this year's. They stay only when classes are switched.
       map.removeLayer(id);
       map.removeSource(id);
     }
@@ -126,18 +126,18 @@ export class Panes {
     if (map.getLayer(id)) map.setLayoutProperty(id, "visibility", path ? "visible" : "none");
   }
 
-  /** Asks again for every tile in view, failed ones included. */
+  /** Requests every tile in view again, failed ones included. */
   reload() {
     for (const [map, shown] of this.#shown) {
       for (const [id, path] of Object.entries(shown)) map.getSource(id)?.setTiles([templateOf(path)]);
     }
   }
 
-  setGround(color) {
-    for (const map of this.maps) map.setPaintProperty("ground", "background-color", color);
+  setBackground(color) {
+    for (const map of this.maps) map.setPaintProperty("background", "background-color", color);
   }
 
-  /** Zoom of the tiles MapLibre asks for at the present camera. */
+  /** Returns the zoom of the tiles MapLibre requests at the current camera. */
   get tileZoom() {
     return Math.round(this.front.getZoom() + Math.log2(512 / TILE));
   }

@@ -1,11 +1,11 @@
 // The HTTP client of the land cover service: addresses, retries, problems, activity.
-// All addresses are relative to the page, so the service may be published under any path.
+// All addresses are relative to the page, so the service can be published under any path.
 
 const BASE = new URL("./", document.baseURI).href;
-const TRIES = 5;
-const LONGEST_WAIT_S = 8;
+const MAX_ATTEMPTS = 5;
+const MAX_WAIT_S = 8;
 
-/** A failed request, in the words of RFC 9457 (application/problem+json). */
+/** A failed request, in the terms of RFC 9457 (application/problem+json). */
 export class Problem extends Error {
   constructor(title, detail = "", status = 0) {
     super(title);
@@ -18,9 +18,9 @@ export class Problem extends Error {
   static async of(response) {
     const fallback = new Problem("The service answered with an error", `HTTP ${response.status}`, response.status);
     if (!/json/.test(response.headers.get("Content-Type") ?? "")) return fallback;
-    const said = await response.json().catch(() => ({}));
-    const detail = typeof said.detail === "string" ? said.detail : "";
-    return said.title ? new Problem(said.title, detail, response.status) : fallback;
+    const body = await response.json().catch(() => ({}));
+    const detail = typeof body.detail === "string" ? body.detail : "";
+    return body.title ? new Problem(body.title, detail, response.status) : fallback;
   }
 }
 
@@ -42,11 +42,11 @@ function pause(seconds, signal) {
   });
 }
 
-/** How long to wait before try `attempt` + 1: what the server asks for, else doubling, with jitter. */
-function waitOf(response, attempt) {
-  const asked = Number(response.headers.get("Retry-After"));
-  const wait = Number.isFinite(asked) && asked > 0 ? asked : 0.5 * 2 ** attempt;
-  return Math.min(wait, LONGEST_WAIT_S) * (0.8 + 0.4 * Math.random());
+/** Returns the seconds to wait after `attempt`: the server's Retry-After, else doubling, with jitter. */
+function retryDelay(response, attempt) {
+  const retryAfter = Number(response.headers.get("Retry-After"));
+  const wait = Number.isFinite(retryAfter) && retryAfter > 0 ? retryAfter : 0.5 * 2 ** attempt;
+  return Math.min(wait, MAX_WAIT_S) * (0.8 + 0.4 * Math.random());
 }
 
 export class Service {
@@ -67,7 +67,7 @@ export class Service {
     for (const listener of this.#listeners) listener(this.#inFlight);
   }
 
-  /** The response of a path below the service's root; a busy server is asked again. */
+  /** Returns the response of a path below the service's root; retries while the server is busy. */
   async get(path, signal) {
     this.#count(+1);
     try {
@@ -75,8 +75,8 @@ export class Service {
         const response = await fetch(BASE + path, { signal });
         if (response.ok) return response;
         const busy = response.status === 503 || response.status === 429;
-        if (!busy || attempt + 1 >= TRIES) throw await Problem.of(response);
-        await pause(waitOf(response, attempt), signal);
+        if (!busy || attempt + 1 >= MAX_ATTEMPTS) throw await Problem.of(response);
+        await pause(retryDelay(response, attempt), signal);
       }
     } catch (error) {
       if (error instanceof TypeError) {
@@ -108,7 +108,7 @@ export class Service {
   }
 }
 
-/** Path of land cover tiles; `{z}/{x}/{y}` stay for MapLibre or the caller to fill in. */
+/** Returns the path of land cover tiles; MapLibre or the caller fills in `{z}/{x}/{y}`. */
 export function classesPath({ source, year, classes, colormap }, ending = "{ratio}.png") {
   const query = new URLSearchParams({ source, year });
   if (classes) query.set("classes", classes.join(","));
@@ -121,5 +121,5 @@ export function imageryPath({ source, year, style }) {
   return `imagery/tiles/WebMercatorQuad/{z}/{x}/{y}{ratio}.webp?${new URLSearchParams({ source, year, style })}`;
 }
 
-/** The absolute address of a path, as other programs need it. */
+/** Returns the absolute URL of a path, for use in other programs. */
 export const addressOf = (path) => BASE + path;

@@ -1,34 +1,34 @@
 // The share of each class in the view, counted from the class tiles that cover it.
 //
 // Pixels are counted as the tiles give them, cut to the view and to the source. Mercator's scale
-// hardly changes within one view, so shares of pixels are shares of ground to well under 1 %.
+// hardly changes within one view, so shares of pixels equal shares of area to well under 1 %.
 
 import { readNpy } from "./npy.js";
 import { classesPath } from "./service.js";
 
 const TILE = 256;
-const MOST_TILES = 24;
-const LEAST_ZOOM = 15;
-const AT_ONCE = 4;
+const MAX_TILES = 24;
+const MIN_ZOOM = 15;
+const CONCURRENCY = 4;
 const NODATA = 255;
 
 const clampLat = (lat) => Math.max(-85.05, Math.min(85.05, lat));
 
-/** Pixel position on the world at zoom z; x eastwards, y southwards. */
+/** Returns the pixel position in the world at zoom z; x eastwards, y southwards. */
 function pixelOf(lng, lat, z) {
   const size = TILE * 2 ** z;
   const sin = Math.sin((clampLat(lat) * Math.PI) / 180);
   return [((lng + 180) / 360) * size, (0.5 - Math.log((1 + sin) / (1 - sin)) / (4 * Math.PI)) * size];
 }
 
-/** Integer pixel rectangle { x0, y0, x1, y1 } of [west, south, east, north] at zoom z. */
+/** Returns the integer pixel rectangle { x0, y0, x1, y1 } of [west, south, east, north] at zoom z. */
 function rectangle([west, south, east, north], z) {
   const [x0, y0] = pixelOf(west, north, z);
   const [x1, y1] = pixelOf(east, south, z);
   return { x0: Math.floor(x0), y0: Math.floor(y0), x1: Math.ceil(x1), y1: Math.ceil(y1) };
 }
 
-/** Tiles of a rectangle, each with the rows and columns of it that count. */
+/** Returns the tiles of a rectangle, each with its rows and columns inside it. */
 function tilesOf({ x0, y0, x1, y1 }) {
   const tiles = [];
   for (let y = Math.floor(y0 / TILE); y * TILE < y1; y += 1) {
@@ -43,29 +43,29 @@ function tilesOf({ x0, y0, x1, y1 }) {
   return tiles;
 }
 
-const meet = (a, b) => [
+const intersection = (a, b) => [
   Math.max(a[0], b[0]), Math.max(a[1], b[1]), Math.min(a[2], b[2]), Math.min(a[3], b[3]),
 ];
 
-/** { z, tiles } to count, or { why } when the view lies "outside" or is too "large". */
+/** Returns { z, tiles } to count, or { why } if the view is "outside" or too "large". */
 export function planShares(view, source, tileZoom) {
-  const [west, south, east, north] = meet(view, source.bounds);
+  const [west, south, east, north] = intersection(view, source.bounds);
   if (west >= east || south >= north) return { why: "outside" };
-  const least = Math.min(LEAST_ZOOM, source.maxzoom);
-  for (let z = Math.min(tileZoom, source.maxzoom); z >= least; z -= 1) {
+  const minZoom = Math.min(MIN_ZOOM, source.maxzoom);
+  for (let z = Math.min(tileZoom, source.maxzoom); z >= minZoom; z -= 1) {
     const tiles = tilesOf(rectangle([west, south, east, north], z));
-    if (tiles.length <= MOST_TILES) return { z, tiles };
+    if (tiles.length <= MAX_TILES) return { z, tiles };
   }
   return { why: "large" };
 }
 
 /**
- * Pixels per class value in the planned tiles, one Uint32Array of 256 for each of `years`.
- * A pixel without a class in any of the years is nodata in all: years are compared on equal ground.
+ * Counts pixels per class value in the planned tiles, one Uint32Array of 256 for each of `years`.
+ * A pixel without a class in any of the years is nodata in all: years are compared over the same pixels.
  */
 export async function countClasses(service, plan, { source, years, signal }) {
   const counts = years.map(() => new Uint32Array(256));
-  const waiting = [...plan.tiles];
+  const queue = [...plan.tiles];
   const fetchTile = async (year, { x, y }) => {
     const template = classesPath({ source, year }, ".npy");
     const path = template.replace("{z}", plan.z).replace("{x}", x).replace("{y}", y);
@@ -74,21 +74,21 @@ export async function countClasses(service, plan, { source, years, signal }) {
     return data;
   };
   const work = async () => {
-    for (let tile = waiting.pop(); tile; tile = waiting.pop()) {
+    for (let tile = queue.pop(); tile; tile = queue.pop()) {
       const each = await Promise.all(years.map((year) => fetchTile(year, tile)));
       for (let row = tile.top; row < tile.bottom; row += 1) {
         for (let at = row * TILE + tile.left; at < row * TILE + tile.right; at += 1) {
-          const known = each.every((data) => data[at] !== NODATA);
-          counts.forEach((count, i) => { count[known ? each[i][at] : NODATA] += 1; });
+          const hasData = each.every((data) => data[at] !== NODATA);
+          counts.forEach((count, i) => { count[hasData ? each[i][at] : NODATA] += 1; });
         }
       }
     }
   };
-  await Promise.all(Array.from({ length: AT_ONCE }, work));
+  await Promise.all(Array.from({ length: CONCURRENCY }, work));
   return counts;
 }
 
-/** Tenths of a per cent per class value, adding up to exactly 1000 (largest remainders); or null. */
+/** Returns tenths of a percent per class value, adding up to exactly 1000 (largest remainders); or null. */
 export function sharesOf(counts, values) {
   const total = values.reduce((sum, value) => sum + counts[value], 0);
   if (!total) return null;

@@ -1,7 +1,7 @@
 // The divider between the two maps: drag it, or focus it and use the arrow keys.
 
 const STEP = 2;
-const LEAP = 10;
+const PAGE_STEP = 10;
 
 export class Swipe {
   #share = 0.5; // of the free width, 0..1
@@ -16,7 +16,7 @@ export class Swipe {
     this.knob.addEventListener("keydown", (event) => this.#key(event));
   }
 
-  /** Says what lies on each side, or hides the divider when both sides are the same. */
+  /** Labels the two sides, or hides the divider if both show the same. */
   label(left, right) {
     this.root.hidden = !left;
     this.left.textContent = left ?? "";
@@ -24,8 +24,8 @@ export class Swipe {
     this.#draw();
   }
 
-  /** The part of the window that no panel covers, in CSS pixels. */
-  within(free) {
+  /** Sets the part of the window that no panel covers, in CSS pixels. */
+  setFree(free) {
     this.#free = free;
     this.#draw();
   }
@@ -71,12 +71,12 @@ export class Swipe {
   #key(event) {
     const steps = {
       ArrowLeft: -STEP, ArrowDown: -STEP, ArrowRight: STEP, ArrowUp: STEP,
-      PageDown: -LEAP, PageUp: LEAP, Home: -100, End: 100,
+      PageDown: -PAGE_STEP, PageUp: PAGE_STEP, Home: -100, End: 100,
     };
     if (!(event.key in steps)) return;
     event.preventDefault();
     const step = steps[event.key];
-    const far = event.shiftKey && Math.abs(step) === STEP ? LEAP / STEP : 1;
-    this.#move((Math.round(this.#share * 100) + step * far) / 100);
+    const factor = event.shiftKey && Math.abs(step) === STEP ? PAGE_STEP / STEP : 1;
+    this.#move((Math.round(this.#share * 100) + step * factor) / 100);
   }
 }

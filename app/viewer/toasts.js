@@ -1,14 +1,14 @@
-// Messages that something failed: what, why, and a way to try again.
+// Error messages: what failed, why, and a button to try again.
 
-const LASTS_MS = 15000;
+const DURATION_MS = 15000;
 
 export class Toasts {
   constructor() {
     this.root = document.getElementById("toasts");
   }
 
-  /** Shows a Problem once, however often it comes while it is on screen. */
-  show(problem, again = null) {
+  /** Shows a Problem once, however often it occurs while it is on screen. */
+  show(problem, retry = null) {
     const key = `${problem.message}|${problem.detail ?? ""}`;
     if ([...this.root.children].some((toast) => toast.dataset.key === key)) return;
     const toast = document.createElement("div");
@@ -18,16 +18,16 @@ export class Toasts {
     text.append(Object.assign(document.createElement("b"), { textContent: problem.message }));
     if (problem.detail) text.append(Object.assign(document.createElement("p"), { textContent: problem.detail }));
     toast.append(text);
-    if (again) {
+    if (retry) {
       toast.append(this.#button("Try again", "action", () => {
         toast.remove();
-        again();
+        retry();
       }));
     }
     toast.append(this.#button("×", "close", () => toast.remove(), "Dismiss"));
     this.root.append(toast);
     if (this.root.children.length > 3) this.root.firstElementChild.remove();
-    if (again) setTimeout(() => toast.remove(), LASTS_MS);
+    if (retry) setTimeout(() => toast.remove(), DURATION_MS);
   }
 
   #button(text, className, onClick, label = text) {

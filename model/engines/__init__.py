@@ -59,24 +59,24 @@ def create(
 def offered(int8: bool) -> list[EngineSpec]:
     """Return what this machine and installation can run besides the default, the most promising
     first. `int8`: whether there is a file in 8 bits."""
-    found: list[EngineSpec] = []
+    specs: list[EngineSpec] = []
     if cuda_is_offered():
-        found.append(EngineSpec("cuda", "fp32"))
+        specs.append(EngineSpec("cuda", "fp32"))
     precisions = openvino_capabilities()
     if "bf16" in precisions:
-        found.append(EngineSpec("openvino", "bf16"))
+        specs.append(EngineSpec("openvino", "bf16"))
     if int8 and "int8" in precisions:
-        found.append(EngineSpec("openvino", "int8"))
+        specs.append(EngineSpec("openvino", "int8"))
     if int8:
-        found.append(EngineSpec("onnxruntime", "int8"))
+        specs.append(EngineSpec("onnxruntime", "int8"))
     if "fp32" in precisions:
-        found.append(EngineSpec("openvino", "fp32"))
-    return found
+        specs.append(EngineSpec("openvino", "fp32"))
+    return specs
 
 
 def versions() -> dict[str, str]:
     """Return library → version, of the engines that are installed."""
-    found = {"onnxruntime": OnnxRuntimeEngine.version()}
+    installed = {"onnxruntime": OnnxRuntimeEngine.version()}
     if openvino_capabilities():
-        found["openvino"] = OpenVinoEngine.version()
-    return found
+        installed["openvino"] = OpenVinoEngine.version()
+    return installed

@@ -58,6 +58,10 @@ def _crs(name: str) -> dict[str, Any]:
     return {"type": "name", "properties": {"name": name}}
 
 
+_FEATURE = (
+    '{"type":"Feature","geometry":{"type":"Polygon","coordinates":'
+    "[[[-87,33],[-86.9,33],[-86.9,33.1],[-87,33]]]},%s}"
+)
 _NUMBER = '{"type":"Polygon","coordinates":[[[%s,33],[-87,33.1],[-86.9,33.1],[%s,33]]]}'
 
 DOCUMENTS: list[tuple[str, Any, int, str]] = [
@@ -100,7 +104,14 @@ DOCUMENTS: list[tuple[str, Any, int, str]] = [
     ("a collection in a collection", collection(collection(feature(polygon(RING)))), 422, ""),
     (
         "a collection whose second is bad",
-        collection(feature(polygon(RING)), feature(None)),
+        collection(feature(polygon(RING)), feature({"type": "Point", "coordinates": [LON, LAT]})),
+        422,
+        "",
+    ),
+    ("a collection without any geometry", collection(feature(None), feature(None)), 422, ""),
+    (
+        "a collection whose second has no geometry member",
+        collection(feature(polygon(RING)), {"type": "Feature", "properties": {}}),
         422,
         "",
     ),
@@ -215,7 +226,7 @@ DOCUMENTS: list[tuple[str, Any, int, str]] = [
     ),
     # crs
     ("a projected CRS", polygon(RING, crs=_crs("urn:ogc:def:crs:EPSG::26916")), 422, "ogr2ogr"),
-    ("latitude-first WGS 84", feature(polygon(RING), crs=_crs("EPSG:4326")), 422, "ogr2ogr"),
+    ("NAD 83", feature(polygon(RING), crs=_crs("EPSG:4269")), 422, "ogr2ogr"),
     (
         "a CRS in the collection",
         collection(feature(polygon(RING)), crs=_crs("EPSG:3857")),
@@ -251,6 +262,15 @@ TEXTS: list[tuple[str, bytes, int, str]] = [
     ("Infinity", (_NUMBER % ("Infinity", "Infinity")).encode(), 422, "not JSON"),
     ("minus Infinity", (_NUMBER % ("-Infinity", "-Infinity")).encode(), 422, "not JSON"),
     ("a number that overflows", (_NUMBER % ("1e999", "1e999")).encode(), 422, ""),
+    ("an id that overflows", (_FEATURE % '"id":1e999').encode(), 422, ""),
+    ("an id of 5,000 digits", (_FEATURE % f'"id":{"9" * 5000}').encode(), 422, ""),
+    (
+        "a property that overflows",
+        (_FEATURE % '"properties":{"a":[{"b":-1e999}]}').encode(),
+        422,
+        "",
+    ),
+    ("half a surrogate pair as id", (_FEATURE % r'"id":"\ud800"').encode(), 422, "not JSON"),
     (
         "NaN among the properties",
         b'{"type":"Feature","properties":{"a":NaN},"geometry":null}',

@@ -28,8 +28,8 @@ Serve = Callable[..., AbstractContextManager[TestClient]]
 
 @contextmanager
 def _served(imagery: Path, model: Path, **settings: object) -> Iterator[TestClient]:
-    chosen = Settings.model_validate({"imagery": imagery, "model": model, **settings})
-    with TestClient(create_app(chosen), raise_server_exceptions=False) as client:
+    selected = Settings.model_validate({"imagery": imagery, "model": model, **settings})
+    with TestClient(create_app(selected), raise_server_exceptions=False) as client:
         yield client
 
 

@@ -41,7 +41,7 @@ def serving(folder: Path, *arguments: object, **settings: object) -> Iterator[Ru
         "COLUMNS": "300",
         **{f"LANDCOVER_{name.upper()}": str(value) for name, value in settings.items()},
     }
-    command = [sys.executable, "-m", "app", "serve", *map(str, arguments)]
+    command = [sys.executable, "-m", "app.cli", "serve", *map(str, arguments)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, env=environment, stdout=output, stderr=output, cwd=folder

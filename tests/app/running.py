@@ -18,7 +18,7 @@ from shapely.geometry import box
 
 from tests.world.world import World
 
-PATIENCE_S = 90.0
+TIMEOUT_S = 90.0
 
 
 def area_of(world: World, shrink: float = 100, scene: int = 0) -> dict[str, Any]:
@@ -32,12 +32,12 @@ def area_of(world: World, shrink: float = 100, scene: int = 0) -> dict[str, Any]
 
 def until(check: Callable[[], Any]) -> Any:  # noqa: ANN401
     """What `check` returns as soon as it is true."""
-    ends = time.monotonic() + PATIENCE_S
+    ends = time.monotonic() + TIMEOUT_S
     while time.monotonic() < ends:
         if found := check():
             return found
         time.sleep(0.02)
-    raise AssertionError(f"not within {PATIENCE_S:g} s")
+    raise AssertionError(f"not within {TIMEOUT_S:g} s")
 
 
 @contextmanager

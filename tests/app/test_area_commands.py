@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import rasterio
+import shapely
+from pyogrio import raw
+from shapely.geometry import shape
 from typer.testing import CliRunner, Result
 
 from app.cli import cli
 from app.client import Client, JobFailed, ServerError
 from app.errors import InvalidRequest
-from app.jobs.local import shard_of
+from app.grid.pixel_grid import transformer
+from app.jobs.runner import shard_of
 from tests.app.running import area_of, server
 from tests.world.world import World
 
 pytestmark = pytest.mark.alone
+
+DRIVERS = {
+    ".gpkg": "GPKG", ".shp": "ESRI Shapefile", ".kml": "LIBKML", ".fgb": "FlatGeobuf",
+    ".geojson": "GeoJSON",
+}  # fmt: skip
 
 
 def run(*arguments: object) -> Result:
@@ -114,11 +126,134 @@ def test_figures_are_the_same_here_and_through_a_server(
     aoi: Path, here: tuple[object, ...], base: str, tmp_path: Path
 ) -> None:
     found = []
-    for number, how in enumerate((here, ("--server", base))):
+    days = ("--datetime", "2017-01-01/2017-12-31", "--fill", "older")
+    for number, how in enumerate(
+        ((*here, "--year", "2017"), ("--server", base, "--year", "2017"), (*here, *days),
+         ("--server", base, *days))
+    ):  # fmt: skip
         path = tmp_path / f"{number}.json"
         assert "hectares" in ran("stats", aoi, "--output", path, *how).output
         found.append(json.loads(path.read_text()))
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2] == found[3]
+    result = run("stats", aoi, *here, "--year", "2017", "--datetime", "2017")
+    assert (result.exit_code, "datetime" in result.output) == (2, True)
+
+
+@pytest.fixture(scope="module")
+def small(
+    two_quads: World, here: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[shapely.Polygon, dict[int, float]]:
+    """A part of a block, and the m² of its classes."""
+    folder = tmp_path_factory.mktemp("small")
+    area = area_of(two_quads, shrink=550)
+    (folder / "area.geojson").write_text(json.dumps(area))
+    ran("stats", folder / "area.geojson", "--output", folder / "found.json", *here)
+    classes = json.loads((folder / "found.json").read_text())["classes"]
+    return shape(area), {each["value"]: each["m2"] for each in classes}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "epsg"),
+    [("gpkg", 4326), ("gpkg", 26916), ("shp", 26916), ("shp", 2236), ("kml", 4326),
+     ("fgb", 3857), ("geojson", 4326)],
+)  # fmt: skip
+def test_the_area_may_be_in_any_file_that_gdal_reads(
+    small: tuple[shapely.Polygon, dict[int, float]],
+    here: tuple[object, ...],
+    tmp_path: Path,
+    suffix: str,
+    epsg: int,
+) -> None:
+    area, expected = small
+    project = transformer("OGC:CRS84", f"EPSG:{epsg}").transform
+    path, found = tmp_path / f"area.{suffix}", tmp_path / "found.json"
+    write_layer(path, shapely.transform(area, project, interleaved=False), epsg)
+    if suffix == "gpkg":  # QGIS keeps styles in a table of its own
+        with sqlite3.connect(path) as db:
+            db.execute("CREATE TABLE layer_styles (id INTEGER PRIMARY KEY, styleName TEXT)")
+        db.close()
+    ran("stats", path, "--output", found, *here)
+    classes = json.loads(found.read_text())["classes"]
+    for each in classes:
+        assert each["m2"] == pytest.approx(expected[each["value"]], rel=1e-4, abs=1)
+
+
+def test_a_file_that_is_no_area_is_named_in_one_line(
+    here: tuple[object, ...], tmp_path: Path
+) -> None:
+    text, points, bare = (tmp_path / name for name in ("a.txt", "points.gpkg", "bare.shp"))
+    text.write_text("no area")
+    point = shapely.Point(-86.96, 32.96)
+    write_layer(points, point, 4326)
+    write_layer(bare, point.buffer(0.01), 4326)
+    bare.with_suffix(".prj").unlink()
+    for path, reason in ((text, "GDAL reads"), (points, "one layer of"), (bare, "with a CRS")):
+        result = run("stats", path, *here)
+        assert result.exit_code == 2
+        assert path.name in result.output
+        assert reason in result.output
+        assert len(result.output.strip().splitlines()) == 1
+
+
+def write_layer(path: Path, geometry: shapely.Geometry, epsg: int) -> None:
+    kind = {"geometry_type": geometry.geom_type, "crs": f"EPSG:{epsg}"}
+    geometries = np.array([shapely.to_wkb(geometry)], dtype=object)
+    raw.write(path, geometries, [], [], driver=DRIVERS[path.suffix], **kind)
+
+
+def spellings(path: Path, folder: Path) -> dict[str, Path]:
+    """Other names of one file."""
+    folder.mkdir()
+    symbolic, hard = folder / "symbolic.tif", folder / "hard.tif"
+    symbolic.symlink_to(path)
+    hard.hardlink_to(path)
+    around = path.parent / folder.name / ".." / path.name
+    return {"itself": path, "around": around, "symbolic link": symbolic, "hard link": hard}
+
+
+@pytest.mark.parametrize("kind", ["itself", "around", "symbolic link", "hard link"])
+def test_no_command_overwrites_what_it_reads(
+    two_quads: World, aoi: Path, base: str, pixelwise_model: Path, tmp_path: Path, kind: str
+) -> None:
+    imagery = tmp_path / "imagery"
+    shutil.copytree(two_quads.directory, imagery)
+    scene = next(imagery.glob("*.tif"))
+    area, model = tmp_path / "area.geojson", tmp_path / "model.onnx"
+    shutil.copy(aoi, area)
+    for path in pixelwise_model.parent.glob(f"{pixelwise_model.stem}*"):
+        shutil.copy(path, tmp_path / path.name.replace(pixelwise_model.stem, "model"))
+    work = tmp_path / "work"
+    here = ("--imagery", imagery, "--model", model)
+    ran("classify", work, "--aoi", area, "--shard", "0/1", *here)
+    block = next(work.glob("blocks/*/*"))
+    years = ("--from", "2017", "--to", "2016")
+    inputs = {path: path.read_bytes() for path in (scene, area, model, block, work / "spec.json")}
+    other = tmp_path / "other"
+    named = {path: spellings(path, tmp_path / f"links{n}")[kind] for n, path in enumerate(inputs)}
+    commands = [
+        ("classify", scene, named[scene], "--model", model),
+        ("classify", scene, named[model], "--model", model),
+        ("classify", named[scene], "--aoi", area, *here),
+        ("classify", named[area], "--aoi", area, *here),
+        ("classify", named[area], "--aoi", area, "--server", base),
+        ("stats", area, "--output", named[area], *here),
+        ("stats", area, "--output", named[scene], *here),
+        ("stats", area, "--output", named[area], "--server", base),
+        ("change", area, named[area], *years, *here),
+        ("change", area, other, "--matrix", named[area], *years, *here),
+        ("change", area, other, "--matrix", other, *years, *here),
+        ("change", area, named[scene], *years, *here),
+        ("merge", work, named[block], *here),
+        ("merge", work, named[work / "spec.json"], *here),
+        ("merge", work, named[scene], *here),
+    ]
+    for command in commands:
+        result = run(*command)
+        assert result.exit_code == 2, (command, result.output)
+        assert "choose another output" in result.output
+        assert {path: path.read_bytes() for path in inputs} == inputs
+    assert not other.exists()
+    assert not list(tmp_path.glob("**/*.aux.xml"))
 
 
 def test_change_writes_raster_and_matrix(
@@ -144,7 +279,7 @@ def test_seeding_fills_the_cache_and_purging_empties_it_and_nothing_else(
     assert [path.name for path in cache.iterdir()] == ["somebody's"]
     assert run("seed", aoi, *here).exit_code == 2
     assert run("purge").exit_code == 2
-    assert "no journal" in run("purge", "--jobs-dir", cache).output
+    assert "no jobs.sqlite" in run("purge", "--jobs-dir", cache).output
 
 
 def test_a_wrong_area_or_server_ends_with_one_line(
@@ -197,6 +332,7 @@ def test_the_client_loads_nothing_of_the_server() -> None:
     assert found.stdout.strip() == "['app.client'] False"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.filterwarnings("ignore")
 def test_on_a_dask_cluster_one_of_whose_workers_is_killed_the_bytes_are_the_same(
@@ -210,7 +346,7 @@ def test_on_a_dask_cluster_one_of_whose_workers_is_killed_the_bytes_are_the_same
     from tests.app.running import until
 
     aoi = tmp_path / "aoi.geojson"
-    aoi.write_text(json.dumps(area_of(two_quads)))
+    aoi.write_text(json.dumps(area_of(two_quads, shrink=400)))
     files: dict[str, Result] = {}
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"

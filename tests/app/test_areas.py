@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -26,6 +27,9 @@ from rio_cogeo import cog_validate
 from shapely.geometry import mapping
 from starlette.testclient import TestClient
 
+from app import area
+from app.services import Services
+from app.settings import Settings
 from model.legend import LEGEND, NODATA
 from tests.app.bad_areas import BAD
 from tests.app.conftest import Classes, Serve
@@ -160,10 +164,32 @@ def test_a_collection_keeps_its_features_and_adds_their_total(
         assert square_meters(collection["totals"])[value] == pytest.approx(together, abs=0.01)
 
 
+def test_a_notebook_computes_what_the_service_answers(
+    client: TestClient, two_quads: World, two_years: World, assessed_model: Path
+) -> None:
+    polygon = feature(star(*middle_of(two_quads), 0.001), id="creek")
+    areas = area.areas_of(polygon)
+    services = Services(Settings(imagery=two_quads.directory, model=assessed_model))
+    document = asyncio.run(area.statistics(services.landcover, services.select(), areas))
+    file = asyncio.run(area.export(services.landcover, [services.select()], areas, "tif"))
+    estimate = asyncio.run(area.estimate(services.landcover, [services.select()], areas))
+    services.close()
+    assert json.loads(json.dumps(document)) == post(client, "/statistics", polygon).json()
+    assert file.content == post(client, "/feature.tif", polygon).content
+    assert estimate.cached == estimate.blocks > 0
+    services = Services(Settings(imagery=two_years.directory, model=assessed_model))
+    before, after = (services.select(year=year) for year in ("2017", "2019"))
+    place = area.areas_of(feature(star(*two_years.scenes[1].lonlat, 0.001)))
+    changed = asyncio.run(area.change(services.landcover, before, after, place))
+    services.close()
+    assert changed["changed"]["m2"] > 0
+    assert changed["compared"]["m2"] == pytest.approx(changed["area"]["m2"], rel=1e-4)
+
+
 def test_units_are_those_people_use(client: TestClient, two_quads: World) -> None:
-    area = statistics(client, star(*middle_of(two_quads)))["area"]
-    assert area["hectares"] == pytest.approx(area["m2"] / 10_000, abs=1e-6)
-    assert area["acres"] == pytest.approx(area["m2"] / 4046.8564224, abs=1e-6)
+    found = statistics(client, star(*middle_of(two_quads)))["area"]
+    assert found["hectares"] == pytest.approx(found["m2"] / 10_000, abs=1e-6)
+    assert found["acres"] == pytest.approx(found["m2"] / 4046.8564224, abs=1e-6)
 
 
 def test_adjusted_areas_follow_the_table_that_is_asked_for(
@@ -222,6 +248,21 @@ def test_a_place_without_imagery_is_uncovered_and_no_error(client: TestClient) -
     array, _, crs = opened(post(client, "/feature.tif", feature(polygon)).content)
     assert (array == NODATA).all()
     assert crs == "EPSG:32614"
+
+
+def test_an_area_split_at_180_degrees_is_answered_whole(client: TestClient) -> None:
+    halves = [shapely.box(179.999, 52, 180, 52.001), shapely.box(-180, 52, -179.999, 52.001)]
+    polygon = shapely.MultiPolygon(halves)
+    found = statistics(client, polygon)
+    assert found["uncovered"]["m2"] == pytest.approx(sum(map(geodesic, halves)), rel=1e-6)
+    array, _, crs = opened(post(client, "/feature.tif", feature(polygon)).content)
+    assert crs in ("EPSG:32601", "EPSG:32660")
+    assert array.shape[1] == pytest.approx(0.002 * 111_320 * math.cos(math.radians(52)), rel=0.1)
+    with zipfile.ZipFile(
+        io.BytesIO(post(client, "/feature.zip", feature(polygon)).content)
+    ) as bundle:
+        west, _, east, _ = json.loads(bundle.read("landcover-latest.json"))["bbox"]
+    assert (west, east) == (179.999, -179.999)
 
 
 def test_where_two_zones_meet_no_ground_counts_twice(seam: TestClient, utm_seam: World) -> None:
@@ -374,7 +415,7 @@ def bundle(client: TestClient, two_quads: World, tmp_path_factory: pytest.TempPa
 
 
 def test_the_zip_holds_raster_names_item_and_table(bundle: Path) -> None:
-    names = ["csv", "json", "tif", "tif.aux.xml"]
+    names = ["clr", "csv", "json", "qml", "tif", "tif.aux.xml"]
     assert sorted(p.name for p in bundle.iterdir()) == [f"landcover-2017.{n}" for n in names]
     item = json.loads((bundle / "landcover-2017.json").read_text())
     asset = item["assets"]["classes"]
@@ -433,10 +474,10 @@ def test_class_polygons_have_the_ground_of_the_raster(
     polygon = star(*middle_of(two_quads))
     path = tmp_path / f"classes.{suffix}"
     path.write_bytes(post(client, f"/feature.{suffix}", feature(polygon)).content)
-    info = read_info(path)
+    info = read_info(path, layer=0)
     assert info["driver"] == driver
     assert info["crs"] in (f"EPSG:{epsg}", "OGC:CRS84")
-    meta, _, geometries, columns = raw.read(path)
+    meta, _, geometries, columns = raw.read(path, layer=0)
     values, names, titles, hectares = columns
     assert list(meta["fields"]) == ["value", "name", "title", "hectares"]
     assert set(zip(values, names, titles, strict=True)) == {
@@ -506,10 +547,10 @@ def test_too_large_an_area_is_answered_with_the_limit_and_what_it_would_take(
 
 
 def test_an_estimate_knows_what_is_cached_and_how_long_the_rest_takes(
-    serve: Serve, two_quads: World, slow_model: Path
+    serve: Serve, two_quads: World, pixelwise_model: Path
 ) -> None:
     polygon = star(*middle_of(two_quads), 0.004)
-    with serve(two_quads.directory, slow_model, infer_workers=1) as client:
+    with serve(two_quads.directory, pixelwise_model, infer_workers=1) as client:
         before = client.post("/estimate", json=feature(polygon)).json()
         post(client, "/statistics", feature(polygon))
         after = client.post("/estimate", json=feature(polygon)).json()
@@ -546,6 +587,9 @@ QUERIES = [
     ("/feature.tif?resolution=-1", 400, "resolution"),
     ("/feature.tif?resolution=nan", 400, "resolution"),
     ("/feature.tif?resolution=inf", 400, "resolution"),
+    ("/feature.tif?resolution=1e-200", 400, "resolution"),
+    ("/feature.tif?resolution=5e-324", 400, "resolution"),
+    ("/feature.tif?crs=EPSG:4326&resolution=1e-200", 400, "resolution"),
     ("/change", 400, "from"),
     ("/change?from=2017&to=2017", 400, "to"),
     ("/change?from=1815", 404, "year"),

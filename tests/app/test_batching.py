@@ -416,7 +416,11 @@ def test_a_tile_is_the_same_whether_its_blocks_were_joined_or_not(
     for each in (1, edge):
         with (
             serve(
-                two_quads.directory, neighborhood_model, join_blocks=each, infer_workers=1
+                two_quads.directory,
+                neighborhood_model,
+                join_blocks=each,
+                infer_workers=1,
+                block_budget=64,
             ) as client,
             counted(monkeypatch) as seen,
         ):

@@ -16,10 +16,9 @@ import numpy as np
 import pytest
 
 from app.cache.blocks import BlockCache
-from app.cache.disk import DiskStore
-from app.cache.flight import SingleFlight
-from app.cache.frame import decode_entry, encode_entry
+from app.cache.disk import DiskStore, decode_entry, encode_entry
 from app.cache.memory import MemoryStore
+from app.cache.single_flight import SingleFlight
 from app.grid.classified import ClassifiedBlock, SceneRef
 from app.scheduling import Pool
 from model.windows import BLOCK
@@ -252,25 +251,27 @@ def test_fifty_callers_at_once_cost_one_computation() -> None:
         return computed
 
     async def story() -> None:
-        flights: SingleFlight[int] = SingleFlight()
-        assert await asyncio.gather(*(flights.run("a", compute) for _ in range(50))) == [1] * 50
-        assert len(flights) == 0
-        assert await flights.run("a", compute) == 2
+        single_flight: SingleFlight[int] = SingleFlight()
+        assert (
+            await asyncio.gather(*(single_flight.run("a", compute) for _ in range(50))) == [1] * 50
+        )
+        assert len(single_flight) == 0
+        assert await single_flight.run("a", compute) == 2
 
     asyncio.run(story())
 
 
 def test_keys_do_not_wait_for_each_other() -> None:
     async def story() -> None:
-        flights: SingleFlight[str] = SingleFlight()
+        single_flight: SingleFlight[str] = SingleFlight()
         never = asyncio.Event()
-        stuck = asyncio.create_task(flights.run("a", lambda: _answer(never, "a")))
+        stuck = asyncio.create_task(single_flight.run("a", lambda: _answer(never, "a")))
         await asyncio.sleep(0)
         free = asyncio.Event()
         free.set()
-        assert await flights.run("b", lambda: _answer(free, "b")) == "b"
-        assert "a" in flights
-        assert "b" not in flights
+        assert await single_flight.run("b", lambda: _answer(free, "b")) == "b"
+        assert "a" in single_flight
+        assert "b" not in single_flight
         stuck.cancel()
         await asyncio.gather(stuck, return_exceptions=True)
 
@@ -279,7 +280,7 @@ def test_keys_do_not_wait_for_each_other() -> None:
 
 def test_a_computation_is_cancelled_only_when_all_who_waited_have_gone() -> None:
     async def story() -> None:
-        flights: SingleFlight[str] = SingleFlight()
+        single_flight: SingleFlight[str] = SingleFlight()
         stopped, event = asyncio.Event(), asyncio.Event()
 
         async def compute() -> str:
@@ -289,26 +290,27 @@ def test_a_computation_is_cancelled_only_when_all_who_waited_have_gone() -> None
                 stopped.set()
                 raise
 
-        callers = [asyncio.create_task(flights.run("a", compute)) for _ in range(3)]
+        callers = [asyncio.create_task(single_flight.run("a", compute)) for _ in range(3)]
         await asyncio.sleep(0.01)
         for caller in callers[:2]:
             caller.cancel()
         await asyncio.sleep(0.01)
         assert not stopped.is_set()
-        assert len(flights) == 1
+        assert len(single_flight) == 1
         callers[2].cancel()
         await asyncio.wait_for(stopped.wait(), 1)
-        assert len(flights) == 0
+        assert len(single_flight) == 0
 
     asyncio.run(story())
 
 
 def test_one_who_stays_gets_the_result_when_the_first_has_gone() -> None:
     async def story() -> None:
-        flights: SingleFlight[str] = SingleFlight()
+        single_flight: SingleFlight[str] = SingleFlight()
         event = asyncio.Event()
         first, second = (
-            asyncio.create_task(flights.run("a", lambda: _answer(event, "done"))) for _ in range(2)
+            asyncio.create_task(single_flight.run("a", lambda: _answer(event, "done")))
+            for _ in range(2)
         )
         await asyncio.sleep(0.01)
         first.cancel()
@@ -321,7 +323,7 @@ def test_one_who_stays_gets_the_result_when_the_first_has_gone() -> None:
 
 def test_one_who_comes_after_a_cancellation_starts_anew() -> None:
     async def story() -> None:
-        flights: SingleFlight[int] = SingleFlight()
+        single_flight: SingleFlight[int] = SingleFlight()
         number = 0
         event = asyncio.Event()
 
@@ -336,38 +338,38 @@ def test_one_who_comes_after_a_cancellation_starts_anew() -> None:
                 raise
             return mine
 
-        first = asyncio.create_task(flights.run("a", compute))
+        first = asyncio.create_task(single_flight.run("a", compute))
         await asyncio.sleep(0.005)
         first.cancel()
         await asyncio.sleep(0.005)
-        second = asyncio.create_task(flights.run("a", compute))
+        second = asyncio.create_task(single_flight.run("a", compute))
         await asyncio.sleep(0.05)  # by now the first has stopped
-        assert len(flights) == 1
-        third = asyncio.create_task(flights.run("a", compute))
+        assert len(single_flight) == 1
+        third = asyncio.create_task(single_flight.run("a", compute))
         await asyncio.sleep(0)
         event.set()
         assert (await second, await third) == (2, 2)
-        assert len(flights) == 0
+        assert len(single_flight) == 0
 
     asyncio.run(story())
 
 
 def test_an_error_reaches_all_who_wait_and_is_not_kept() -> None:
     async def story() -> None:
-        flights: SingleFlight[str] = SingleFlight()
+        single_flight: SingleFlight[str] = SingleFlight()
 
         async def fail() -> str:
             await asyncio.sleep(0.005)
             raise OSError("once")
 
         results = await asyncio.gather(
-            *(flights.run("a", fail) for _ in range(10)), return_exceptions=True
+            *(single_flight.run("a", fail) for _ in range(10)), return_exceptions=True
         )
         assert {str(result) for result in results} == {"once"}
         assert all(isinstance(result, OSError) for result in results)
         event = asyncio.Event()
         event.set()
-        assert await flights.run("a", lambda: _answer(event, "well")) == "well"
+        assert await single_flight.run("a", lambda: _answer(event, "well")) == "well"
 
     asyncio.run(story())
 

@@ -88,7 +88,10 @@ def test_the_matrix_is_what_the_made_ground_did(
     shape = shapely.transform(place, project, interleaved=False)
     left, bottom, right, top = (int(value) for value in shape.bounds)
     x, y = np.meshgrid(np.arange(left, right + 1), np.arange(bottom, top + 1))
-    shares = shapely.area(shapely.intersection(shape, shapely.box(x, y, x + 1, y + 1)))
+    boxes = shapely.box(x, y, x + 1, y + 1)
+    shares = shapely.contains(shape, boxes).astype(float)
+    cut = shapely.intersects(shape.boundary, boxes)
+    shares[cut] = shapely.area(shapely.intersection(shape, boxes[cut]))
     before, after = (
         class_at(x.astype(float) + 0.5, y.astype(float) + 0.5, year) for year in (2017, 2019)
     )

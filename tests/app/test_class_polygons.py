@@ -1,8 +1,7 @@
-"""Class polygons: strips must not show, whatever meets at their seams."""
+"""Class polygons against what a walk from pixel to pixel finds connected."""
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,8 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyogrio import raw, read_info
-from rasterio.features import shapes
-from shapely.geometry import shape
 
-from app.area.polygons import write_polygons
+from app.area.vector_files import write_polygons
 from app.render.attribute_table import table_of
 from app.render.geotiff import CREATION
 from model.legend import LEGEND, NODATA
@@ -34,42 +31,63 @@ def written(path: Path, array: Classes) -> Path:
     return path
 
 
-def in_one_go(array: Classes) -> Counter[tuple[int, bytes]]:
-    found = shapes(array, mask=array != NODATA, connectivity=4, transform=AFFINE)
-    return Counter((int(value), canonical(shape(geometry))) for geometry, value in found)
+def read(path: Path) -> list[tuple[int, shapely.Polygon]]:
+    _, _, geometries, (values, _, _, _) = raw.read(path, layer=0)
+    return list(zip(values.tolist(), shapely.from_wkb(geometries), strict=True))
 
 
-def canonical(polygon: shapely.Polygon) -> bytes:
-    content: bytes = shapely.to_wkb(shapely.normalize(shapely.simplify(polygon, 0)))
-    return content
+def components(array: Classes) -> set[tuple[int, frozenset[tuple[int, int]]]]:
+    """(value, its pixels as (row, col)) of everything connected, by walking from pixel to pixel."""
+    found, seen = set(), np.zeros(array.shape, dtype=bool)
+    for start in np.argwhere(array != NODATA).tolist():
+        if seen[tuple(start)]:
+            continue
+        value, group, waiting = int(array[tuple(start)]), set(), [tuple(start)]
+        while waiting:
+            row, col = waiting.pop()
+            inside = 0 <= row < array.shape[0] and 0 <= col < array.shape[1]
+            if not inside or seen[row, col] or array[row, col] != value:
+                continue
+            seen[row, col] = True
+            group.add((row, col))
+            waiting += [(row + 1, col), (row - 1, col), (row, col + 1), (row, col - 1)]
+        found.add((value, frozenset(group)))
+    return found
 
 
-def read(path: Path) -> Counter[tuple[int, bytes]]:
-    _, _, geometries, (values, _, _, _) = raw.read(path)
-    polygons = shapely.from_wkb(geometries)
-    return Counter(
-        (int(value), canonical(polygon)) for value, polygon in zip(values, polygons, strict=True)
-    )
+def pixels_of(polygon: shapely.Polygon, shape: tuple[int, ...]) -> frozenset[tuple[int, int]]:
+    """The pixels a polygon is made of; it has their ground and no other."""
+    row, col = np.indices(shape)
+    inside = shapely.contains_xy(polygon, AFFINE.c + col + 0.5, AFFINE.f - row - 0.5)
+    pixels = frozenset((int(r), int(c)) for r, c in np.argwhere(inside))
+    assert polygon.area == pytest.approx(len(pixels))
+    return pixels
+
+
+def assert_same(path: Path, array: Classes) -> None:
+    polygons = read(path)
+    assert all(polygon.is_valid for _, polygon in polygons)
+    found = [(value, pixels_of(polygon, array.shape)) for value, polygon in polygons]
+    assert len(found) == len(set(found))
+    assert set(found) == components(array)
 
 
 @settings(max_examples=40)
-@given(st.integers(0, 10**6), st.sampled_from([1, 3, 7, 16]), st.integers(2, 4))
-def test_strips_of_any_height_give_the_polygons_of_the_whole(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, strip: int, kinds: int
+@given(st.integers(0, 10**6), st.integers(2, 4))
+def test_every_polygon_is_what_is_connected(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, kinds: int
 ) -> None:
     draw = np.random.default_rng(seed)
     values = np.array([1, 5, NODATA, 6], dtype=np.uint8)[:kinds]
     array = draw.choice(values, size=(int(draw.integers(1, 30)), int(draw.integers(1, 30))))
-    folder = tmp_path_factory.mktemp("strips")
+    folder = tmp_path_factory.mktemp("polygons")
     raster = written(folder / "a.tif", array)
-    count = write_polygons(raster, TABLE, folder / "a.gpkg", strip)
-    expected = in_one_go(array)
-    assert count == sum(expected.values())
-    if count:
-        assert read(folder / "a.gpkg") == expected
+    assert write_polygons(raster, TABLE, folder / "a.gpkg") == len(components(array))
+    if components(array):
+        assert_same(folder / "a.gpkg", array)
 
 
-def test_a_ring_a_comb_and_a_corner_across_seams(tmp_path: Path) -> None:
+def test_a_ring_a_comb_and_a_corner(tmp_path: Path) -> None:
     array = np.full((12, 14), 6, dtype=np.uint8)
     array[1:11, 1:6] = 5
     array[3:9, 2:5] = 6  # a lake in the wood
@@ -78,10 +96,8 @@ def test_a_ring_a_comb_and_a_corner_across_seams(tmp_path: Path) -> None:
     array[5, 12] = 2
     array[6, 13] = 2  # meets it at a corner only: another polygon
     raster = written(tmp_path / "a.tif", array)
-    for strip in (1, 2, 3, 4, 5, 6, 512):
-        path = tmp_path / f"{strip}.gpkg"
-        write_polygons(raster, TABLE, path, strip)
-        assert read(path) == in_one_go(array)
+    write_polygons(raster, TABLE, tmp_path / "a.gpkg")
+    assert_same(tmp_path / "a.gpkg", array)
 
 
 @pytest.mark.parametrize("suffix", ["gpkg", "geojson", "fgb"])
@@ -89,7 +105,7 @@ def test_nothing_to_show_is_an_empty_layer(tmp_path: Path, suffix: str) -> None:
     raster = written(tmp_path / "a.tif", np.full((5, 5), NODATA, dtype=np.uint8))
     path = tmp_path / f"none.{suffix}"
     assert write_polygons(raster, TABLE, path) == 0
-    assert len(raw.read(path)[2]) == 0
+    assert len(raw.read(path, layer=0)[2]) == 0
     assert [p.name for p in tmp_path.iterdir() if "part" in p.name] == []
 
 
@@ -111,5 +127,5 @@ def test_more_polygons_than_fit_one_batch_are_all_written(tmp_path: Path) -> Non
     raster = written(tmp_path / "a.tif", array)
     for suffix in ("gpkg", "geojson", "fgb"):
         path = tmp_path / f"many.{suffix}"
-        assert write_polygons(raster, TABLE, path, 32) == 4900
-        assert read_info(path)["features"] == 4900
+        assert write_polygons(raster, TABLE, path) == 4900
+        assert read_info(path, layer=0)["features"] == 4900

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import rasterio
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from app import __version__
 from app.cli import cli, terminal
 from app.settings import Settings
 from model.legend import NODATA
@@ -213,6 +216,17 @@ def test_a_setting_out_of_range_is_named_in_one_line(
     monkeypatch.setenv(f"LANDCOVER_{name}", value)
     line = one_line_of(run("serve", "--imagery", two_quads.directory))
     assert name in line.upper()
+
+
+def test_the_version_is_the_package_s() -> None:
+    result = run("--version")
+    assert (result.exit_code, result.output) == (0, f"landcover {__version__}\n")
+
+
+def test_the_module_is_the_command() -> None:
+    command = [sys.executable, "-m", "app.cli", "--version"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert found.stdout == f"landcover {__version__}\n"
 
 
 def test_the_settings_page_names_every_variable() -> None:

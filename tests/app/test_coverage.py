@@ -9,10 +9,12 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.area.coverage import coverage
+from app.area.plan import coverage
 
 SIZE = 24
 LEFT, TOP = 1000.0, 5024.0
+SINGLE = 1.2e-7
+"""Shares are of single precision: a unit in the last place of 1."""
 
 
 def by_intersection(polygon: shapely.Geometry, resolution: float = 1.0) -> npt.NDArray[np.float64]:
@@ -23,9 +25,10 @@ def by_intersection(polygon: shapely.Geometry, resolution: float = 1.0) -> npt.N
     return shares / resolution**2
 
 
-def star(radii: list[float], turn: float) -> shapely.Polygon:
+def star(radii: list[float], turn: float, reach: float = 12) -> shapely.Polygon:
     angles = turn + np.arange(len(radii)) * 2 * np.pi / len(radii)
-    x, y = LEFT + 12 + np.array(radii) * np.cos(angles), TOP - 12 + np.array(radii) * np.sin(angles)
+    x = LEFT + reach + np.array(radii) * np.cos(angles)
+    y = TOP - reach + np.array(radii) * np.sin(angles)
     return shapely.Polygon(np.column_stack([x, y]))
 
 
@@ -33,7 +36,7 @@ def star(radii: list[float], turn: float) -> shapely.Polygon:
 def test_every_pixel_has_the_share_that_the_polygon_covers(radii: list[float], turn: float) -> None:
     polygon = star(radii, turn)
     assert np.allclose(
-        coverage(polygon, LEFT, TOP, 1.0, SIZE), by_intersection(polygon), rtol=0, atol=1e-9
+        coverage(polygon, LEFT, TOP, 1.0, SIZE), by_intersection(polygon), rtol=0, atol=SINGLE
     )
 
 
@@ -49,7 +52,7 @@ def test_holes_are_left_out_whichever_way_rings_run(
     if reverse:
         polygon = shapely.reverse(polygon)
     found = coverage(polygon, LEFT, TOP, 1.0, SIZE)
-    assert np.allclose(found, by_intersection(polygon), rtol=0, atol=1e-9)
+    assert np.allclose(found, by_intersection(polygon), rtol=0, atol=SINGLE)
 
 
 def test_edges_on_pixel_borders_cover_whole_pixels_exactly() -> None:
@@ -65,7 +68,7 @@ def test_several_polygons_and_what_cutting_left_of_others() -> None:
     parts = [shapely.box(LEFT + 1.5, TOP - 3, LEFT + 2.25, TOP - 1), star([3, 2, 3, 1], 0.0)]
     left_over = shapely.LineString([(LEFT, TOP), (LEFT + 5, TOP - 5)])
     found = coverage(shapely.GeometryCollection([*parts, left_over]), LEFT, TOP, 1.0, SIZE)
-    assert np.allclose(found, sum(by_intersection(part) for part in parts), atol=1e-9)
+    assert np.allclose(found, sum(by_intersection(part) for part in parts), atol=SINGLE)
 
 
 @pytest.mark.parametrize("resolution", [0.6, 2.0])
@@ -74,8 +77,26 @@ def test_other_resolutions(resolution: float) -> None:
     reach = SIZE * resolution
     polygon = polygon.intersection(shapely.box(LEFT, TOP - reach, LEFT + reach, TOP))
     found = coverage(polygon, LEFT, TOP, resolution, SIZE)
-    assert np.allclose(found, by_intersection(polygon, resolution), rtol=0, atol=1e-9)
+    assert np.allclose(found, by_intersection(polygon, resolution), rtol=0, atol=SINGLE)
 
 
 def test_nothing_covers_nothing() -> None:
     assert not coverage(shapely.MultiPolygon(), LEFT, TOP, 1.0, SIZE).any()
+
+
+@pytest.mark.parametrize("hole", [False, True])
+def test_a_long_outline_has_the_same_shares_in_quarters(hole: bool) -> None:
+    """Longer than what exactextract is given at once; shapely says the share of every pixel."""
+    draw = np.random.default_rng(3)
+    polygon = star(draw.uniform(50, 63, 220).tolist(), 0.1, 64)
+    if hole:
+        polygon = polygon.difference(star(draw.uniform(5, 30, 60).tolist(), 0.2, 64))
+    assert shapely.get_num_coordinates(polygon) > 200
+    found = coverage(polygon, LEFT, TOP, 1.0, 128)
+    col, row = np.meshgrid(np.arange(128), np.arange(128))
+    boxes = shapely.box(LEFT + col, TOP - row - 1, LEFT + col + 1, TOP - row)
+    expected = shapely.contains(polygon, boxes).astype(float)
+    cut = shapely.intersects(polygon.boundary, boxes)
+    expected[cut] = shapely.area(shapely.intersection(polygon, boxes[cut]))
+    assert np.allclose(found, expected, rtol=0, atol=SINGLE)
+    assert found.sum() == pytest.approx(polygon.area, rel=1e-8)

@@ -22,10 +22,9 @@ from app.imagery import gdal
 from app.imagery.catalog.files import DirectoryCatalog
 from app.imagery.catalog.index import Index
 from app.imagery.catalog.temporal import LATEST, TemporalFilter
-from app.imagery.inspection import inspect
-from app.imagery.scene import ReadOptions, Scene, UnsupportedImage
+from app.imagery.scene import ReadOptions, Scene, UnsupportedImage, inspect
 from tests.app.conftest import Serve, tiles_around
-from tests.world.scenes import MadeScene, write_scene
+from tests.world.scenes import SyntheticScene, write_scene
 from tests.world.world import World
 
 with rasterio.Env() as env:
@@ -40,9 +39,9 @@ def _configured() -> None:
     gdal.configure()
 
 
-def small(path: Path, **changes: object) -> MadeScene:
-    chosen = {"cols": 60, "rows": 50, "overviews": False} | changes
-    return write_scene(path, **chosen)  # type: ignore[arg-type]
+def small(path: Path, **changes: object) -> SyntheticScene:
+    options = {"cols": 60, "rows": 50, "overviews": False} | changes
+    return write_scene(path, **options)  # type: ignore[arg-type]
 
 
 def reason_of(path: Path) -> str:
@@ -154,8 +153,8 @@ def test_nothing_is_read_through_a_vrt_that_is_named_tif(
     assert "VRT" in DRIVERS
     index = DirectoryCatalog(imagery, ReadOptions()).index
     assert [scene.id for scene in index.scenes] == [Path(NAME).stem]
-    assert [problem.path for problem in index.problems] == ["a.tif"]
-    assert str(good.path) not in index.problems[0].reason
+    assert [problem.path for problem in index.skipped] == ["a.tif"]
+    assert str(good.path) not in index.skipped[0].reason
     assert good.path.stat().st_atime_ns == 0
 
 
@@ -172,7 +171,7 @@ def test_bad_files_are_named_and_the_others_served(
         shutil.copy(path, tmp_path / f"{kind}.tif")
     index = DirectoryCatalog(tmp_path, ReadOptions()).index
     assert [scene.id for scene in index.scenes] == ["UPPER", "long", Path(NAME).stem]
-    named = {problem.path for problem in index.problems}
+    named = {problem.path for problem in index.skipped}
     assert named >= {f"{kind}.tif" for kind in bad_files} | {"nowhere.tif"}
     assert named <= {f"{kind}.tif" for kind in bad_files} | {"nowhere.tif", "folder.tif"}
 
@@ -243,7 +242,7 @@ def test_a_search_finds_what_a_look_at_every_scene_finds() -> None:
     draw = random.Random(17)
     scenes = random_scenes(draw, 150)
     index = Index(scenes)
-    found_any = 0
+    matches = 0
     for _ in range(300):
         left, bottom = draw.uniform(4e5, 6e5), draw.uniform(3.5e6, 3.7e6)
         box = (left, bottom, left + draw.uniform(1, 4e4), bottom + draw.uniform(1, 4e4))
@@ -263,8 +262,8 @@ def test_a_search_finds_what_a_look_at_every_scene_finds() -> None:
             found = index.search(crs, box, LATEST if year is None else TemporalFilter.of_year(year))
             assert len(found) == len(expected)
             assert {scene.id for scene in found} == expected
-            found_any += bool(found)
-    assert found_any > 200
+            matches += bool(found)
+    assert matches > 200
 
 
 def test_a_search_answers_in_one_order_whatever_order_the_scenes_came_in() -> None:
@@ -356,11 +355,11 @@ def test_a_file_that_turned_bad_becomes_a_problem_and_a_mended_one_a_scene(tmp_p
     small(first)
     second.write_text("no image")
     directory = DirectoryCatalog(tmp_path, ReadOptions())
-    assert [problem.path for problem in directory.index.problems] == ["second.tif"]
+    assert [problem.path for problem in directory.index.skipped] == ["second.tif"]
     first.write_text("no image")
     small(second)
     directory.refresh()
-    assert [problem.path for problem in directory.index.problems] == ["first.tif"]
+    assert [problem.path for problem in directory.index.skipped] == ["first.tif"]
     assert [scene.id for scene in directory.index.scenes] == ["kept", "second"]
 
 

@@ -14,8 +14,9 @@ from typer.testing import CliRunner, Result
 from app.cli import cli, terminal
 from app.imagery import gdal
 from app.imagery.catalog.files import DirectoryCatalog
-from app.imagery.catalog.index_store import IndexStore
+from app.imagery.catalog.index import IndexStore
 from app.imagery.diagnostics import examine
+from app.imagery.reader import Reader
 from app.imagery.scene import ReadOptions
 from model.card import ModelCard
 from model.session import Session
@@ -59,8 +60,8 @@ def card_like(world: World, session: Session) -> ModelCard:
 
 def test_imagery_like_trainings_raises_no_doubt(two_quads: World, pixelwise: Session) -> None:
     card = card_like(two_quads, pixelwise)
-    found = examine(DirectoryCatalog(two_quads.directory, ReadOptions()), None, card)
-    assert found.faults == found.doubts == []
+    found = examine(DirectoryCatalog(two_quads.directory, ReadOptions()), None, card, Reader())
+    assert found.faults == found.warnings == []
     assert [band.name for band in found.bands] == ["red", "green", "blue", "near infrared"]
     assert all(abs(band.off) < 0.5 and band.low < band.mean < band.high for band in found.bands)
     assert found.read_s > 0
@@ -68,17 +69,21 @@ def test_imagery_like_trainings_raises_no_doubt(two_quads: World, pixelwise: Ses
 
 def test_a_band_of_one_value_is_named(two_quads: World, pixelwise: Session, tmp_path: Path) -> None:
     folder = altered(two_quads, tmp_path / "alpha", [0, 1, 2, -1])
-    found = examine(DirectoryCatalog(folder, ReadOptions()), None, card_like(two_quads, pixelwise))
-    (doubt,) = [each for each in found.doubts if "one value only" in each]
-    assert doubt.startswith("near infrared")
+    found = examine(
+        DirectoryCatalog(folder, ReadOptions()), None, card_like(two_quads, pixelwise), Reader()
+    )
+    (warning,) = [each for each in found.warnings if "one value only" in each]
+    assert warning.startswith("near infrared")
 
 
 def test_a_stretched_band_is_named_with_how_far_it_is_off(
     two_quads: World, pixelwise: Session, tmp_path: Path
 ) -> None:
     folder = altered(two_quads, tmp_path / "dark", [0, 1, 2, 3], 0.3)
-    found = examine(DirectoryCatalog(folder, ReadOptions()), None, card_like(two_quads, pixelwise))
-    assert len([each for each in found.doubts if "below training's" in each]) == 4
+    found = examine(
+        DirectoryCatalog(folder, ReadOptions()), None, card_like(two_quads, pixelwise), Reader()
+    )
+    assert len([each for each in found.warnings if "below training's" in each]) == 4
 
 
 def test_bands_in_another_order_are_suspected(
@@ -94,10 +99,10 @@ def test_bands_in_another_order_are_suspected(
     card = pixelwise.card.model_copy(update={"mean": mean, "std": (0.2,) * 4})
     with rasterio.open(folder / "a.tif", "w", **profile) as target:
         target.write(image[[3, 0, 1, 2]])
-    found = examine(DirectoryCatalog(folder, ReadOptions()), None, card)
-    assert any("bands = [2, 3, 4, 1]" in each for each in found.doubts)
-    right = examine(DirectoryCatalog(folder, ReadOptions(bands=(2, 3, 4, 1))), None, card)
-    assert not any("bands = " in each for each in right.doubts)
+    found = examine(DirectoryCatalog(folder, ReadOptions()), None, card, Reader())
+    assert any("bands = [2, 3, 4, 1]" in each for each in found.warnings)
+    right = examine(DirectoryCatalog(folder, ReadOptions(bands=(2, 3, 4, 1))), None, card, Reader())
+    assert not any("bands = " in each for each in right.warnings)
 
 
 def test_doctor_reads_every_source_and_counts_what_it_cost(
@@ -137,7 +142,7 @@ def test_an_index_spares_opening_what_has_not_changed(tmp_path: Path) -> None:
     again = DirectoryCatalog(folder, ReadOptions(), store)
     assert again.opened == 0
     assert again.scenes == first.scenes
-    assert again.problems == first.problems
+    assert again.skipped == first.skipped
     write_scene(folder / "1_2017.tif", cols=70, rows=50, year=2019, overviews=False)
     os.utime(folder / "2_2017.tif", ns=(7, 7))
     (folder / "0_2017.tif").unlink()

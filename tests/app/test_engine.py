@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from app.cli import cli, server, terminal
 from app.errors import ConfigurationError
 from app.grid.pixel_grid import Block
-from app.jobs.task import own_workshop
+from app.jobs.executor import own_context
 from app.landcover.blocks import PROCESSING
 from app.services import Services
 from app.settings import Settings
@@ -104,7 +104,7 @@ def test_workers_are_told_the_engine_that_runs_and_not_to_choose(
     engine = str(built.model(None).engine.spec)
     assert built.settings.engine == engine
     settings = built.settings.model_dump_json(exclude={"redis_url"})
-    worker = own_workshop(settings).services
+    worker = own_context(settings).services
     assert str(worker.model(None).engine.spec) == engine
     worker.close()
     built.close()
@@ -115,7 +115,7 @@ def test_a_worker_that_lacks_the_engine_refuses(two_quads: World, model: Path) -
     lacking = "cuda" if EngineSpec("cuda") not in there else "openvino:bf16"
     settings = Settings(imagery=two_quads.directory, model=model, engine=lacking)
     with pytest.raises(ConfigurationError, match=f"LANDCOVER_ENGINE={lacking}: "):
-        own_workshop(settings.model_dump_json(exclude={"redis_url"}))
+        own_context(settings.model_dump_json(exclude={"redis_url"}))
 
 
 def test_several_processes_run_one_engine(model: Path, two_quads: World, tmp_path: Path) -> None:

@@ -117,6 +117,8 @@ def test_nothing_is_left_when_it_fails_and_the_old_file_stays(tmp_path: Path) ->
 
 def test_nothing_but_the_file_and_its_sidecar_is_left_when_it_succeeds(written: Path) -> None:
     assert sorted(entry.name for entry in written.parent.iterdir()) == [
+        "classes.clr",
+        "classes.qml",
         "classes.tif",
         "classes.tif.aux.xml",
     ]

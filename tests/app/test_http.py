@@ -125,8 +125,8 @@ def test_an_empty_place_is_a_transparent_tile(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tiles", "imagery/tiles"])
-@pytest.mark.parametrize("zoom", [0, 1, 5, 9, 11])
-def test_below_the_lowest_zoom_a_tile_is_empty_at_once(
+@pytest.mark.parametrize("zoom", [0, 1, 5, 9])
+def test_below_the_lowest_zoom_a_tile_has_no_class_and_comes_at_once(
     client: TestClient, two_quads: World, kind: str, zoom: int
 ) -> None:
     z, x, y = tiles_around(*two_quads.scenes[0].lonlat, zoom, 0)[0]
@@ -207,7 +207,7 @@ def test_tilejson_tells_the_true_zooms_and_place(client: TestClient, two_quads: 
     west, south, east, north = answer["bounds"]
     assert west < lon < east
     assert south < lat < north
-    assert (answer["tilejson"], answer["minzoom"], answer["maxzoom"]) == ("3.0.0", 12, 17)
+    assert (answer["tilejson"], answer["minzoom"], answer["maxzoom"]) == ("3.0.0", 10, 17)
     z, x, y = tiles_around(lon, lat, 17, 0)[0]
     url = answer["tiles"][0].format(z=z, x=x, y=y)
     assert client.get(url).status_code == 200
@@ -392,7 +392,9 @@ def test_a_tile_whose_client_has_gone_is_not_computed(two_quads: World, slow_mod
             httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=0.3) as client,
         ):
             client.get(tile_path(two_quads))
-        until(lambda: services.gate.inside == 0 and not len(services.landcover.cache.flights), 2)
+        until(
+            lambda: services.gate.inside == 0 and not len(services.landcover.cache.single_flight), 2
+        )
         assert services.landcover.cache.computed == 0
     finally:
         server.should_exit = True
@@ -405,26 +407,12 @@ def test_bad_files_among_the_imagery_are_named_and_the_rest_is_served(
     place = made.two_quads(tmp_path)
     bad = made.bad_files(tmp_path / "bad")
     with serve(tmp_path, pixelwise_model) as client:
-        problems = services_of(client).sources.get(None).catalog.problems
+        problems = services_of(client).sources.get(None).catalog.skipped
         assert {Path(problem.path).stem for problem in problems} == set(bad)
         assert all(len(problem.reason) > 10 for problem in problems)
         assert client.get("/sources").json()["sources"][0]["skipped"] == len(bad)
         answer = client.get(tile_path(place))
     assert (classes_in(answer.content, "png") != NODATA).all()
-
-
-def test_beyond_the_budget_a_tile_shows_what_is_there_and_is_not_kept(
-    serve: Serve, two_quads: World, pixelwise_model: Path
-) -> None:
-    path = tile_path(two_quads, 14, "npy")
-    with serve(two_quads.directory, pixelwise_model, block_budget=0) as client:
-        empty = client.get(path)
-        assert empty.headers["x-landcover-quality"] == "partial"
-        assert empty.headers["cache-control"] == "no-store"
-        assert "etag" not in empty.headers
-        assert (classes_in(empty.content, "npy") == NODATA).all()
-        client.get(tile_path(two_quads, 17))
-        assert (classes_in(client.get(path).content, "npy") != NODATA).any()
 
 
 def until(true: Callable[[], bool], seconds: float = 10) -> None:

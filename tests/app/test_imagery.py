@@ -17,12 +17,11 @@ import rasterio
 from app.errors import SourceUnavailable
 from app.grid.pixel_grid import NORTH, PixelGrid
 from app.imagery import gdal, mosaic
-from app.imagery.inspection import acquired_of, identity_of, inspect
 from app.imagery.reader import OPEN_PER_THREAD, Pixels, Reader
-from app.imagery.scene import ReadOptions, Scene
+from app.imagery.scene import ReadOptions, Scene, acquired_of, identity_of, inspect
 from model.windows import Window
 from tests.world.ground import on_grid
-from tests.world.scenes import MadeScene, write_bad_file, write_scene
+from tests.world.scenes import SyntheticScene, write_bad_file, write_scene
 from tests.world.world import World
 
 with rasterio.Env() as env:
@@ -40,7 +39,7 @@ def _configured() -> None:
     gdal.configure()
 
 
-def scene_of(made: MadeScene, **changes: object) -> Scene:
+def scene_of(made: SyntheticScene, **changes: object) -> Scene:
     scene = inspect(made.path, ReadOptions())
     return replace(scene, **changes) if changes else scene  # type: ignore[arg-type]
 
@@ -67,14 +66,14 @@ def windows_in(extent: Window, count: int, seed: int) -> list[Window]:
 
 
 class Counting(Reader):
-    """A reader that remembers which scenes it was asked for."""
+    """A reader that remembers which scenes it was to read."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[str] = []
+        self.requested: list[str] = []
 
     def read(self, scene: Scene, grid: PixelGrid, window: Window) -> Pixels:
-        self.asked.append(scene.id)
+        self.requested.append(scene.id)
         return super().read(scene, grid, window)
 
 
@@ -365,7 +364,7 @@ def test_one_scene_is_read_where_one_suffices(two_quads: World) -> None:
     reader = Counting()
     overlap = Window(504_050, CORNER[1] + 200, 96, 96)
     mixed = mosaic.read(reader, [east, west], GRID, overlap)
-    assert reader.asked == [east.id]
+    assert reader.requested == [east.id]
     assert mixed.scenes == (east.ref,)
     assert (mixed.pixels.image == on_grid(504_050, overlap.row, 96, 96)).all()
 
@@ -419,7 +418,7 @@ def test_where_no_scene_is_nothing_is_valid_and_nothing_is_read(two_quads: World
     assert not mixed.pixels.valid.any()
     assert not mixed.pixels.image.any()
     assert mixed.scenes == ()
-    assert reader.asked == []
+    assert reader.requested == []
 
 
 def test_a_hole_that_a_vanished_scene_should_fill_is_an_error(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
 from io import BytesIO
@@ -57,7 +58,7 @@ def client(serve: Serve, two_quads: World, neighborhood_model: Path) -> Iterator
         yield running
 
 
-# The journal
+# The store
 
 
 @pytest.fixture
@@ -72,12 +73,12 @@ def test_a_status_is_followed_only_by_those_allowed(store: Store, old: Status, n
     if old != "accepted":
         store.claim("a")
     if old not in ("accepted", "running"):
-        store.to(job.id, old)
+        store.transition(job.id, old)
     if new in ALLOWED[old]:
-        assert store.to(job.id, new).status == new
+        assert store.transition(job.id, new).status == new
     else:
         with pytest.raises(IllegalTransition, match=f"is {old} and cannot become {new}"):
-            store.to(job.id, new)
+            store.transition(job.id, new)
         assert store.get(job.id).status == old
 
 
@@ -125,6 +126,18 @@ def test_what_is_journalled_outlives_the_process(store: Store, tmp_path: Path) -
     again.remove(job.id)
     with pytest.raises(UnknownName):
         store.get(job.id)
+
+
+def test_a_job_from_before_datetime_and_fill_still_loads(store: Store, tmp_path: Path) -> None:
+    job = store.add(SPEC, 1, 9)
+    old = {
+        "process": "classify-area", "area": SPEC.area, "source": "s", "model": "m",
+        "years": ["latest"], "outputs": ["cog"],
+    }  # fmt: skip
+    with sqlite3.connect(tmp_path / "jobs.sqlite") as db:
+        db.execute("UPDATE jobs SET spec = ?", (json.dumps(old),))
+    db.close()
+    assert store.get(job.id).spec == SPEC
 
 
 # Over HTTP
@@ -234,10 +247,66 @@ def test_a_job_gives_the_figures_and_files_of_one_request(
     assert ours == item
     path = tmp_path / "job.gpkg"
     path.write_bytes(files["polygons"].content)
-    _, _, _, fields = raw.read(path, columns=["hectares"])
+    _, _, _, fields = raw.read(path, layer=0, columns=["hectares"])
     with MemoryFile(files["cog"].content) as memory, memory.open() as dataset:
         pixels = int((dataset.read(1) != NODATA).sum())
     assert fields[0].sum() * 1e4 == pytest.approx(pixels, rel=2e-3)
+
+
+def test_days_and_fill_mean_in_a_job_what_they_mean_in_a_request(
+    serve: Serve, two_years: World, pixelwise_model: Path
+) -> None:
+    """The newer image reaches 100 m further south than the older one, and less far north."""
+    area = area_of(two_years, shrink=20, scene=0)
+    days = {"datetime": "2018-01-01/2020-12-31"}
+    found = {}
+    with serve(two_years.directory, pixelwise_model) as client:
+        for name, dates in (("days", days), ("filled", {**days, "fill": "older"})):
+            request = {"inputs": {"area": area, **dates}, "outputs": {"statistics": {}, "cog": {}}}
+            answer = client.post("/processes/classify-area/execution", json=request)
+            assert answer.status_code == 200, answer.text
+            found[name] = answer.json()["statistics"]
+            sync = client.post("/statistics", params=dates, json=area).json()
+            assert found[name] == sync["properties"]["statistics"]
+            href = answer.json()["cog"]["href"]
+            assert (
+                client.get(href).content
+                == client.post("/feature.tif", params=dates, json=area).content
+            )
+        for inputs, field in (
+            ({"datetime": "someday"}, "datetime"),
+            ({"fill": "newer"}, "fill"),
+            ({"year": "2019", **days}, "datetime"),
+        ):
+            request = {"inputs": {"area": area, **inputs}}
+            answer = client.post("/processes/classify-area/execution", json=request)
+            assert (answer.status_code, answer.json()["field"]) == (400, field)
+        request = {"inputs": {"area": area, "from": "2017", "to": "2019", **days}}
+        answer = client.post("/processes/change/execution", json=request)
+        assert (answer.status_code, answer.json()["field"]) == (400, "inputs")
+        described = client.get("/processes/classify-area").json()["inputs"]
+        assert {"year", "datetime", "fill"} <= set(described)
+        assert "datetime" not in client.get("/processes/change").json()["inputs"]
+    assert found["days"]["uncovered"]["m2"] > 0
+    assert found["filled"]["uncovered"]["m2"] == pytest.approx(0, abs=1)
+
+
+def test_a_job_searches_the_scenes_of_a_block_once(
+    serve: Serve, two_quads: World, pixelwise_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(two_quads.directory, pixelwise_model) as client:
+        catalog = client.app.state.services.sources.get(None).catalog  # type: ignore[attr-defined]
+        search, searched = type(catalog).search, []
+
+        def counted(self: object, *ground: object) -> Any:  # noqa: ANN401
+            searched.append(ground)
+            return search(self, *ground)
+
+        monkeypatch.setattr(type(catalog), "search", counted)
+        path = "/processes/classify-area/execution"
+        info = client.post(path, json=body(two_quads), headers=ASYNC).json()
+        assert ended(client, info["jobID"])["status"] == "successful"
+    assert len(searched) == len(set(searched)) == info["blocks"]["total"]
 
 
 def test_change_as_a_job_is_change_as_one_request(
@@ -366,8 +435,8 @@ def test_change_is_from_and_to_and_its_matrix_sums_to_the_area(
         results = client.post("/processes/change/execution", json=request).json()
         single = {}
         for year in ("2017", "2019"):
-            asked = {"inputs": {"area": area, "year": year}}
-            document = client.post("/processes/classify-area/execution", json=asked).json()
+            request = {"inputs": {"area": area, "year": year}}
+            document = client.post("/processes/classify-area/execution", json=request).json()
             single[year] = client.get(document["cog"]["href"]).content
         change = client.get(results["cog"]["href"]).content
     before, after = (classes_in(single[year], "tif") for year in ("2017", "2019"))
@@ -437,10 +506,10 @@ def test_dismissing_stops_the_work_between_operators(
         path = "/processes/classify-area/execution"
         job_id = client.post(path, json=body(two_quads), headers=ASYNC).json()["jobID"]
         services = client.app.state.services  # type: ignore[attr-defined]
-        until(lambda: len(services.landcover.cache.flights))
+        until(lambda: len(services.landcover.cache.single_flight))
         assert client.get(f"/jobs/{job_id}/results").json()["type"].endswith("result-not-ready")
         assert client.delete(f"/jobs/{job_id}").json()["status"] == "dismissed"
-        until(lambda: not len(services.landcover.cache.flights))
+        until(lambda: not len(services.landcover.cache.single_flight))
         computed = services.landcover.cache.computed
         until(lambda: not (tmp_path / "jobs" / job_id).exists())
         assert services.landcover.cache.computed == computed
@@ -455,7 +524,7 @@ def test_a_tile_asked_for_during_a_job_is_not_behind_its_blocks(
         path = "/processes/classify-area/execution"
         job_id = client.post(path, json=body(two_quads), headers=ASYNC).json()["jobID"]
         cache = client.app.state.services.landcover.cache  # type: ignore[attr-defined]
-        until(lambda: len(cache.flights) > 1)
+        until(lambda: len(cache.single_flight) > 1)
         lon, lat = two_quads.scenes[1].lonlat
         before = client.get(f"/jobs/{job_id}").json()["blocks"]["done"]
         assert client.get(f"/point/{lon},{lat}").status_code == 200
@@ -467,6 +536,7 @@ def test_a_tile_asked_for_during_a_job_is_not_behind_its_blocks(
 # Killed and resumed
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_killed_in_the_middle_a_job_goes_on_and_ends_in_the_same_bytes(
     two_quads: World, slow_model: Path, tmp_path: Path
@@ -474,6 +544,7 @@ def test_killed_in_the_middle_a_job_goes_on_and_ends_in_the_same_bytes(
     files: dict[str, bytes] = {}
     job_id = ""
     kept: dict[Path, int] = {}
+    request = {"inputs": {"area": area_of(two_quads, shrink=300)}}  # six blocks
     for kind, kills in (("killed", 2), ("undisturbed", 0)):
         jobs = tmp_path / kind
         for attempt in range(kills + 1):
@@ -483,7 +554,7 @@ def test_killed_in_the_middle_a_job_goes_on_and_ends_in_the_same_bytes(
             ):
                 if attempt == 0:
                     path = "/processes/classify-area/execution"
-                    answer = client.post(path, json=body(two_quads), headers=ASYNC)
+                    answer = client.post(path, json=request, headers=ASYNC)
                     job_id = answer.json()["jobID"]
                 blocks = jobs / job_id / "blocks"
                 if attempt < kills:

@@ -114,7 +114,7 @@ def test_a_tile_of_any_format_and_size_shows_the_classes_of_the_download(
 ) -> None:
     lon, lat = two_quads.scenes[0].lonlat
     z, x, y = tiles_around(lon, lat, zoom, 0)[0]
-    with serve(two_quads.directory, neighborhood_model) as client:
+    with serve(two_quads.directory, neighborhood_model, block_budget=1000) as client:
         answer = client.get(f"/tiles/WebMercatorQuad/{z}/{x}/{y}{suffix}{query}")
     assert answer.status_code == 200
     found = classes_in(answer.content, suffix.rpartition(".")[2])
@@ -144,7 +144,7 @@ def test_scenes_of_mixed_resolution_keep_the_law(
     used: set[str] = set()
     for seed in (1, 2):
         random.Random(seed).shuffle(tiles)
-        with serve(imagery, neighborhood_model) as client:
+        with serve(imagery, neighborhood_model, block_budget=1000) as client:
             for z, x, y in tiles:
                 answer = client.get(f"/tiles/WebMercatorQuad/{z}/{x}/{y}.npy")
                 found = classes_in(answer.content, "npy")
@@ -162,7 +162,9 @@ def test_every_tile_around_the_overlap_shows_the_classes_of_the_download_in_any_
     cache = tmp_path / "cache"
     for seed in (1, 2):  # the second server starts on the first one's disk cache
         random.Random(seed).shuffle(tiles)
-        with serve(two_quads.directory, neighborhood_model, cache_dir=cache) as client:
+        with serve(
+            two_quads.directory, neighborhood_model, cache_dir=cache, block_budget=1000
+        ) as client:
             for z, x, y in tiles:
                 answer = client.get(f"/tiles/WebMercatorQuad/{z}/{x}/{y}.npy")
                 found = classes_in(answer.content, "npy")
@@ -178,7 +180,7 @@ def test_a_point_has_the_class_of_the_tile_pixel_it_lies_in(
     z, x, y = tiles_around(lon, lat, 18, 0)[0]
     box = TMS.bounds(morecantile.Tile(x, y, z))
     draw = random.Random(5)
-    with serve(two_quads.directory, neighborhood_model) as client:
+    with serve(two_quads.directory, neighborhood_model, block_budget=1000) as client:
         tile = classes_in(client.get(f"/tiles/WebMercatorQuad/{z}/{x}/{y}.npy").content, "npy")
         for _ in range(60):
             row, col = draw.randrange(256), draw.randrange(256)
@@ -195,7 +197,7 @@ def test_the_most_probable_class_of_a_point_is_its_class(
     serve: Serve, two_quads: World, neighborhood_model: Path
 ) -> None:
     lon, lat = two_quads.scenes[0].lonlat
-    with serve(two_quads.directory, neighborhood_model) as client:
+    with serve(two_quads.directory, neighborhood_model, block_budget=1000) as client:
         answer = client.get(f"/point/{lon},{lat}?probabilities=true").json()
     probabilities = answer["probabilities"]
     assert max(probabilities, key=probabilities.get) == answer["class"]["name"]
@@ -211,7 +213,7 @@ def test_classify_on_the_command_line_writes_the_classes_that_tiles_show(
     result = CliRunner().invoke(cli, command)
     assert result.exit_code == 0, result.output
     lon, lat = two_quads.scenes[0].lonlat
-    with serve(scene, neighborhood_model) as client:
+    with serve(scene, neighborhood_model, block_budget=1000) as client:
         for z, x, y in tiles_around(lon, lat, 17):
             found = classes_in(client.get(f"/{z}/{x}/{y}.png").content, "png")
             assert (found != raster_at_tile(out, z, x, y, 256)).sum() == 0
@@ -236,7 +238,7 @@ def test_where_two_zones_meet_tiles_and_points_agree_and_leave_no_hole(
 ) -> None:
     lon, lat = -84.0, utm_seam.scenes[0].lonlat[1]
     draw = random.Random(7)
-    with serve(utm_seam.directory, pixelwise_model) as client:
+    with serve(utm_seam.directory, pixelwise_model, block_budget=1000) as client:
         for z, x, y in tiles_around(lon, lat, 17):
             tile = classes_in(client.get(f"/tiles/WebMercatorQuad/{z}/{x}/{y}.npy").content, "npy")
             assert (tile == NODATA).sum() == 0
@@ -310,7 +312,7 @@ def test_a_tile_is_the_area_of_its_pixels_placed_by_the_one_placer(
 
     async def both() -> tuple[Classes, Classes]:
         plan = await plan_tile(services.landcover, [selection], tile)
-        shown = await compose(services.landcover, plan, "class", 16)
+        shown = (await compose(services.landcover, plan, "class", budget=16)).placed
         area = await classes_under(services.landcover, selection, tile.grid, tile.window)
         return shown.values, area.values
 
@@ -345,8 +347,8 @@ def test_a_planned_tile_shows_what_was_planned_whatever_is_found_meanwhile(
     neighborhood_model: Path, tmp_path: Path
 ) -> None:
     """New imagery between the ETag and the pixels does not come under the old ETag and keys."""
-    where = {"origin": (502_700.0, 3_648_600.0), "cols": 700, "rows": 700}
-    write_scene(tmp_path / "m_3208601_nw_16_1_20170903.tif", **where, year=2017)
+    write = partial(write_scene, origin=(502_700.0, 3_648_600.0), cols=700, rows=700)
+    write(tmp_path / "m_3208601_nw_16_1_20170903.tif", year=2017)
     services = Services(Settings(imagery=tmp_path, model=neighborhood_model))
     selection = Selection(services.sources.get(None), LATEST, services.model(None))
     tile = Tile(*tiles_around(*lonlat(26916, 503_050.0, 3_648_250.0), 17, 0)[0])
@@ -355,11 +357,11 @@ def test_a_planned_tile_shows_what_was_planned_whatever_is_found_meanwhile(
         return await plan_tile(services.landcover, [selection], tile)
 
     async def composed(plan: TilePlan) -> Placed:
-        return await compose(services.landcover, plan, "class", 16)
+        return (await compose(services.landcover, plan, "class", budget=16)).placed
 
     async def story() -> None:
         plan = await planned()
-        write_scene(tmp_path / "m_3208601_nw_16_1_20190903.tif", **where, year=2019)
+        write(tmp_path / "m_3208601_nw_16_1_20190903.tif", year=2019)
         await selection.source.reads.run(selection.source.refresh)
         old, later = await composed(plan), await planned()
         new = await composed(later)
@@ -390,7 +392,7 @@ def test_the_shipped_model_keeps_the_law_on_real_imagery(
     assert CliRunner().invoke(cli, ["classify", str(scene), str(out)]).exit_code == 0
     with rasterio.open(out) as dataset:
         lon, lat = dataset.lnglat()
-    with serve(scene, SHIPPED_MODEL) as client:
+    with serve(scene, SHIPPED_MODEL, block_budget=1000) as client:
         for z, x, y in [*tiles_around(lon, lat, 17), *tiles_around(lon, lat, 19, 0)]:
             found = classes_in(client.get(f"/{z}/{x}/{y}.png").content, "png")
             assert (found != raster_at_tile(out, z, x, y, 256)).sum() == 0

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from app.cache.disk import DiskStore
-from app.cache.locks import DirectoryLocks, computed_once_here
+from app.cache.single_flight import DirectoryLocks, compute_once_by_lock
 from app.cache.tier import DiskTier
 from app.grid.classified import ClassifiedBlock
 from app.scheduling import Pool
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.alone
 HOLDER = """
 import sys
 from pathlib import Path
-from app.cache.locks import DirectoryLocks
-print(DirectoryLocks(Path(sys.argv[1])).take("k"), flush=True)
+from app.cache.single_flight import DirectoryLocks
+print(DirectoryLocks(Path(sys.argv[1])).acquire("k"), flush=True)
 sys.stdin.read()
 """
 
@@ -47,17 +47,17 @@ def block() -> ClassifiedBlock:
     return ClassifiedBlock(classes, np.full((512, 512), 90, np.uint8))
 
 
-def test_a_lock_is_held_against_other_processes_until_it_is_given_back(tmp_path: Path) -> None:
+def test_a_lock_is_held_against_other_processes_until_it_is_released(tmp_path: Path) -> None:
     locks = DirectoryLocks(tmp_path)
     with holding(tmp_path) as holder:
-        assert not locks.take("k")
-        assert locks.take("another")
+        assert not locks.acquire("k")
+        assert locks.acquire("another")
         holder.kill()  # -9: nothing of its own runs any more
         holder.wait(30)
-        assert locks.take("k")
-        locks.give("k")
+        assert locks.acquire("k")
+        locks.release("k")
     with holding(tmp_path):
-        assert not locks.take("k")
+        assert not locks.acquire("k")
 
 
 def test_who_waits_takes_what_the_holder_left_or_follows_it(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_who_waits_takes_what_the_holder_left_or_follows_it(tmp_path: Path) -> N
     async def waited(left: bool) -> ClassifiedBlock:
         with holding(tmp_path) as holder:
             waiting = asyncio.create_task(
-                computed_once_here(disk, DirectoryLocks(tmp_path), "k", compute)
+                compute_once_by_lock(disk, DirectoryLocks(tmp_path), "k", compute)
             )
             await asyncio.sleep(0.5)
             assert not waiting.done()
@@ -101,7 +101,7 @@ def test_a_directory_that_cannot_be_locked_costs_nothing_but_the_sharing(tmp_pat
         return block()
 
     try:
-        found = asyncio.run(computed_once_here(disk, DirectoryLocks(tmp_path), "k", compute))
+        found = asyncio.run(compute_once_by_lock(disk, DirectoryLocks(tmp_path), "k", compute))
         assert (found.classes == 2).all()
     finally:
         pool.close()

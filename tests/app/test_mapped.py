@@ -16,10 +16,10 @@ from rasterio.enums import ColorInterp, Resampling
 
 from app.grid.pixel_grid import NORTH, PixelGrid
 from app.imagery import gdal, mosaic
-from app.imagery.catalog.index_store import IndexStore
-from app.imagery.inspection import inspect
+from app.imagery.catalog.index import IndexStore
 from app.imagery.reader import Reader
-from app.imagery.scene import ReadOptions, Scene, UnsupportedImage
+from app.imagery.scene import ImageHeader, ReadOptions, Scene, UnsupportedImage, inspect
+from app.imagery.scene import scene_of as header_to_scene
 from model.windows import Window
 from tests.app.conftest import Serve, classes_in, tiles_around
 from tests.world.ground import classes_on_grid, ground, on_grid
@@ -248,3 +248,22 @@ def test_what_is_known_of_it_outlives_the_process(tmp_path: Path) -> None:
     store = IndexStore(tmp_path / "index.json", ReadOptions())
     store.save({"a": ("1", scene)})
     assert store.load() == {"a": ("1", scene)}
+
+
+@pytest.mark.parametrize("crs", ["EPSG:26916", "EPSG:4326", "EPSG:3857", "EPSG:2229"])
+@pytest.mark.parametrize(
+    "transform",
+    [
+        Affine(1e308, 0, 5e5, 0, -1e308, 4e6),
+        Affine(1, 0, 1e308, 0, -1, 1e308),
+        Affine(math.nan, 0, 5e5, 0, -1, 4e6),
+        Affine(1, 0, math.inf, 0, -1, 4e6),
+        Affine(1, 0, -math.inf, 1e-3, -1, math.nan),
+        Affine(1e-300, 0, 5e5, 0, -1e-300, 4e6),
+        Affine(0, 0, 5e5, 0, 0, 4e6),
+    ],
+)
+def test_a_header_that_places_an_image_nowhere_is_refused(crs: str, transform: Affine) -> None:
+    header = ImageHeader(crs, transform, (1000, 1000), ("uint8",) * 4)
+    with pytest.raises(UnsupportedImage):
+        header_to_scene(header, ReadOptions(), "a", href="a.tif", identity="1", acquired="2017")

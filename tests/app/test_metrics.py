@@ -113,9 +113,9 @@ def test_a_tile_says_where_its_time_went(
     with serve(two_quads.directory, pixelwise_model) as client:
         cold, warm = (client.get(path).headers["server-timing"] for _ in range(2))
         assert "server-timing" not in client.get("/healthz").headers
-    spent = dict(re.findall(r"(\w+);dur=([\d.]+)", cold))
-    assert set(spent) == {"read", "infer", "total"}
-    assert float(spent["infer"]) > 0
+    timings = dict(re.findall(r"(\w+);dur=([\d.]+)", cold))
+    assert set(timings) == {"read", "infer", "total"}
+    assert float(timings["infer"]) > 0
     assert re.fullmatch(r"total;dur=[\d.]+", warm)
 
 
@@ -165,8 +165,8 @@ def test_a_misspelled_variable_is_named_with_the_nearest_setting() -> None:
     known = [f"LANDCOVER_{name.upper()}" for name in Settings.model_fields]
     assert unknown_settings([*known, "PATH", "GDAL_CACHEMAX"]) == []
     assert unknown_settings(["LANDCOVER_IMAGRY", "LANDCOVER_QQQ"]) == [
-        "LANDCOVER_IMAGRY is no setting and does nothing; did you mean LANDCOVER_IMAGERY?",
-        "LANDCOVER_QQQ is no setting and does nothing",
+        "LANDCOVER_IMAGRY is not a setting and is ignored; did you mean LANDCOVER_IMAGERY?",
+        "LANDCOVER_QQQ is not a setting and is ignored",
     ]
 
 

@@ -108,14 +108,14 @@ def test_every_block_once_and_only_those_that_share_ground() -> None:
 def test_what_lies_beyond_the_imagery_is_counted_and_never_planned() -> None:
     polygon = shapely.box(-87.02, 32.99, -86.98, 33.01)
     plan = Plan.of(AreaOfInterest(polygon), ZONES[6:7], (-87.0, 32.0, -86.0, 34.0))
-    assert plan.beyond == pytest.approx(by_geodesics(polygon) / 2, rel=1e-4)
-    assert ground(plan) + plan.beyond == pytest.approx(by_geodesics(polygon), rel=1e-5)
+    assert plan.outside_m2 == pytest.approx(by_geodesics(polygon) / 2, rel=1e-4)
+    assert ground(plan) + plan.outside_m2 == pytest.approx(by_geodesics(polygon), rel=1e-5)
 
 
 def test_elsewhere_there_is_nothing_to_plan() -> None:
     plan = Plan.of(AreaOfInterest(shapely.box(10, 50, 10.1, 50.1)), ZONES, CONUS)
     assert (plan.regions, plan.count()) == ((), 0)
-    assert plan.beyond == pytest.approx(plan.area.square_meters)
+    assert plan.outside_m2 == pytest.approx(plan.area.square_meters)
 
 
 def test_swapped_axes_are_noticed_when_the_place_would_fit() -> None:

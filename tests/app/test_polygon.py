@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from typing import Any
 
@@ -13,8 +14,11 @@ from hypothesis import strategies as st
 from shapely.geometry import mapping
 
 from app.area.geojson import areas_of, read_areas
+from app.area.plan import Plan
 from app.area.polygon import AreaOfInterest
+from app.area.raster import OutputGrid
 from app.errors import InvalidArea, InvalidRequest, TooLarge
+from app.grid.pixel_grid import PixelGrid
 from tests.app.bad_areas import BAD, RING, collection, feature, polygon
 
 MOST = 1000
@@ -72,12 +76,66 @@ def test_altitudes_are_dropped_and_it_is_said() -> None:
         None,
         *(
             {"type": "name", "properties": {"name": name}}
-            for name in ("urn:ogc:def:crs:OGC:1.3:CRS84", "urn:ogc:def:crs:OGC::CRS84", "OGC:CRS84")
+            for name in (
+                "urn:ogc:def:crs:OGC:1.3:CRS84",
+                "urn:ogc:def:crs:OGC::CRS84",
+                "OGC:CRS84",
+                "http://www.opengis.net/def/crs/OGC/1.3/CRS84",
+                "EPSG:4326",
+                "urn:ogc:def:crs:EPSG::4326",
+            )
         ),
     ],
 )
-def test_crs84_may_be_named(crs: Any) -> None:  # noqa: ANN401
-    assert areas_of(polygon(RING, crs=crs), MOST).areas
+def test_longitude_and_latitude_may_be_named(crs: Any) -> None:  # noqa: ANN401
+    (area,) = areas_of(polygon(RING, crs=crs), MOST).areas
+    assert area.geometry.equals(shapely.Polygon(RING))
+
+
+def test_a_byte_order_mark_is_skipped() -> None:
+    body = json.dumps(polygon(RING)).encode("utf-8-sig")
+    assert body[:3] == b"\xef\xbb\xbf"
+    assert read_areas(body, MOST) == read_areas(body[3:], MOST)
+
+
+def test_features_without_a_geometry_are_skipped_and_counted() -> None:
+    document = collection(feature(None), feature(polygon(RING), id=7), feature(None))
+    areas = areas_of(document, MOST)
+    assert [area.id for area in areas.areas] == [7]
+    assert areas.notes == ("features without a geometry were skipped: 2",)
+
+
+EAST, WEST = (
+    [[lon, 52.0], [lon + 0.01, 52.0], [lon + 0.01, 52.02], [lon, 52.02], [lon, 52.0]]
+    for lon in (179.99, -180.0)
+)
+
+
+def test_a_polygon_split_at_180_degrees_is_one_area() -> None:
+    document = {"type": "MultiPolygon", "coordinates": [[EAST], [WEST]]}
+    (area,) = areas_of(document, MOST).areas
+    halves = [areas_of(polygon(ring), MOST).areas[0].square_meters for ring in (EAST, WEST)]
+    assert area.square_meters == pytest.approx(sum(halves))
+    assert area.boxes == ((-180.0, 52.0, -179.99, 52.02), (179.99, 52.0, 180.0, 52.02))
+    longitude, latitude = area.middle
+    assert abs(longitude) == pytest.approx(180)
+    assert latitude == pytest.approx(52.01)
+    grids = [PixelGrid("EPSG:26901"), PixelGrid("EPSG:26916")]
+    plan = Plan.of(area, grids, (-180, 40, 180, 60))
+    assert plan.outside_m2 == 0
+    output = OutputGrid.of(area, grids)
+    assert output.window.cols == pytest.approx(0.02 * 111_320 * math.cos(math.radians(52)), rel=0.1)
+    assert output.window.rows == pytest.approx(0.02 * 111_250, rel=0.1)
+
+
+def test_each_side_of_180_degrees_may_be_half_the_globe_and_not_more() -> None:
+    def ring(west: float, east: float) -> list[list[float]]:
+        return [[west, 0], [east, 0], [east, 1], [west, 1], [west, 0]]
+
+    sides = {"type": "MultiPolygon", "coordinates": [[ring(-180, -1)], [ring(0, 180)]]}
+    assert len(areas_of(sides, MOST).areas[0].boxes) == 2
+    with pytest.raises(InvalidArea, match="181 degrees wide"):
+        areas_of({"type": "MultiPolygon", "coordinates": [[ring(-90, 91)]]}, MOST)
 
 
 def test_rings_may_run_either_way() -> None:

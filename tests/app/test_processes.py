@@ -132,20 +132,20 @@ def test_no_request_fails_while_processes_are_replaced_one_by_one(
     paths = tile_paths(two_quads, 18, 1)
     options = ("--imagery", two_quads.directory, "--model", pixelwise_model, "--processes", 2)
     failed: list[str] = []
-    asked = 0
+    requested = 0
     stopping = False
 
     def client(number: int) -> None:
-        nonlocal asked
+        nonlocal requested
         with httpx.Client(timeout=60) as session:
             while not stopping:
                 try:
-                    answer = session.get(both.base + paths[(asked + number) % len(paths)])
+                    answer = session.get(both.base + paths[(requested + number) % len(paths)])
                     if answer.status_code != 200:
                         failed.append(str(answer.status_code))
                 except httpx.TransportError as error:
                     failed.append(repr(error))
-                asked += 1
+                requested += 1
                 time.sleep(0.01)
 
     with serving(tmp_path, *options) as both:
@@ -154,11 +154,11 @@ def test_no_request_fails_while_processes_are_replaced_one_by_one(
         with ThreadPoolExecutor(6) as pool:
             clients = [pool.submit(client, number) for number in range(6)]
             try:
-                until(lambda: asked > 30)
+                until(lambda: requested > 30)
                 os.kill(both.process.pid, signal.SIGHUP)
                 until(lambda: len(children(both)) == 2 and not children(both) & before, 100)
-                so_far = asked
-                until(lambda: asked > so_far + 30)
+                so_far = requested
+                until(lambda: requested > so_far + 30)
             finally:
                 stopping = True
             for each in clients:
@@ -197,9 +197,9 @@ def test_sigterm_loses_no_tile_and_no_job(
         assert [answer.result().status_code for answer in answers] == [200] * 32
     assert code in (0, -signal.SIGTERM)
     assert lasted < 10 + 5
-    with serving(tmp_path, **settings) as heir:
+    with serving(tmp_path, **settings) as replacement:
         until(
-            lambda: httpx.get(heir.base + job, timeout=60).json()["status"] == "successful",
+            lambda: httpx.get(replacement.base + job, timeout=60).json()["status"] == "successful",
             seconds=120,
         )
 
@@ -211,10 +211,10 @@ def test_a_misspelled_setting_is_named_with_the_nearest(
     with serving(tmp_path, *options, cach_dir="x", zzz="1") as running:
         text = running.log.read_text()
     assert (
-        "LANDCOVER_CACH_DIR is no setting and does nothing; did you mean LANDCOVER_CACHE_DIR?"
+        "LANDCOVER_CACH_DIR is not a setting and is ignored; did you mean LANDCOVER_CACHE_DIR?"
         in text
     )
-    assert "LANDCOVER_ZZZ is no setting and does nothing\n" in text
+    assert "LANDCOVER_ZZZ is not a setting and is ignored\n" in text
 
 
 def test_every_process_knows_the_jobs_of_the_others(

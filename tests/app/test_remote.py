@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.utils
 import random
 import struct
 import threading
@@ -18,18 +19,21 @@ from app.errors import SourceTooSlow, SourceUnavailable
 from app.grid.pixel_grid import PixelGrid
 from app.imagery import gdal
 from app.imagery.catalog.files import UrlListCatalog
-from app.imagery.catalog.index_store import IndexStore
+from app.imagery.catalog.index import IndexStore
 from app.imagery.catalog.temporal import LATEST
-from app.imagery.inspection import inspect
-from app.imagery.reader import Pixels, Reader
-from app.imagery.scene import ReadOptions, Scene
-from app.imagery.store.object_store import HEADER_BYTES, ObjectStore, ReadLimits
+from app.imagery.reader import Pixels, Reader, RemoteFiles
+from app.imagery.scene import ReadOptions, Scene, inspect
+from app.imagery.store import Authenticator, SignedRequest
+from app.imagery.store.object_store import (
+    HEADER_BYTES,
+    FileChanged,
+    ObjectStore,
+    ReadLimits,
+)
 from app.imagery.store.range_cache import RangeCache
-from app.imagery.store.range_request import Authenticator, FileChanged, SignedRequest
-from app.resilience import CircuitBreaker
 from model.windows import Window
 from tests.world.range_server import Mode, RangeServer, range_server
-from tests.world.scenes import MadeScene, write_scene
+from tests.world.scenes import SyntheticScene, write_scene
 
 pytestmark = pytest.mark.alone
 
@@ -45,7 +49,7 @@ def _configured() -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> MadeScene:
+def made(tmp_path_factory: pytest.TempPathFactory) -> SyntheticScene:
     """A COG of 2,300 × 1,800 pixels, internal tiles of 256."""
     folder = tmp_path_factory.mktemp("remote")
     plain = write_scene(folder / "plain.dat", cols=2300, rows=1800, overviews=False)
@@ -55,7 +59,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> MadeScene:
 
 
 @pytest.fixture
-def server(made: MadeScene) -> Iterator[RangeServer]:
+def server(made: SyntheticScene) -> Iterator[RangeServer]:
     with range_server(made.path.parent) as running:
         yield running
 
@@ -81,9 +85,9 @@ def far() -> Iterator[Far]:
         each.close()
 
 
-def scene_at(server: RangeServer, made: MadeScene, remote: ObjectStore) -> Scene:
+def scene_at(server: RangeServer, made: SyntheticScene, remote: ObjectStore) -> Scene:
     local = inspect(made.path, ReadOptions())
-    return replace(local, href=server.url(made.path), identity="1", remote=remote)
+    return replace(local, href=server.url(made.path), identity="1", store="far")
 
 
 def window_at(scene: Scene, col: int, row: int, cols: int, rows: int) -> Window:
@@ -92,14 +96,14 @@ def window_at(scene: Scene, col: int, row: int, cols: int, rows: int) -> Window:
     return Window(extent.col + col, extent.row + row, cols, rows)
 
 
-def read_local(made: MadeScene, window: Window) -> Pixels:
+def read_local(made: SyntheticScene, window: Window) -> Pixels:
     return Reader().read(inspect(made.path, ReadOptions()), GRID, window)
 
 
 def test_every_window_has_the_pixels_it_has_on_disk(
-    server: RangeServer, made: MadeScene, remote: ObjectStore
+    server: RangeServer, made: SyntheticScene, remote: ObjectStore
 ) -> None:
-    scene, reader, draw = scene_at(server, made, remote), Reader(), random.Random(5)
+    scene, reader, draw = scene_at(server, made, remote), Reader({"far": remote}), random.Random(5)
     for _ in range(12):
         cols, rows = draw.randint(1, 900), draw.randint(1, 900)
         window = window_at(scene, draw.randint(0, 1400), draw.randint(0, 900), cols, rows)
@@ -109,13 +113,16 @@ def test_every_window_has_the_pixels_it_has_on_disk(
 
 
 def test_a_reduced_window_has_the_pixels_it_has_on_disk(
-    server: RangeServer, made: MadeScene, remote: ObjectStore
+    server: RangeServer, made: SyntheticScene, remote: ObjectStore
 ) -> None:
     coarse = PixelGrid(GRID.crs, 2.0)
     scene, local = scene_at(server, made, remote), inspect(made.path, ReadOptions())
     window = scene.extent(coarse)
     assert window is not None
-    found, expected = Reader().read(scene, coarse, window), Reader().read(local, coarse, window)
+    found, expected = (
+        Reader({"far": remote}).read(scene, coarse, window),
+        Reader({"far": remote}).read(local, coarse, window),
+    )
     assert (found.image == expected.image).all()
 
 
@@ -141,30 +148,32 @@ def tile_ranges(path: Path, col: int, row: int, cols: int, rows: int) -> list[tu
 
 
 def test_a_cold_block_costs_the_header_and_its_tiles_and_no_more(
-    server: RangeServer, made: MadeScene, remote: ObjectStore
+    server: RangeServer, made: SyntheticScene, remote: ObjectStore
 ) -> None:
     scene = scene_at(server, made, remote)
     where = (700, 500, 704, 704)
-    Reader().read(scene, GRID, window_at(scene, *where))
+    Reader({"far": remote}).read(scene, GRID, window_at(scene, *where))
     tiles = tile_ranges(made.path, *where)
     rows_of_tiles = (where[1] + where[3] - 1) // 256 - where[1] // 256 + 1
-    assert len(server.asked) <= 1 + rows_of_tiles
+    assert len(server.requested) <= 1 + rows_of_tiles
     assert server.nbytes <= 1.2 * (HEADER_BYTES + sum(size for _, size in tiles))
-    assert (remote.traffic.requests, remote.traffic.bytes) == (len(server.asked), server.nbytes)
+    assert (remote.stats.requests, remote.stats.bytes) == (len(server.requested), server.nbytes)
 
 
 def test_bytes_that_neighbors_share_are_asked_for_once(
-    server: RangeServer, made: MadeScene, remote: ObjectStore
+    server: RangeServer, made: SyntheticScene, remote: ObjectStore
 ) -> None:
-    scene, reader = scene_at(server, made, remote), Reader()
+    scene, reader = scene_at(server, made, remote), Reader({"far": remote})
     for col in (0, 512, 1024):
         reader.read(scene, GRID, window_at(scene, col, 0, 704, 704))
     tiles = set(tile_ranges(made.path, 0, 0, 1728, 704))
     assert server.nbytes <= HEADER_BYTES + 1.05 * sum(size for _, size in tiles)
-    before = len(server.asked)
+    before = len(server.requested)
     threads = [
         threading.Thread(
-            target=lambda: Reader().read(scene, GRID, window_at(scene, 300, 100, 300, 300))
+            target=lambda: Reader({"far": remote}).read(
+                scene, GRID, window_at(scene, 300, 100, 300, 300)
+            )
         )
         for _ in range(4)
     ]
@@ -172,22 +181,22 @@ def test_bytes_that_neighbors_share_are_asked_for_once(
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(server.asked) == before
+    assert len(server.requested) == before
 
 
 # ---- faults --------------------------------------------------------------------------------------
 
 
 def test_a_server_that_fails_twice_is_asked_again(
-    server: RangeServer, made: MadeScene, remote: ObjectStore
+    server: RangeServer, made: SyntheticScene, remote: ObjectStore
 ) -> None:
     scene = scene_at(server, made, remote)
     window = window_at(scene, 10, 10, 400, 300)
     server.fault("503", times=2)
-    found = Reader().read(scene, GRID, window)
+    found = Reader({"far": remote}).read(scene, GRID, window)
     assert (found.image == read_local(made, window).image).all()
-    assert remote.traffic.retries == 2
-    assert remote.traffic.failures == 0
+    assert remote.stats.retries == 2
+    assert remote.stats.failures == 0
 
 
 @pytest.mark.parametrize("opened", [False, True])
@@ -195,9 +204,9 @@ def test_a_server_that_fails_twice_is_asked_again(
     "mode", ["503", "truncate", "corrupt", "404", "403", "no-range", "redirect"]
 )
 def test_a_fault_is_an_error_and_never_a_pixel_and_is_over_when_it_ends(
-    server: RangeServer, made: MadeScene, remote: ObjectStore, mode: Mode, opened: bool
+    server: RangeServer, made: SyntheticScene, remote: ObjectStore, mode: Mode, opened: bool
 ) -> None:
-    scene, reader = scene_at(server, made, remote), Reader()
+    scene, reader = scene_at(server, made, remote), Reader({"far": remote})
     window = window_at(scene, 900, 900, 500, 400)
     if opened:
         reader.read(scene, GRID, window_at(scene, 0, 0, 10, 10))
@@ -206,18 +215,18 @@ def test_a_fault_is_an_error_and_never_a_pixel_and_is_over_when_it_ends(
         with pytest.raises(SourceUnavailable) as refusal:
             reader.read(scene, GRID, window)
         assert server.base not in str(refusal.value)
-    server.mend()
+    server.repair()
     remote.circuit.succeeded()
     found = reader.read(scene, GRID, window)
     assert (found.image == read_local(made, window).image).all()
 
 
 def test_of_a_hundred_damaged_answers_none_gives_a_pixel(
-    server: RangeServer, made: MadeScene, far: Far
+    server: RangeServer, made: SyntheticScene, far: Far
 ) -> None:
     draw = random.Random(2)
     remote = far(retries=0, failures=1000)
-    scene, reader = scene_at(server, made, remote), Reader()
+    scene, reader = scene_at(server, made, remote), Reader({"far": remote})
     refused = 0
     for number in range(100):
         window = window_at(scene, draw.randint(0, 1900), draw.randint(0, 1500), 300, 250)
@@ -233,9 +242,9 @@ def test_of_a_hundred_damaged_answers_none_gives_a_pixel(
 
 
 def test_a_server_that_hangs_is_given_up_within_the_limit(
-    server: RangeServer, made: MadeScene, remote: ObjectStore
+    server: RangeServer, made: SyntheticScene, remote: ObjectStore
 ) -> None:
-    scene, reader = scene_at(server, made, remote), Reader()
+    scene, reader = scene_at(server, made, remote), Reader({"far": remote})
     reader.read(scene, GRID, window_at(scene, 0, 0, 10, 10))
     server.fault("hang")
     began = time.monotonic()
@@ -245,47 +254,110 @@ def test_a_server_that_hangs_is_given_up_within_the_limit(
 
 
 def test_after_five_failures_the_source_is_left_alone_and_then_tried_once(
-    server: RangeServer, made: MadeScene, far: Far
+    server: RangeServer, made: SyntheticScene, far: Far
 ) -> None:
     remote = far(retries=0, rest_s=0.3)
-    scene, reader = scene_at(server, made, remote), Reader()
+    scene, reader = scene_at(server, made, remote), Reader({"far": remote})
     window = window_at(scene, 0, 0, 10, 10)
     server.fault("503")
     for _ in range(5):
         with pytest.raises(SourceUnavailable):
             reader.read(scene, GRID, window)
     assert remote.unavailable == "the server answers 503"
-    asked = len(server.asked)
+    requested = len(server.requested)
     with pytest.raises(SourceUnavailable, match="left alone") as refusal:
         reader.read(scene, GRID, window)
     assert refusal.value.retry_after >= 1
-    assert len(server.asked) == asked
+    assert len(server.requested) == requested
     time.sleep(0.4)
     with pytest.raises(SourceUnavailable):
         reader.read(scene, GRID, window)
-    assert len(server.asked) == asked + 1
-    server.mend()
+    assert len(server.requested) == requested + 1
+    server.repair()
     time.sleep(0.4)
     reader.read(scene, GRID, window)
     assert remote.unavailable is None
 
 
-def test_a_half_open_circuit_lets_one_through_and_no_more() -> None:
-    now = [0.0]
-    circuit = CircuitBreaker(2, 10, clock=lambda: now[0])
-    circuit.failed("a")
-    assert circuit.enter() == 0
-    circuit.failed("b")
-    assert circuit.enter() == pytest.approx(10)
-    now[0] = 10.5
-    assert circuit.enter() == 0
-    assert circuit.enter() > 0
-    circuit.failed("c")
-    assert circuit.enter() == pytest.approx(10)
-    now[0] = 21
-    assert circuit.enter() == 0
-    circuit.succeeded()
-    assert circuit.enter() == circuit.enter() == 0
+@pytest.mark.parametrize("requested", ["2", "date"])
+def test_a_retry_after_is_waited_for(
+    server: RangeServer, made: SyntheticScene, far: Far, requested: str
+) -> None:
+    remote = far(read_s=20)
+    scene = scene_at(server, made, remote)
+    date = email.utils.formatdate(time.time() + 2, usegmt=True)
+    server.fault("503", times=1, retry_after=date if requested == "date" else requested)
+    began = time.monotonic()
+    Reader({"far": remote}).read(scene, GRID, window_at(scene, 0, 0, 20, 20))
+    # Without the header the pause is 0.01 s; a date has whole seconds.
+    assert time.monotonic() - began > 0.9
+    assert remote.stats.retries == 1
+
+
+@pytest.mark.parametrize("requested", ["3600", "Fri, 31 Dec 2100 23:59:59 GMT"])
+def test_a_retry_after_beyond_the_deadline_is_handed_on_and_heeded(
+    server: RangeServer, made: SyntheticScene, far: Far, requested: str
+) -> None:
+    remote = far(failures=1)
+    scene = scene_at(server, made, remote)
+    server.fault("503", times=1, retry_after=requested)
+    began = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(SourceUnavailable) as refusal:
+            Reader({"far": remote}).read(scene, GRID, window_at(scene, 0, 0, 10, 10))
+        assert 50 < refusal.value.retry_after <= 60
+    assert time.monotonic() - began < QUICK.read_s
+    assert len(server.requested) == 1
+
+
+def test_rubbish_while_half_open_does_not_keep_a_source_out(
+    server: RangeServer, made: SyntheticScene, far: Far
+) -> None:
+    class Failing:
+        broken = False
+
+        def address(
+            self, href: str, headers: Mapping[str, str], *, renew: bool = False
+        ) -> SignedRequest:
+            del renew
+            if self.broken:
+                raise RuntimeError(f"{href}?sig=SECRET")
+            return SignedRequest(href, headers)
+
+    access = Failing()
+    remote = far(access, retries=0, failures=1, rest_s=0.05)
+    scene = scene_at(server, made, remote)
+    window = window_at(scene, 0, 0, 10, 10)
+    for broken in (False, False, True, True):
+        server.fault("503", retry_after="²")
+        access.broken = broken
+        with pytest.raises((SourceUnavailable, RuntimeError)):
+            Reader({"far": remote}).read(scene, GRID, window)
+        assert "SECRET" not in str(remote.unavailable)
+        time.sleep(0.1)
+    access.broken = False
+    server.repair()
+    assert Reader({"far": remote}).read(scene, GRID, window).valid.all()
+
+
+@pytest.mark.parametrize("guard", ["If-Match", "ETag of the answer"])
+def test_each_guard_of_a_changing_file_holds_alone(tmp_path: Path, far: Far, guard: str) -> None:
+    """See RangeServer: one server ignores If-Match, the other claims the old entity tag."""
+    made = write_scene(tmp_path / NAME, cols=1500, rows=900)
+    remote = far()
+    with range_server(tmp_path) as server:
+        scene, reader = scene_at(server, made, remote), Reader({"far": remote})
+        reader.read(scene, GRID, window_at(scene, 0, 0, 300, 300))
+        if guard == "If-Match":
+            server.claimed_etag = remote.known(scene.href, scene.id).etag
+        else:
+            server.honor_if_match = False
+        write_scene(tmp_path / NAME, cols=1500, rows=900, year=2019)
+        with pytest.raises(FileChanged):
+            reader.read(scene, GRID, window_at(scene, 800, 500, 300, 300))
+        _, *ranged = server.requested
+        assert ranged
+        assert all("if-match" in {name.lower() for name in each.headers} for each in ranged)
 
 
 @pytest.mark.parametrize("opened", [False, True])
@@ -293,9 +365,11 @@ def test_a_file_that_changes_midway_is_never_mixed(tmp_path: Path, far: Far, ope
     made = write_scene(tmp_path / NAME, cols=1500, rows=900)
     remote = far()
     with range_server(tmp_path) as server:
-        catalog = UrlListCatalog(lambda: [server.url(made.path)], remote, ReadOptions())
+        catalog = UrlListCatalog(
+            lambda: [server.url(made.path)], RemoteFiles(remote, ReadOptions()), ReadOptions()
+        )
         (scene,) = catalog.scenes
-        reader = Reader()
+        reader = Reader({"far": remote})
         if opened:
             reader.read(scene, GRID, window_at(scene, 0, 0, 300, 300))
         other = write_scene(tmp_path / NAME, cols=1500, rows=900, year=2019)
@@ -312,13 +386,13 @@ def test_a_file_that_changes_midway_is_never_mixed(tmp_path: Path, far: Far, ope
 
 
 def test_a_file_that_is_not_what_its_catalog_says_is_unavailable(
-    server: RangeServer, made: MadeScene, remote: ObjectStore
+    server: RangeServer, made: SyntheticScene, remote: ObjectStore
 ) -> None:
     scene = scene_at(server, made, remote)
     left, bottom, right, top = scene.bounds
     moved = replace(scene, bounds=(left + 5, bottom, right + 5, top))
     with pytest.raises(SourceUnavailable, match="not what its catalog says"):
-        Reader().read(moved, GRID, window_at(moved, 0, 0, 10, 10))
+        Reader({"far": remote}).read(moved, GRID, window_at(moved, 0, 0, 10, 10))
 
 
 # ---- the list ------------------------------------------------------------------------------------
@@ -342,7 +416,7 @@ def test_a_list_serves_what_the_files_are_and_names_the_others(
 ) -> None:
     with range_server(folder) as server:
         urls = [server.url(path) for path in folder.glob("*.tif")] + [server.url("gone.tif")]
-        catalog = UrlListCatalog(lambda: urls, remote, ReadOptions())
+        catalog = UrlListCatalog(lambda: urls, RemoteFiles(remote, ReadOptions()), ReadOptions())
         assert [scene.id for scene in catalog.scenes] == [
             "m_3208601_ne_16_1_20170903",
             "m_3208601_nw_16_1_20170903",
@@ -354,11 +428,11 @@ def test_a_list_serves_what_the_files_are_and_names_the_others(
             local.bounds,
             local.acquired,
         )
-        reasons = {Path(problem.path).stem: problem.reason for problem in catalog.problems}
+        reasons = {Path(problem.path).stem: problem.reason for problem in catalog.skipped}
         assert reasons["three"].startswith("has 3 bands")
         assert reasons["gone"] == "cannot be read: the file has vanished"
         ground = catalog.lonlat_bounds
-        assert catalog.knows(ground, LATEST)
+        assert catalog.is_loaded(ground, LATEST)
         assert len(catalog.within(ground, LATEST)) == 2
 
 
@@ -368,19 +442,27 @@ def test_what_is_known_of_files_outlives_the_process(
     store = IndexStore(tmp_path / "index.json", ReadOptions())
     with range_server(folder) as server:
         urls = [server.url(path) for path in folder.glob("m_*.tif")]
-        first = UrlListCatalog(lambda: urls, far(), ReadOptions(), store)
-        asked = len(server.asked)
-        again = UrlListCatalog(lambda: urls, far(), ReadOptions(), store)
-        assert len(server.asked) == asked
+        first = UrlListCatalog(
+            lambda: urls, RemoteFiles(far(), ReadOptions()), ReadOptions(), store
+        )
+        requested = len(server.requested)
+        again = UrlListCatalog(
+            lambda: urls, RemoteFiles(far(), ReadOptions()), ReadOptions(), store
+        )
+        assert len(server.requested) == requested
         assert again.scenes == first.scenes
         other = IndexStore(tmp_path / "index.json", ReadOptions(bands=(4, 1, 2, 3)))
         assert other.load() == {}
         server.fault("503")
-        third = UrlListCatalog(lambda: urls, far(), ReadOptions(), store)
+        third = UrlListCatalog(
+            lambda: urls, RemoteFiles(far(), ReadOptions()), ReadOptions(), store
+        )
         assert third.scenes == first.scenes
         (tmp_path / "index.json").write_text("{")
         with pytest.raises(SourceUnavailable):
-            UrlListCatalog(lambda: urls, far(retries=0), ReadOptions(), store)
+            UrlListCatalog(
+                lambda: urls, RemoteFiles(far(retries=0), ReadOptions()), ReadOptions(), store
+            )
 
 
 # ---- what neighbors share -----------------------------------------------------------------------
@@ -421,7 +503,7 @@ def test_segments_stay_within_their_limit() -> None:
 
 
 def test_a_signed_address_is_renewed_once_and_shown_nowhere(
-    server: RangeServer, made: MadeScene, far: Far, caplog: pytest.LogCaptureFixture
+    server: RangeServer, made: SyntheticScene, far: Far, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Signing:
         renewed = 0
@@ -437,11 +519,11 @@ def test_a_signed_address_is_renewed_once_and_shown_nowhere(
     scene = scene_at(server, made, remote)
     server.fault("403", times=1)
     with caplog.at_level("DEBUG"):
-        Reader().read(scene, GRID, window_at(scene, 0, 0, 20, 20))
+        Reader({"far": remote}).read(scene, GRID, window_at(scene, 0, 0, 20, 20))
         assert access.renewed == 1
         server.fault("403")
         with pytest.raises(SourceUnavailable) as refusal:
-            Reader().read(scene, GRID, window_at(scene, 900, 900, 20, 20))
+            Reader({"far": remote}).read(scene, GRID, window_at(scene, 900, 900, 20, 20))
     assert access.renewed == 2
     assert "SECRET" not in str(refusal.value)
     assert "SECRET" not in caplog.text

@@ -24,7 +24,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.app.conftest import classes_in, tiles_around
 from tests.world.range_server import Mode, RangeServer, range_server
-from tests.world.scenes import MadeScene, lonlat, write_scene
+from tests.world.scenes import SyntheticScene, lonlat, write_scene
 from tests.world.world import World
 
 pytestmark = pytest.mark.alone
@@ -40,17 +40,17 @@ def opened(pixelwise_model: Path, tmp_path: Path) -> Open:
     def serve(toml: str, **settings: object) -> Iterator[TestClient]:
         path = tmp_path / "sources.toml"
         path.write_text(toml)
-        chosen = {"sources": path, "model": pixelwise_model, "refresh_s": 0, **settings}
-        app = create_app(Settings.model_validate(chosen))
+        options = {"sources": path, "model": pixelwise_model, "refresh_s": 0, **settings}
+        app = create_app(Settings.model_validate(options))
         with TestClient(app, raise_server_exceptions=False) as client:
             yield client
 
     return serve
 
 
-def cogs(server: RangeServer, scenes: tuple[MadeScene, ...], **more: object) -> str:
-    chosen = {"read_s": 2, "request_s": 0.5, "retries": 2, "connections": 4, **more}
-    lines = [f"{key} = {str(value).lower()}" for key, value in chosen.items()]
+def cogs(server: RangeServer, scenes: tuple[SyntheticScene, ...], **more: object) -> str:
+    options = {"read_s": 2, "request_s": 0.5, "retries": 2, "connections": 4, **more}
+    lines = [f"{key} = {str(value).lower()}" for key, value in options.items()]
     urls = ", ".join(f'"{server.url(scene.path)}"' for scene in scenes)
     head = ["[[source]]", 'id = "far"', 'type = "cogs"', f"urls = [{urls}]"]
     return "\n".join([*head, *lines, ""])
@@ -60,7 +60,7 @@ def directory(path: Path, source_id: str = "near", more: str = "") -> str:
     return f'[[source]]\nid = "{source_id}"\ntype = "directory"\npath = "{path}"\n{more}\n'
 
 
-def tile_of(scene: MadeScene, zoom: int = 17) -> str:
+def tile_of(scene: SyntheticScene, zoom: int = 17) -> str:
     z, x, y = tiles_around(*scene.lonlat, zoom, 0)[0]
     return f"/tiles/WebMercatorQuad/{z}/{x}/{y}.png"
 
@@ -207,7 +207,7 @@ def test_f1_two_503_and_then_an_answer_is_a_tile(
         server.fault("503", times=2)
         assert client.get(tile_of(two_quads.scenes[0])).status_code == 200
         source = source_of(client, "far")
-        assert source.remote.traffic.retries >= 2
+        assert source.store.stats.retries >= 2
 
 
 def test_f2_what_is_cached_is_served_while_the_source_is_down_and_says_so(
@@ -227,7 +227,7 @@ def test_f2_what_is_cached_is_served_while_the_source_is_down_and_says_so(
             assert after.headers["x-landcover-stale"] == "true"
         assert client.get(tile).content == before.content
         assert client.get("/readyz").status_code == 503
-        server.mend()
+        server.repair()
         source.refresh()
         assert "x-landcover-stale" not in client.get(tile).headers
         assert client.get("/readyz").status_code == 200
@@ -247,12 +247,12 @@ def test_f3_a_source_that_is_down_is_an_error_soon_and_is_left_alone(
             assert answer.status_code == 502
             assert int(answer.headers["retry-after"]) >= 1
             assert answer.headers["cache-control"] == "no-store"
-        asked = len(server.asked)
+        requested = len(server.requested)
         assert "left alone" in client.get(tile).json()["detail"]
-        assert len(server.asked) == asked
-        server.mend()
+        assert len(server.requested) == requested
+        server.repair()
         source = source_of(client, "far")
-        source.remote.circuit._opened_at -= 60
+        source.store.circuit._opened_at -= 60
         assert client.get(tile).status_code == 200
 
 
@@ -275,9 +275,9 @@ def test_f4_a_source_that_hangs_is_504_in_time_and_holds_up_no_other(
             thread.start()
         slowest = 0.0
         for dx in (-1, 0, 1):
-            asked_at = time.monotonic()
+            sent_at = time.monotonic()
             near = client.get(f"/tiles/WebMercatorQuad/{z}/{x + dx}/{y}.png?source=near")
-            slowest = max(slowest, time.monotonic() - asked_at)
+            slowest = max(slowest, time.monotonic() - sent_at)
             assert near.status_code == 200
             assert client.get("/healthz").status_code == 200
         for thread in threads:
@@ -299,8 +299,8 @@ def test_f5_a_damaged_answer_is_an_error_and_nothing_is_kept(
         for _ in range(4):
             assert client.get(f"{tile}?source=far").status_code == 502
         assert not list((tmp_path / "cache").glob("*/*"))
-        server.mend()
-        source_of(client, "far").remote.circuit.succeeded()
+        server.repair()
+        source_of(client, "far").store.circuit.succeeded()
         far, near = (client.get(f"{tile}?source={name}") for name in ("far", "near"))
         assert far.status_code == 200
         assert far.content == near.content
@@ -337,10 +337,10 @@ def test_a_source_that_is_away_at_start_comes_back_by_itself(
         assert client.get(f"{tile}?source=far").status_code == 502
         assert client.get("/readyz").json()["sources_unavailable"] == ["far"]
         assert client.get("/readyz").status_code == 200
-        server.mend()
+        server.repair()
         far = source_of(client, "far")
-        far.catalog._asked_at -= 60
-        far.remote.circuit.succeeded()
+        far.catalog._circuit._opened_at -= 60
+        far.store.circuit.succeeded()
         assert client.get(f"{tile}?source=far").content == client.get(tile).content
 
 
@@ -361,7 +361,7 @@ def years(tmp_path: Path) -> World:
     return World(tmp_path / "years", tuple(scenes))
 
 
-def lonlat_box(scene: MadeScene) -> tuple[float, float, float, float]:
+def lonlat_box(scene: SyntheticScene) -> tuple[float, float, float, float]:
     """The largest box of degrees within a scene."""
     left, bottom, right, top = scene.bounds
     project = Transformer.from_crs(scene.epsg, 4326, always_xy=True).transform
@@ -404,7 +404,7 @@ def test_the_boundary_is_the_ground_of_all_footprints(opened: Open, years: World
         assert shape(small).area < 0.3 * union.area
 
 
-def at(client: TestClient, scene: MadeScene, share: float, query: str) -> dict[str, object]:
+def at(client: TestClient, scene: SyntheticScene, share: float, query: str) -> dict[str, object]:
     """The point that far from the west edge of a scene."""
     left, bottom, right, top = scene.bounds
     project = Transformer.from_crs(scene.epsg, 4326, always_xy=True).transform
@@ -415,7 +415,7 @@ def at(client: TestClient, scene: MadeScene, share: float, query: str) -> dict[s
     return content
 
 
-ASKED = {
+REQUESTS = {
     # share of the width from the west, query → year
     (0.1, ""): 2019,
     (0.4, ""): 2017,
@@ -438,7 +438,7 @@ ASKED = {
 
 def test_each_place_shows_the_dates_that_are_asked_for(opened: Open, years: World) -> None:
     with opened(directory(years.directory)) as client:
-        for (share, query), year in ASKED.items():
+        for (share, query), year in REQUESTS.items():
             found = at(client, years.scenes[0], share, query)
             assert found["year"] == year, (share, query)
             if year is not None:

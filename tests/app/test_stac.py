@@ -4,44 +4,54 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
 import pystac
+import pystac_client
 import pytest
+import shapely
 from pydantic import TypeAdapter, ValidationError
+from pyproj import Transformer
 
 from app.errors import ConfigurationError, SourceUnavailable, TooLarge
 from app.grid.pixel_grid import Bounds, PixelGrid
-from app.imagery.build import catalog_of
 from app.imagery.catalog.files import DirectoryCatalog
-from app.imagery.catalog.stac_api import StacApiCatalog
-from app.imagery.catalog.stac_items import scene_of_item
-from app.imagery.catalog.stac_search import Query, StacApi
+from app.imagery.catalog.index import SkippedFile
+from app.imagery.catalog.stac_api import (
+    WORLD,
+    SearchResult,
+    StacApiCatalog,
+    TileIndex,
+    bounds_of,
+    runs_of,
+    tiles_of,
+)
+from app.imagery.catalog.stac_items import Query, StacApi, scene_of_item, scenes_in
 from app.imagery.catalog.stac_static import StaticStacCatalog
 from app.imagery.catalog.temporal import LATEST, TemporalFilter
-from app.imagery.catalog.tile_index import Cells, Found, bounds_of, cells_of, runs_of
-from app.imagery.config import AnyConfig
+from app.imagery.config import AnyConfig, catalog_of
 from app.imagery.scene import ReadOptions, Scene, UnsupportedImage
-from app.imagery.store.json_api import JsonApi, RetryPolicy
-from app.imagery.store.object_store import ObjectStore
+from app.imagery.store.json_api import JsonApi
+from app.resilience import RetryPolicy
 from tests.world.doubles import Doubles, doubles
-from tests.world.scenes import MadeScene, write_scene
+from tests.world.scenes import SyntheticScene, write_scene
 from tests.world.stac import Projection, item_of
 from tests.world.world import World
 
 pytestmark = pytest.mark.alone
 
-READING, REMOTE = ReadOptions(), ObjectStore("pc")
+READING = ReadOptions()
 CONFIG: TypeAdapter[Any] = TypeAdapter(AnyConfig)
 PC = "https://naipeuwest.blob.core.windows.net/naip/v002/al/2017/al_100cm_2017/32086/"
 Change = Callable[[dict[str, Any]], object]
 
 
 def scene_from(item: object, **options: Any) -> Scene:  # noqa: ANN401
-    return scene_of_item(item, READING, REMOTE, **options)
+    return scene_of_item(item, READING, "pc", **options)
 
 
 def reason_of(item: object, **options: Any) -> str:  # noqa: ANN401
@@ -75,7 +85,7 @@ def test_an_item_is_the_scene_that_its_file_is(
             assert getattr(scene, name) == getattr(file, name), name
         assert scene.href == PC + made.path.name
         assert scene.id == f"al_{made.path.stem}"
-        assert scene.remote is REMOTE
+        assert scene.store == "pc"
 
 
 def test_geometry_comes_from_the_box_where_there_is_no_transform(item: dict[str, Any]) -> None:
@@ -96,7 +106,7 @@ def test_what_an_asset_says_of_itself_goes_before_the_item(item: dict[str, Any])
         **{
             name: getattr(expected, name)
             for name in expected.__slots__
-            if name not in ("etag", "remote")
+            if name not in ("etag", "store")
         }
     )
 
@@ -201,6 +211,118 @@ def test_an_item_that_cannot_be_served_is_refused_with_its_reason(
     assert reason_of(item).startswith(reason)
 
 
+def deep(levels: int) -> list[Any]:
+    nested: list[Any] = []
+    for _ in range(levels):
+        nested = [nested]
+    return nested
+
+
+def _property(**values: object) -> Change:
+    return lambda item: item["properties"].update(
+        {name.replace("_", ":", 1): value for name, value in values.items()}
+    )
+
+
+def _of_image(**values: object) -> Change:
+    return lambda item: item["assets"]["image"].update(values)
+
+
+ODD: dict[str, Change] = {
+    "datetime abcd": lambda i: i["properties"].update(datetime="abcd"),
+    "datetime of ten letters": lambda i: i["properties"].update(datetime="abcdefghij"),
+    "datetime 5": lambda i: i["properties"].update(datetime=5),
+    "start abcd": lambda i: i["properties"].update(datetime=None, start_datetime="abcd"),
+    "shape NaN": _property(proj_shape=[math.nan, 1500]),
+    "shape 10^400": _property(proj_shape=[10**400, 1500]),
+    "shape 10^15": _property(proj_shape=[10**15, 10**15]),
+    "shape true": _property(proj_shape=[True, True]),
+    "transform 1e308": _property(proj_transform=[1e308, 0, 5e5, 0, -1e308, 4e6]),
+    "origin 1e308": _property(proj_transform=[1, 0, 1e308, 0, -1, 4e6]),
+    "transform NaN": _property(proj_transform=[math.nan] * 6, proj_bbox=None),
+    "transform 10^400": _property(proj_transform=[1, 0, 10**400, 0, -1, 4e6], proj_bbox=None),
+    "bbox infinite": _property(proj_transform=None, proj_bbox=[0, 0, math.inf, 1]),
+    "epsg true": _property(proj_epsg=True),
+    "epsg -1": _property(proj_epsg=-1),
+    "epsg 1e999": _property(proj_epsg=math.inf),
+    "code 5.5": _property(proj_epsg=None, proj_code=5.5),
+    "code list": _property(proj_epsg=None, proj_code=["EPSG:26916"]),
+    "wkt": _property(proj_epsg=None, proj_wkt2="PROJCRS["),
+    "projjson": _property(proj_epsg=None, proj_projjson={"type": "Nonsense"}),
+    "surrogate id": lambda i: i.update(id="a\ud800"),
+    "id with a line feed": lambda i: i.update(id="a\r\nSet-Cookie: b"),
+    "surrogate href": _of_image(href=PC + "\ud800.tif"),
+    "bad port": _of_image(href="https://a.org:port/a.tif"),
+    "bad IPv6": _of_image(href="https://[::1/a.tif"),
+    "href 5": _of_image(href=5),
+    "no href": lambda i: i["assets"]["image"].pop("href"),
+    "assets list": lambda i: i.update(assets=[1]),
+    "asset text": lambda i: i.update(assets={"image": "x"}),
+    "properties list": lambda i: i.update(properties=[1]),
+    "type of another kind": lambda i: i.update(type="Collection"),
+    "deep id": lambda i: i.update(id=deep(900)),
+    "deep transform": _property(proj_transform=deep(900), proj_bbox=deep(900)),
+    "deep CRS": _property(proj_epsg=None, proj_projjson=deep(5000)),
+    "bands of numbers": _of_image(**{"eo:bands": [1, 2, 3, 4]}),
+    "raster numbers": _of_image(**{"raster:bands": [1] * 3, "eo:bands": None}),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_an_odd_item_is_skipped_by_its_name_and_never_more(
+    services: Doubles, two_quads: World, kind: str
+) -> None:
+    made = listed(services, two_quads)
+    ODD[kind](services.items[0])
+    odd = services.items[0].get("id")
+    (odd_result, good) = scenes_in([("", i) for i in services.items], READING, "pc", "")
+    assert isinstance(good, Scene)
+    assert isinstance(odd_result, SkippedFile)
+    if isinstance(odd, str):
+        assert odd_result.path == odd.encode("utf-8", "backslashreplace").decode()
+    assert len(odd_result.reason) > 10
+    json.dumps([odd_result.path, odd_result.reason], ensure_ascii=False).encode()
+    assert good.id == f"al_{made[1].path.stem}"
+
+
+@pytest.mark.parametrize(
+    ("nodata", "expected"),
+    [
+        (-9999, 0),
+        (10**400, 0),
+        (256, 0),
+        (math.nan, 0),
+        (0.5, 0),
+        ("nan", 0),
+        (True, 0),
+        (255, 255),
+    ],
+)
+def test_a_nodata_that_no_pixel_can_have_is_none(
+    item: dict[str, Any], nodata: object, expected: float
+) -> None:
+    item["assets"]["image"]["raster:bands"] = [{"data_type": "uint8", "nodata": nodata}] * 4
+    assert scene_from(item).nodata == expected
+    assert scene_of_item(item, ReadOptions(nodata=7)).nodata == 7
+
+
+@pytest.mark.parametrize("version", ["eo:bands", "bands"])
+def test_the_order_of_the_bands_is_the_items(item: dict[str, Any], version: str) -> None:
+    image = item["assets"]["image"]
+    red, green, blue, nir = image.pop("eo:bands")
+    common = "eo:common_name" if version == "bands" else "common_name"
+    image[version] = [
+        {"name": f"b{n}", common: band["common_name"]}
+        for n, band in enumerate((nir, red, green, blue))
+    ]
+    assert scene_from(item).bands == (2, 3, 4, 1)
+    assert scene_of_item(item, ReadOptions(bands=(1, 2, 3, 4))).bands == (1, 2, 3, 4)
+    image[version][0] = {"name": "b4"}
+    assert scene_from(item).bands == (1, 2, 3, 4)
+    image[version] = [{common: "pan"}, *({common: c} for c in ("nir08", "blue", "green", "red"))]
+    assert scene_from(item).bands == (5, 4, 3, 2)
+
+
 @pytest.mark.parametrize("content", [None, 3, "x", [], {}, {"id": 3}])
 def test_anything_else_is_refused_and_no_error(content: object) -> None:
     assert reason_of(content).startswith("is not a STAC item")
@@ -237,7 +359,7 @@ def test_a_changed_item_is_another_identity_and_an_unchanged_one_the_same(
 # ---- the API -------------------------------------------------------------------------------------
 
 QUICK = RetryPolicy(attempts=2, attempt_s=5, total_s=3, first_pause_s=0.01)
-APIS: list[JsonApi] = []
+APIS: list[Any] = []
 
 
 @pytest.fixture
@@ -259,16 +381,16 @@ class Clock:
 def catalog_at(services: Doubles, **options: Any) -> StacApiCatalog:  # noqa: ANN401
     APIS.append(JsonApi(QUICK))
     api = StacApi(services.stac_url, APIS[-1], Query("naip"))
-    return StacApiCatalog("pc", api, READING, REMOTE, **options)
+    return StacApiCatalog("pc", api, READING, **options)
 
 
-def listed(services: Doubles, *worlds: World) -> list[MadeScene]:
+def listed(services: Doubles, *worlds: World) -> list[SyntheticScene]:
     made = [scene for world in worlds for scene in world.scenes]
     services.items = [item_of(scene, services.blob(scene.path.name)) for scene in made]
     return made
 
 
-def around(made: MadeScene, reach: float = 0.01) -> Bounds:
+def around(made: SyntheticScene, reach: float = 0.01) -> Bounds:
     lon, lat = made.lonlat
     return lon - reach, lat - reach, lon + reach, lat + reach
 
@@ -287,9 +409,9 @@ def test_a_search_finds_what_a_directory_of_the_same_files_finds(
     services.items = list({item["id"]: item for item in services.items}.values())
     catalog = catalog_at(services)
     ground = around(made[0], 0.02)
-    assert not catalog.knows(ground, LATEST)
-    catalog.prepare(ground, LATEST)
-    assert catalog.knows(ground, LATEST)
+    assert not catalog.is_loaded(ground, LATEST)
+    catalog.load(ground, LATEST)
+    assert catalog.is_loaded(ground, LATEST)
     expected = [
         scene
         for world in (two_quads, two_years)
@@ -321,9 +443,34 @@ def test_scenes_of_two_zones_are_found_by_degrees(services: Doubles, utm_seam: W
     made = listed(services, utm_seam)
     catalog = catalog_at(services)
     ground = around(made[0])
-    catalog.prepare(ground, LATEST)
+    catalog.load(ground, LATEST)
     assert {s.crs for s in catalog.within(ground, LATEST)} == {"EPSG:26916", "EPSG:26917"}
     assert catalog.grids() == (PixelGrid("EPSG:26916"), PixelGrid("EPSG:26917"))
+
+
+def test_an_image_that_reaches_beyond_its_items_outline_into_another_tile_is_found_there(
+    services: Doubles, tmp_path: Path
+) -> None:
+    x, y = Transformer.from_crs(4326, 26916, always_xy=True).transform(-86.95, 33.0)
+    made = write_scene(
+        tmp_path / "m_3208601_nw_16_1_20170903.tif",
+        origin=(float(round(x)), float(round(y) + 400)),
+        cols=300,
+        rows=600,
+        overviews=False,
+    )
+    item = item_of(made, services.blob(made.path.name))
+    # Its frame ends 200 m south of the tiles' edge at 33° N, its outline 100 m north of it.
+    outline = shapely.geometry.shape(item["geometry"]).intersection(
+        shapely.box(-88, 33.001, -86, 34)
+    )
+    item |= {"geometry": shapely.geometry.mapping(outline), "bbox": list(outline.bounds)}
+    services.items = [item]
+    catalog = catalog_at(services)
+    catalog.load((-86.951, 32.997, -86.949, 33.001), LATEST)
+    left, bottom, right, _ = made.bounds
+    south = catalog.search("EPSG:26916", (left, bottom, right, bottom + 100), LATEST)
+    assert [scene.id for scene in south] == [item["id"]]
 
 
 def test_known_ground_is_not_searched_again_for_another_date(
@@ -331,12 +478,12 @@ def test_known_ground_is_not_searched_again_for_another_date(
 ) -> None:
     made = listed(services, two_years)
     catalog = catalog_at(services)
-    catalog.prepare(around(made[0]), TemporalFilter.of_year(2017))
-    asked = services.count("/search")
+    catalog.load(around(made[0]), TemporalFilter.of_year(2017))
+    requested = services.count("/search")
     for when in (LATEST, TemporalFilter.of_year(2019), TemporalFilter("2018-01-01", "")):
-        assert catalog.knows(around(made[0]), when)
-        catalog.prepare(around(made[0]), when)
-    assert services.count("/search") == asked
+        assert catalog.is_loaded(around(made[0]), when)
+        catalog.load(around(made[0]), when)
+    assert services.count("/search") == requested
     assert catalog.generation == 0
 
 
@@ -347,24 +494,24 @@ def test_many_who_ask_for_the_same_ground_cost_one_search(
     catalog = catalog_at(services)
     services.page = 250
     with ThreadPoolExecutor(12) as pool:
-        list(pool.map(lambda _: catalog.prepare(around(made[0], 0.001), LATEST), range(24)))
+        list(pool.map(lambda _: catalog.load(around(made[0], 0.001), LATEST), range(24)))
     alone = catalog_at(services)
     before = services.count("/search")
-    alone.prepare(around(made[0], 0.001), LATEST)
+    alone.load(around(made[0], 0.001), LATEST)
     assert before == services.count("/search") - before
 
 
 def test_empty_ground_is_known_and_empty(services: Doubles) -> None:
     catalog = catalog_at(services)
     ground = (-100.0, 40.0, -99.99, 40.01)
-    catalog.prepare(ground, LATEST)
-    assert catalog.knows(ground, LATEST)
+    catalog.load(ground, LATEST)
+    assert catalog.is_loaded(ground, LATEST)
     assert catalog.within(ground, LATEST) == []
 
 
 def test_ground_outside_the_collection_is_known_without_asking(services: Doubles) -> None:
     catalog = catalog_at(services)
-    assert catalog.knows((10.0, 47.0, 10.1, 47.1), LATEST)
+    assert catalog.is_loaded((10.0, 47.0, 10.1, 47.1), LATEST)
     assert services.count("/search") == 0
 
 
@@ -374,9 +521,9 @@ def test_what_cannot_be_served_is_named_and_the_rest_found(
     made = listed(services, two_quads)
     services.items[1] = item_of(made[1], services.blob("b.tif"), bands=3)
     catalog = catalog_at(services)
-    catalog.prepare(around(made[0]), LATEST)
+    catalog.load(around(made[0]), LATEST)
     assert [s.id for s in catalog.scenes] == [f"al_{made[0].path.stem}"]
-    (problem,) = catalog.problems
+    (problem,) = catalog.skipped
     assert problem.path == f"al_{made[1].path.stem}"
     assert problem.reason.startswith("has 3 bands")
 
@@ -387,20 +534,20 @@ def test_an_api_that_is_down_is_an_error_on_new_ground_and_none_on_known_ground(
     made = listed(services, two_quads)
     clock = Clock()
     catalog = catalog_at(services, clock=clock)
-    catalog.prepare(around(made[0]), LATEST)
+    catalog.load(around(made[0]), LATEST)
     found = catalog.search("EPSG:26916", made[0].bounds, LATEST)
     services.search_status = 503
     elsewhere = (-100.0, 40.0, -99.99, 40.01)
     for _ in range(5):
         with pytest.raises(SourceUnavailable, match="503 Service Unavailable"):
-            catalog.prepare(elsewhere, LATEST)
+            catalog.load(elsewhere, LATEST)
     assert services.count("/search") <= 3 + 2
     assert "503" in str(catalog.unavailable)
-    assert catalog.knows(around(made[0]), LATEST)
+    assert catalog.is_loaded(around(made[0]), LATEST)
     assert catalog.search("EPSG:26916", made[0].bounds, LATEST) == found
     services.search_status = 0
     clock.now += 11
-    catalog.prepare(elsewhere, LATEST)
+    catalog.load(elsewhere, LATEST)
     assert catalog.unavailable is None
 
 
@@ -412,9 +559,9 @@ def test_a_page_that_does_not_come_makes_no_ground_known(
     catalog = catalog_at(services)
     services.searches_answered = 1
     with pytest.raises(SourceUnavailable, match="503"):
-        catalog.prepare(around(made[0], 0.001), LATEST)
+        catalog.load(around(made[0], 0.001), LATEST)
     assert services.count("/search") > 1
-    assert not catalog.knows(around(made[0], 0.001), LATEST)
+    assert not catalog.is_loaded(around(made[0], 0.001), LATEST)
     assert catalog.scenes == ()
 
 
@@ -434,14 +581,14 @@ def test_expired_ground_is_searched_again_in_the_background_if_somebody_asks_for
 ) -> None:
     made = listed(services, two_quads)
     clock = Clock()
-    options = {"clock": clock, "wall_clock": clock, "cells": Cells(clock=clock)}
+    options = {"clock": clock, "wall_clock": clock, "tiles": TileIndex(clock=clock)}
     catalog = catalog_at(services, expires_s=3600, **options)
     ground = around(made[0], 0.001)
-    catalog.prepare(ground, LATEST)
+    catalog.load(ground, LATEST)
     catalog.refresh()
-    asked = services.count("/search")
+    requested = services.count("/search")
     clock.now += 3500
-    assert catalog.knows(ground, LATEST)
+    assert catalog.is_loaded(ground, LATEST)
     clock.now += 200
     services.items.pop()
     services.search_status = 503
@@ -450,7 +597,7 @@ def test_expired_ground_is_searched_again_in_the_background_if_somebody_asks_for
     assert len(catalog.search("EPSG:26916", made[1].bounds, LATEST)) == 2
     services.search_status = 0
     catalog.refresh()
-    assert services.count("/search") > asked
+    assert services.count("/search") > requested
     assert catalog.generation > 0
     assert len(catalog.search("EPSG:26916", made[1].bounds, LATEST)) == 1
     clock.now += 8000
@@ -462,8 +609,8 @@ def test_an_area_larger_than_can_be_remembered_is_refused_before_anything_is_ask
     services: Doubles,
 ) -> None:
     catalog = catalog_at(services)
-    with pytest.raises(TooLarge, match=r"in cells of 1/8 degree, is .*, the limit is 1024"):
-        catalog.prepare((-120.0, 30.0, -80.0, 45.0), LATEST)
+    with pytest.raises(TooLarge, match=r"in tiles of 1/8 degree, is .*, the limit is 1024"):
+        catalog.load((-120.0, 30.0, -80.0, 45.0), LATEST)
     assert services.count("/search") == 0
 
 
@@ -477,45 +624,165 @@ def test_a_page_that_leads_to_another_server_is_not_followed(
         own = services.url
         services.url = other.url
         with pytest.raises(SourceUnavailable, match="another server"):
-            catalog.prepare(around(made[0], 0.001), LATEST)
+            catalog.load(around(made[0], 0.001), LATEST)
         services.url = own
         assert other.requests == []
 
 
-# ---- cells ---------------------------------------------------------------------------------------
+class Pages:
+    """A JSON service that answers every search with the same page."""
+
+    def __init__(self, page: dict[str, Any]) -> None:
+        self.content = page
+
+    def get(self, url: str, headers: object = None) -> Pages:
+        return self
+
+    def post(self, url: str, body: object, headers: object = None) -> Pages:
+        return self
 
 
-def test_cells_cover_what_was_asked_and_touch_it() -> None:
+LINKS: dict[str, object] = {
+    "no list": {"rel": "next", "href": "https://a.org/search"},
+    "text": ["next"],
+    "bad IPv6": [{"rel": "next", "href": "https://[::1/search"}],
+    "number": [{"rel": "next", "href": 5, "method": 5}],
+    "deep": [{"rel": "next", "href": "https://a.org/search", "method": "POST", "body": {"a": 0}}],
+    "headers": [{"rel": "next", "href": "/search", "headers": [1], "method": "PATCH", "body": 3}],
+    "same": [{"rel": "next", "href": "https://a.org/search"}],
+}
+
+
+@pytest.mark.parametrize("kind", LINKS)
+def test_an_odd_link_is_an_error_of_the_source_and_never_more(kind: str) -> None:
+    links: Any = copy.deepcopy(LINKS[kind])
+    if kind == "deep":
+        links[0]["body"]["a"] = deep(5000)
+    api = StacApi("https://a.org", Pages({"features": [None, {}], "links": links}), Query())
+    catalog = StacApiCatalog("a", api, READING)
+    ground = (-87.0, 33.0, -86.99, 33.01)
+    if kind in ("no list", "text"):
+        catalog.load(ground, LATEST)
+        assert len(catalog.skipped) == 1
+    else:
+        with pytest.raises(SourceUnavailable):
+            catalog.load(ground, LATEST)
+        assert catalog.unavailable
+
+
+# ---- pystac-client is the judge ------------------------------------------------------------------
+
+QUERIES = {
+    "a quad": Query("naip"),
+    "no collection": Query(),
+    "another collection": Query("sentinel-2-l2a"),
+    "a year": Query("naip", "2017-01-01T00:00:00Z/2017-12-31T23:59:59Z"),
+    "since 2018": Query("naip", "2018-01-01T00:00:00Z/.."),
+    "a state": Query("naip", filters={"naip:state": {"eq": "al"}}),
+    "another state": Query("naip", filters={"naip:state": {"eq": "ga"}}),
+}
+
+
+@pytest.mark.parametrize("page", [1, 2, 250])
+@pytest.mark.parametrize(
+    ("kind", "paging"),
+    [
+        (kind, paging)
+        for kind, query in QUERIES.items()
+        for paging in ("get", "post", "merge")
+        if paging != "get" or not query.filters  # the query extension is of POST
+    ],
+)
+def test_a_search_is_what_pystac_client_finds(
+    services: Doubles,
+    two_quads: World,
+    two_years: World,
+    utm_seam: World,
+    paging: Literal["get", "post", "merge"],
+    page: int,
+    kind: str,
+) -> None:
+    query = QUERIES[kind]
+    made = listed(services, two_quads, two_years, utm_seam)
+    services.items = list({item["id"]: item for item in services.items}.values())
+    services.paging, services.page = paging, page
+    client = pystac_client.Client.open(services.stac_url)
+    APIS.append(JsonApi(QUICK))
+    ours = StacApi(services.stac_url, APIS[-1], query)
+    found = 0
+    for bounds in (around(made[0], 0.001), around(made[-1]), WORLD, (10.0, 47.0, 10.1, 47.1)):
+        before = services.count("/search")
+        theirs = client.search(
+            method="GET" if paging == "get" else "POST",
+            bbox=bounds,
+            collections=[query.collection] if query.collection else None,
+            datetime=query.datetime or None,
+            query=dict(query.filters) or None,
+            limit=250,
+        )
+        expected = [item["id"] for item in theirs.items_as_dicts()]
+        pages = services.count("/search") - before
+        assert pages == max(1, -(-len(expected) // page))
+        assert [item["id"] for item in ours.items(bounds)] == expected
+        assert services.count("/search") - before == 2 * pages
+        found = max(found, len(expected))
+    assert (found > 0) == (kind not in ("another collection", "another state"))
+
+
+@pytest.mark.parametrize("paging", ["get", "merge"])
+def test_the_double_is_an_api_that_pystac_client_opens(
+    services: Doubles, two_quads: World, paging: Literal["get", "merge"]
+) -> None:
+    listed(services, two_quads)
+    services.paging, services.page = paging, 1
+    client = pystac_client.Client.open(services.stac_url)
+    for name in ("CORE", "COLLECTIONS", "FEATURES", "ITEM_SEARCH", "QUERY"):
+        assert client.conforms_to(name)
+    (collection,) = client.get_collections()
+    ids = {item["id"] for item in services.items}
+    assert {item.id for item in collection.get_items()} == ids
+    search = client.search(method="GET" if paging == "get" else "POST")
+    assert {item.id for item in search.items()} == ids
+    assert collection.get_item(min(ids)).id == min(ids)
+    APIS.append(JsonApi(QUICK))
+    ours = StacApi(services.stac_url, APIS[-1], Query("naip")).collection()
+    assert ours["extent"] == collection.extent.to_dict()
+
+
+# ---- tiles ---------------------------------------------------------------------------------------
+
+
+def test_tiles_cover_the_request_and_touch_it() -> None:
     for bounds in ((-87.01, 32.9, -86.7, 33.13), (-180.0, -90.0, -179.9, -89.9), (10, 10, 10, 10)):
-        cells = cells_of(bounds)
-        west, south, east, north = bounds_of(cells)
+        tiles = tiles_of(bounds)
+        west, south, east, north = bounds_of(tiles)
         assert west <= bounds[0] < west + 0.125
         assert south <= bounds[1] < south + 0.125
         assert east - 0.125 <= bounds[2] <= east
         assert north - 0.125 <= bounds[3] <= north
-        assert sorted(cell for run in runs_of(cells) for cell in run) == sorted(cells)
-    assert set(cells_of((179.95, 0, -179.95, 0.01))) == {(2879, 720), (0, 720)}
+        assert sorted(tile for run in runs_of(tiles) for tile in run) == sorted(tiles)
+    assert set(tiles_of((179.95, 0, -179.95, 0.01))) == {(2879, 720), (0, 720)}
 
 
-def test_the_least_recently_asked_for_cells_are_dropped_but_never_within_the_grace() -> None:
+def test_the_least_recently_requested_tiles_are_dropped_but_never_within_the_grace() -> None:
     clock = Clock()
-    cells = Cells(3, 100, clock)
-    empty = Found((), (), 0)
+    tiles = TileIndex(3, 100, clock)
+    empty = SearchResult((), (), 0)
     for column in range(5):
-        cells.put((column, 0), empty)
-    assert len(cells) == 5
+        tiles.put((column, 0), empty)
+    assert len(tiles) == 5
     clock.now += 101
-    assert cells.get((0, 0)) is empty
-    cells.put((9, 0), empty)
-    assert len(cells) == 3
-    assert cells.get((0, 0)) is empty
-    assert cells.get((1, 0)) is None
+    assert tiles.get((0, 0)) is empty
+    tiles.put((9, 0), empty)
+    assert len(tiles) == 3
+    assert tiles.get((0, 0)) is empty
+    assert tiles.get((1, 0)) is None
 
 
 # ---- static catalogs ---------------------------------------------------------------------------
 
 
-def saved_catalog(folder: Path, made: tuple[MadeScene, ...]) -> Path:
+def saved_catalog(folder: Path, made: tuple[SyntheticScene, ...]) -> Path:
     """A self-contained catalog written by pystac, a folder for each item."""
     root = pystac.Catalog("county", "Made imagery")
     child = pystac.Catalog("2017", "One year")
@@ -532,7 +799,7 @@ def test_a_static_catalog_of_local_files_is_the_directory_of_them(
     two_quads: World, tmp_path: Path
 ) -> None:
     path = saved_catalog(tmp_path, two_quads.scenes)
-    catalog = StaticStacCatalog("county", str(path), READING, REMOTE)
+    catalog = StaticStacCatalog("county", str(path), READING, JsonApi())
     directory = DirectoryCatalog(two_quads.directory, READING)
     assert {s.key for s in catalog.scenes} == {s.key for s in directory.scenes}
     assert catalog.years == (2017,)
@@ -545,7 +812,7 @@ def test_an_item_collection_on_the_web_is_read_and_its_hrefs_stay_unsigned(
     path = tmp_path / "items.json"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
     APIS.append(JsonApi(QUICK))
-    catalog = StaticStacCatalog("pc", services.add(path), READING, REMOTE, api=APIS[-1])
+    catalog = StaticStacCatalog("pc", services.add(path), READING, APIS[-1])
     assert {s.href for s in catalog.scenes} == {
         services.blob(made.path.name) for made in two_quads.scenes
     }
@@ -557,7 +824,7 @@ def test_a_static_catalog_is_read_again_when_it_changed_and_kept_when_it_is_gone
     items = [item_of(made, PC + made.path.name) for made in two_quads.scenes]
     path = tmp_path / "items.json"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": items[:1]}))
-    catalog = StaticStacCatalog("a", str(path), READING, REMOTE)
+    catalog = StaticStacCatalog("a", str(path), READING, JsonApi())
     catalog.refresh()
     assert (len(catalog.scenes), catalog.generation) == (1, 0)
     path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
@@ -576,7 +843,23 @@ def test_a_static_catalog_whose_server_is_away_is_unavailable_and_no_wrong_setti
     APIS.append(JsonApi(QUICK))
     services.broken = 503
     with pytest.raises(SourceUnavailable, match="503"):
-        StaticStacCatalog("a", services.blob("items.json"), READING, REMOTE, api=APIS[-1])
+        StaticStacCatalog("a", services.blob("items.json"), READING, APIS[-1])
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000, '{"type": "Feature"}', "\\ud800"])
+def test_a_document_that_makes_no_sense_is_skipped_and_the_rest_served(
+    two_quads: World, tmp_path: Path, text: str
+) -> None:
+    path = saved_catalog(tmp_path, two_quads.scenes)
+    odd = next(tmp_path.rglob("al_*.json"))
+    odd.write_text(text)
+    catalog = StaticStacCatalog("county", str(path), READING, JsonApi())
+    assert len(catalog.scenes) == 1
+    (skipped,) = catalog.skipped
+    assert str(odd) in skipped.path
+    path.write_text(text)
+    with pytest.raises(ConfigurationError):
+        StaticStacCatalog("county", str(path), READING, JsonApi())
 
 
 @pytest.mark.parametrize(
@@ -594,7 +877,7 @@ def test_a_document_that_is_no_catalog_cannot_be_served(
     path = tmp_path / "a.json"
     path.write_text(text)
     with pytest.raises(ConfigurationError, match=reason):
-        StaticStacCatalog("a", str(path), READING, REMOTE)
+        StaticStacCatalog("a", str(path), READING, JsonApi())
 
 
 # ---- configuration -------------------------------------------------------------------------------
@@ -642,7 +925,7 @@ def test_a_configured_source_searches_its_api(services: Doubles, two_quads: Worl
         {"id": "a", "type": "stac-api", "url": services.stac_url, "collection": "naip"}
     )
     catalog = catalog_of(config, 1.0, None)
-    catalog.prepare(around(made[0]), LATEST)
+    catalog.load(around(made[0]), LATEST)
     assert len(catalog.within(around(made[0], 0.001), LATEST)) >= 1
     assert isinstance(catalog, StacApiCatalog)
     APIS.append(catalog._api._api)
@@ -662,6 +945,6 @@ def test_a_search_of_very_much_ground_stays_within_the_page_it_asks(tmp_path: Pa
     with doubles(page=2) as services:
         services.items = [item_of(m, services.blob(m.path.name)) for m in made]
         catalog = catalog_at(services)
-        catalog.prepare(around(made[3], 0.001), LATEST)
+        catalog.load(around(made[3], 0.001), LATEST)
         assert len(catalog.scenes) == 7
         APIS.pop().close()

@@ -12,11 +12,10 @@ from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 from app.cli import cli
-from app.imagery.build import access_of
-from app.imagery.config import AnyConfig, StacApiConfig
+from app.imagery.config import AnyConfig, StacApiConfig, access_of
+from app.imagery.diagnostics import Finding, check_s3, check_stac
 from app.imagery.scene import ReadOptions
-from app.imagery.stac_check import Finding, check_s3, check_stac
-from app.imagery.store.s3 import ByScheme
+from app.imagery.store import ByScheme
 from tests.world.doubles import Doubles, doubles
 from tests.world.stac import item_of
 from tests.world.world import World
@@ -61,7 +60,7 @@ def test_a_source_that_works_is_found_well_in_every_part_and_no_log_holds_a_sign
     assert "sig=" not in caplog.text
     assert any("sig=" in path for _, path in services.requests)
     assert [finding.what for finding in found] == ["API", "item", "token", "read"]
-    assert all(finding.well for finding in found)
+    assert all(finding.ok for finding in found)
     assert "sig=" not in str(found)
 
 
@@ -81,7 +80,7 @@ FAULTS: dict[str, tuple[Callable[[Doubles], object], dict[str, object], str, str
 def test_what_is_wrong_is_named_with_what_to_do(services: Doubles, kind: str) -> None:
     fault, changes, what, detail = FAULTS[kind]
     fault(services)
-    wrong = [finding for finding in checked(services, **changes) if not finding.well]
+    wrong = [finding for finding in checked(services, **changes) if not finding.ok]
     assert wrong[0].what == what
     assert detail in wrong[0].detail
     assert wrong[0].advice
@@ -99,7 +98,7 @@ def test_missing_credentials_for_s3_are_named(monkeypatch: pytest.MonkeyPatch) -
     access = access_of(config)
     assert isinstance(access, ByScheme)
     credentials, region = check_s3(access)
-    assert not credentials.well
+    assert not credentials.ok
     assert "AWS_ACCESS_KEY_ID" in credentials.detail
     assert "us-west-2; requester_pays is off" in region.detail
 
@@ -124,5 +123,5 @@ def test_doctor_asks_the_services_of_a_stac_source(
         assert part in well.output
     services.broken = 403
     broken = CliRunner().invoke(cli, command)
-    assert "NOT WELL  pc  read" in broken.output
+    assert "FAILED  pc  read" in broken.output
     assert "sig=" not in well.output + broken.output

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from starlette.testclient import TestClient
 
 from app.main import create_app
@@ -16,7 +17,7 @@ from app.settings import Settings
 from model.legend import NODATA
 from tests.app.conftest import Serve, classes_in, tiles_around
 from tests.world.doubles import Doubles, doubles
-from tests.world.stac import Projection, item_of
+from tests.world.stac import EO_BANDS, Projection, item_of
 from tests.world.world import World
 
 pytestmark = pytest.mark.alone
@@ -101,6 +102,30 @@ def test_a_tile_from_stac_is_the_tile_from_a_directory_of_the_same_files(
             shown += int((expected != NODATA).sum())
     assert shown > 50_000
     assert services.count("/sas/") == 1
+
+
+def test_bands_in_the_items_order_and_a_nodata_that_no_pixel_has_change_no_class(
+    serve: Serve, services: Doubles, two_quads: World, pixelwise_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "nir-first"
+    folder.mkdir()
+    for made in two_quads.scenes:
+        with rasterio.open(made.path) as source:
+            profile, image = source.profile, source.read()
+        with rasterio.open(folder / made.path.name, "w", **profile) as target:
+            target.write(image[[3, 0, 1, 2]])
+        item = item_of(made, services.add(folder / made.path.name))
+        asset = item["assets"]["image"]
+        asset["eo:bands"] = [EO_BANDS[n] for n in (3, 0, 1, 2)]
+        asset["raster:bands"] = [{"data_type": "uint8", "nodata": -9999}] * 4
+        services.items.append(item)
+    with (
+        serve(two_quads.directory, pixelwise_model) as local,
+        served(services, tmp_path, pixelwise_model) as remote,
+    ):
+        for path in paths_of(two_quads, 16)[::3]:
+            expected = classes_in(local.get(path).content, "npy")
+            assert (classes_in(remote.get(path).content, "npy") != expected).sum() == 0
 
 
 def test_tokens_void_in_the_middle_of_an_area_are_no_error_and_cost_one_new_token(

@@ -13,10 +13,9 @@ import pytest
 import redis as redis_client
 
 from app.cache.blocks import BlockCache
-from app.cache.disk import DiskStore
-from app.cache.frame import encode_entry
-from app.cache.lease import compute_once
+from app.cache.disk import DiskStore, encode_entry
 from app.cache.redis import RedisTier, RedisUnavailable
+from app.cache.single_flight import compute_once_by_lease as compute_once
 from app.cache.tier import DiskTier, MemoryTier, Tier, look_up
 from app.errors import ConfigurationError
 from app.grid.classified import ClassifiedBlock, SceneRef
@@ -227,7 +226,7 @@ def test_a_holder_that_died_is_followed_when_its_lease_runs_out(server: RedisSer
     async def story() -> None:
         calls: list[int] = []
         async with tier_on(server, 5) as dead, tier_on(server, 5) as next_one:
-            assert await dead.claim(KEY, "never heard of again") is True
+            assert await dead.claim(KEY, dead.lease(KEY)) is True
             began = time.monotonic()
             assert same(await compute_once(next_one, KEY, computing(calls)), 4)
             waited = time.monotonic() - began
@@ -265,13 +264,17 @@ def test_a_holder_that_gives_up_is_followed_at_once(server: RedisServer, end: st
 def test_a_lease_is_given_back_and_renewed_by_its_holder_only(server: RedisServer) -> None:
     async def story() -> None:
         async with tier_on(server) as tier:
-            assert await tier.claim(KEY, "mine") is True
-            await tier.release(KEY, "another's")
-            assert not await tier.renew(KEY, "another's")
-            assert await tier.claim(KEY, "another's") is False
-            assert await tier.renew(KEY, "mine")
-            await tier.release(KEY, "mine")
-            assert await tier.claim(KEY, "another's") is True
+            mine, another = tier.lease(KEY), tier.lease(KEY)
+            assert await tier.claim(KEY, mine) is True
+            assert await tier.claim(KEY, another) is False
+            assert not await tier.renew(another)
+            await tier.release(another)
+            assert await tier.renew(mine)
+            assert await tier.claim(KEY, another) is False
+            await tier.release(mine)
+            assert not await tier.renew(mine)
+            assert await tier.claim(KEY, another) is True
+            assert tier.degraded is None
 
     asyncio.run(story())
 
@@ -299,7 +302,7 @@ def test_without_redis_blocks_are_computed_here_and_only_the_first_pay(
             first = time.monotonic() - began
             assert same(block, 4)
             assert tier.degraded
-            asked = tier._redis.connection_pool.get_connection
+            requested = tier._redis.connection_pool.get_connection
 
             async def nobody(*_: object, **__: object) -> None:
                 raise AssertionError("Redis was asked while the circuit was open")
@@ -307,7 +310,7 @@ def test_without_redis_blocks_are_computed_here_and_only_the_first_pay(
             tier._redis.connection_pool.get_connection = nobody  # type: ignore[method-assign]
             for number in range(20):
                 await cache.get_or_compute(f"{number:040x}", computing(calls))
-            tier._redis.connection_pool.get_connection = asked  # type: ignore[method-assign]
+            tier._redis.connection_pool.get_connection = requested  # type: ignore[method-assign]
             assert len(calls) == 21
             # 0.2 s and what the machine is busy with; redis-py alone would take 6 s.
             assert first < 2
@@ -350,7 +353,7 @@ def test_a_full_redis_costs_nobody_a_block_and_is_said(server: RedisServer) -> N
             assert tier.degraded
             assert "memory" in tier.degraded
             with pytest.raises(RedisUnavailable):
-                await tier.claim(OTHER, "token")
+                await tier.claim(OTHER, tier.lease(OTHER))
             with _raw(server) as raw:
                 raw.config_set("maxmemory", "0")
             assert same(await compute_once(tier, KEY, computing([])), 4)

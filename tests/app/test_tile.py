@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 
+import morecantile
 import numpy as np
 import pytest
 from hypothesis import given
@@ -102,7 +103,7 @@ def test_a_tile_is_a_window_of_the_pixels_of_its_zoom(
 ) -> None:
     x, y = (data.draw(st.integers(0, 2**z - 1)) for _ in range(2))
     tile, first = Tile(z, x, y, size), Tile(z, 0, 0, size)
-    box = TMS.xy_bounds(x, y, z)
+    box = TMS.xy_bounds(morecantile.Tile(x, y, z))
     assert tile.bounds == pytest.approx((box.left, box.bottom, box.right, box.top), abs=1e-6)
     assert tile.grid == first.grid
     assert tile.window.col - first.window.col == x * size

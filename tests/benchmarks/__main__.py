@@ -58,6 +58,7 @@ MEASURES: dict[str, Measure] = {
     "delayed": sources.measure_area,
     "picture": sources.measure_picture,
     "areas": lambda: areas.measure_areas(COUNTY),
+    "polygons": lambda: areas.measure_polygons(COUNTY),
     "hectares": lambda: areas.measure_hectares(COUNTY),
     "jobs": jobs.measure,
 }

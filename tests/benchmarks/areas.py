@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,12 @@ from rasterio.features import geometry_mask
 from shapely.geometry import mapping
 
 from app.grid.pixel_grid import NORTH, transformer
+from app.render.geotiff import CREATION
 from model.legend import LEGEND
 from model.windows import BLOCK
 from tests.benchmarks.report import Finding
 from tests.benchmarks.served import Served, served
-from tests.world.ground import ground
+from tests.world.ground import class_at, ground
 
 CRS = "EPSG:26916"
 SIDES = (2, 4, 8, 16)
@@ -72,6 +76,53 @@ def measure_areas(_: Path) -> list[Finding]:
             f"{peaks[-1] / 1e6:.0f} MB over {peaks[0] / 1e6:.0f} MB; nothing cached",
         ),
     ]
+
+
+POLYGONS = """
+import sys
+from pathlib import Path
+from app.area.vector_files import write_polygons
+from app.imagery import gdal
+from app.render.attribute_table import table_of
+from model.legend import LEGEND
+
+def kilobytes(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1])
+
+gdal.configure(64)
+before = kilobytes("VmRSS")
+count = write_polygons(Path(sys.argv[1]), table_of(LEGEND), Path(sys.argv[2]))
+print(count, before, kilobytes("VmHWM"))
+"""
+
+
+def measure_polygons(_: Path) -> Finding:
+    """Memory that a process needs for the class polygons of 67 km², half of them in one forest."""
+    side = SIDES[-1] * BLOCK
+    with tempfile.TemporaryDirectory(prefix="landcover-") as folder:
+        raster, target = Path(folder) / "classes.tif", Path(folder) / "classes.gpkg"
+        x = COL * BLOCK + np.arange(side, dtype=np.float64) + 0.5
+        y = NORTH - ROW * BLOCK - np.arange(side, dtype=np.float64) - 0.5
+        place = {"crs": CRS, "transform": Affine(1, 0, COL * BLOCK, 0, -1, NORTH - ROW * BLOCK)}
+        size = {"width": side, "height": side}
+        with rasterio.open(raster, "w", **CREATION, **size, **place) as dataset:
+            for row in range(0, side, BLOCK):
+                classes = class_at(x[None, :], y[row : row + BLOCK, None])
+                forest = np.where(classes > 3, 5, classes).astype(np.uint8)
+                dataset.write(forest, 1, window=rasterio.windows.Window(0, row, side, BLOCK))
+        command = [sys.executable, "-c", POLYGONS, str(raster), str(target)]
+        began = time.perf_counter()
+        text = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+        took = time.perf_counter() - began
+    count, before, peak = (int(word) for word in text.split())
+    return Finding(
+        "memory of class polygons of 67 km², above the process's own, over 200 MB",
+        (peak - before) * 1024 / 200e6,
+        1.0,
+        False,
+        f"from {before / 1e3:.0f} to {peak / 1e3:.0f} MB, {count:,} polygons in {took:.0f} s",
+    )
 
 
 def measure_hectares(county: Path) -> Finding:

@@ -22,12 +22,11 @@ COLS, ROWS = 6500, 7500
 CUT = """
 import json, resource, sys, time
 from pathlib import Path
-from training.chips import cut
-from training.lattice import ChipSettings
+from training.data.chips import ChipSettings, cut
 began = time.monotonic()
 folder = Path(sys.argv[1])
 found = cut(folder / "imagery", folder / "labels", ChipSettings(), folder / "chips",
-            say=lambda line: None)
+            log=lambda line: None)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps({"chips": len(found.chips), "seconds": time.monotonic() - began,
                   "peak_mib": peak / 1024}))
@@ -68,12 +67,12 @@ def main() -> None:
         answer = subprocess.run(
             [sys.executable, "-c", CUT, name], capture_output=True, text=True, check=True
         )
-        found = json.loads(answer.stdout)
+        result = json.loads(answer.stdout)
         pixels = rows * cols * 5
         stored = sum(p.stat().st_size for p in (folder / "chips").iterdir())
     print(
-        f"{rows} x {cols} pixels, wholly labeled: {found['chips']:,} chips, "
-        f"{stored / 2**30:.2f} GiB, {found['seconds']:.0f} s, peak {found['peak_mib']:.0f} MiB "
+        f"{rows} x {cols} pixels, wholly labeled: {result['chips']:,} chips, "
+        f"{stored / 2**30:.2f} GiB, {result['seconds']:.0f} s, peak {result['peak_mib']:.0f} MiB "
         f"(image and label as arrays alone: {pixels / 2**20:.0f} MiB)"
     )
 

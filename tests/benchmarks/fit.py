@@ -14,10 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.benchmarks.report import Finding, paired
 from training.config import Preset, load_preset
-from training.data import Data
-from training.fit import Learner, fit
-from training.scenes import Scene
-from training.splits import Split
+from training.data.dataset import Data
+from training.data.scenes import Scene
+from training.data.splits import Split
+from training.fit.loop import Learner, fit
 
 THREADS = 2
 MM = 2048
@@ -77,17 +77,17 @@ def _memory() -> Finding:
         for n in range(16)
     )  # fmt: skip
     preset = Preset(
-        name="memory", steps=EPOCH * EPOCHS, warmup=5, evaluate_every=EPOCH, crop=64, made_share=0,
-        held_out=(), left_out=(), coarse_share=0.1,
+        name="memory", steps=EPOCH * EPOCHS, warmup=5, evaluate_every=EPOCH, crop=64,
+        synthetic_share=0, held_out=(), left_out=(), coarse_share=0.1,
     )  # fmt: skip
     seen: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
+        started = time.perf_counter()
         fit(
             preset, Data(Split(scenes[:12], scenes[12:], ()), None), Path(folder),
-            say=lambda line: seen.append(psutil.Process().memory_info().rss),
+            log=lambda line: seen.append(psutil.Process().memory_info().rss),
         )  # fmt: skip
-        lasted = time.perf_counter() - began
+        lasted = time.perf_counter() - started
     return Finding(
         "memory of training after the last epoch over that after the second",
         seen[-1] / seen[1],

@@ -57,7 +57,7 @@ def measure(model: Path, data: Path) -> Finding:
     shares, pixels = shares_changed(session, data)
     each = ", ".join(f"{halo}: {100 * share:.4f} %" for halo, share in shares.items())
     return Finding(
-        f"% of a block's classes that more context would change (halo {session.card.halo})",
+        f"% of classes that more context would change (halo {session.card.halo})",
         100 * shares[session.card.halo],
         0.01,
         False,

@@ -61,11 +61,11 @@ def measure(model: Path) -> list[Finding]:
         best = gemm_flops * repeats * threads / gemm_s / 1e9
         findings.append(
             Finding(
-                f"inference as a share of sgemm, {threads} thread{'s' * (threads > 1)}",
+                f"inference throughput ÷ sgemm, {threads} thread{'s' * (threads > 1)}",
                 share * flops / (gemm_flops * repeats),
                 0.85,
                 True,
-                f"{rate:.0f} of {best:.0f} GFLOP/s; {infer_s / threads * 1000:.0f} ms a window",
+                f"{rate:.0f} of {best:.0f} GFLOP/s; {infer_s / threads * 1000:.0f} ms per window",
             )
         )
     return findings

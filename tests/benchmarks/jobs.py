@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,9 @@ from shapely import to_geojson, transform
 from shapely.geometry import box
 
 from app.grid.pixel_grid import PixelGrid, transformer
-from app.jobs.cluster import Cluster
-from app.jobs.folder import Folder
-from app.jobs.job import Spec
-from app.jobs.local import Local
-from app.jobs.resolve import spec_of
+from app.jobs.files import Folder
+from app.jobs.job import Spec, spec_of
+from app.jobs.runner import LocalRunner
 from app.services import Services
 from app.settings import SHIPPED_MODEL, Settings
 from model.cores import available_cores
@@ -63,19 +61,20 @@ def square(services: Services, cols: int, rows: int) -> Spec:
     ground = box(left + 1, bottom + 1, right - 1, top - 1).segmentize(100)
     project = transformer(GRID.crs, "OGC:CRS84").transform
     area = json.loads(to_geojson(transform(ground, project, interleaved=False)))
-    return spec_of(services, "classify-area", area, None, None, ["latest"], ("cog", "statistics"))
+    return spec_of(services, "classify-area", area, outputs=("cog", "statistics"))
 
 
 @contextmanager
-def local_of(imagery: Path, workers: int = 0, scheduler: str = "") -> Iterator[Local]:
-    """A fresh workshop that keeps nothing in memory."""
-    services = Services(Settings(imagery=imagery, cache_memory_mb=0, infer_workers=workers))
-    cluster = Cluster(scheduler) if scheduler else None
-    with Local(services, cluster, 2 * cluster.threads if cluster else None) as local:
+def local_of(imagery: Path, workers: int = 0, scheduler: str = "") -> Iterator[LocalRunner]:
+    """Yield a fresh runner that keeps nothing in memory."""
+    settings = Settings(
+        imagery=imagery, cache_memory_mb=0, infer_workers=workers, scheduler=scheduler
+    )
+    with closing(LocalRunner(Services(settings))) as local:
         yield local
 
 
-def run(local: Local, cols: int, rows: int) -> tuple[float, int]:
+def run(local: LocalRunner, cols: int, rows: int) -> tuple[float, int]:
     """(seconds of a job with its raster, most resident bytes meanwhile)."""
     process, most = psutil.Process(), 0
 
@@ -83,12 +82,12 @@ def run(local: Local, cols: int, rows: int) -> tuple[float, int]:
         nonlocal most
         most = max(most, process.memory_info().rss)
 
-    spec = square(local.workshop.services, cols, rows)
+    spec = square(local.services, cols, rows)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Folder(Path(scratch))
         began = time.perf_counter()
         local.compute(spec, folder, (0, 1), look)
-        local.deliver(spec, folder, Path(scratch) / "out.tif")
+        local.write(spec, folder, Path(scratch) / "out.tif")
         took = time.perf_counter() - began
     look(0, 0)
     return took, most
@@ -108,8 +107,8 @@ def measure(edge: int = 16) -> list[Finding]:
             ]
 
 
-def _throughput(local: Local, cores: int, edge: int) -> list[Finding]:
-    session = local.workshop.services.model(None)
+def _throughput(local: LocalRunner, cores: int, edge: int) -> list[Finding]:
+    session = local.services.model(None)
     size = session.card.window
     window = np.random.default_rng(0).standard_normal((1, 4, size, size)).astype(np.float32)
     matrix = np.random.default_rng(1).standard_normal((GEMM, GEMM)).astype(np.float32)
@@ -155,7 +154,7 @@ def _throughput(local: Local, cores: int, edge: int) -> list[Finding]:
     ]
 
 
-def _growth(local: Local, edge: int) -> list[Finding]:
+def _growth(local: LocalRunner, edge: int) -> list[Finding]:
     small = [run(local, 2, 2) for _ in range(5)]
     large = run(local, edge, edge)
     small += [run(local, 2, 2) for _ in range(4)]

@@ -1,4 +1,4 @@
-"""What a benchmark found: a ratio against something measured in the same run."""
+"""Benchmark results: ratios to something measured in the same run, and the page that lists them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from model.cores import available_cores
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One ratio, the goal it is held against, and the figures behind it."""
+    """One ratio, the limit `make bench` checks it against, and the figures behind it."""
 
     name: str
     ratio: float
@@ -25,12 +25,12 @@ class Finding:
 
     @property
     def met(self) -> bool:
-        """Whether the goal is reached."""
+        """Return whether the ratio is within its limit."""
         return self.ratio >= self.goal if self.at_least else self.ratio <= self.goal
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
+    """Return the wall time of one call, in seconds."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
@@ -39,9 +39,9 @@ def seconds(work: Callable[[], object]) -> float:
 def paired(
     first: Callable[[], object], second: Callable[[], object], rounds: int = 7
 ) -> tuple[float, float, float]:
-    """(median of first / second, median seconds of each), from adjacent pairs in turned order.
+    """Return (median of first / second, median seconds of each), from pairs in alternating order.
 
-    Identical code varies up to twofold within seconds on shared cores; neighbors in time do not.
+    On shared cores identical code varies up to twofold within seconds; adjacent runs do not.
     """
     first(), second()
     times: list[tuple[float, float]] = []
@@ -58,28 +58,40 @@ def paired(
     )
 
 
+HEAD = """\
+# Benchmarks
+
+- [All at once](#all-at-once)
+- [One by one](#one-by-one)
+- [Containers and restarts](#containers-and-restarts)
+
+![Share of classes that change with more context, for five halos](images/benchmarks.png)
+
+Most figures are ratios to something measured in the same run, so that they carry over to other
+machines. `make bench` writes the first section; `python -m tests.benchmarks NAME` measures one row.
+
+## All at once
+
+{date:%Y-%m-%d} · {processor}, {cores} cores · Python {python}
+
+| measurement | ratio | figures |
+|---|--:|---|
+"""
+NEXT_SECTION = "## One by one"
+
+
 def write(findings: Sequence[Finding], path: Path) -> None:
-    """The findings as a Markdown page."""
-    lines = [
-        "# Benchmarks",
-        "",
-        "Ratios against something measured in the same run, so that they mean the same on another",
-        "machine. Written by `make bench`; do not edit.",
-        "",
-        f"{datetime.now(UTC):%Y-%m-%d} · {_processor()}, {available_cores()} cores · "
-        f"Python {platform.python_version()}",
-        "",
-        "| what | ratio | goal | met | figures |",
-        "|---|---|---|---|---|",
-    ]
-    for finding in findings:
-        sign = "≥" if finding.at_least else "≤"
-        met = "yes" if finding.met else "**no**"
-        lines.append(
-            f"| {finding.name} | {finding.ratio:.2f} | {sign} {finding.goal:.2f} "
-            f"| {met} | {finding.detail} |"
-        )
-    path.write_text("\n".join(lines) + "\n")
+    """Write the findings into the first section of a Markdown page; the others stay as they are."""
+    head = HEAD.format(
+        date=datetime.now(UTC),
+        processor=_processor(),
+        cores=available_cores(),
+        python=platform.python_version(),
+    )
+    rows = (f"| {f.name} | {f.ratio:.2f} | {f.detail} |\n" for f in findings)
+    old = path.read_text() if path.exists() else ""
+    rest = old[old.index(NEXT_SECTION) :] if NEXT_SECTION in old else ""
+    path.write_text(head + "".join(rows) + "\n" + rest)
 
 
 def _processor() -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from app.cache.blocks import BlockCache
-from app.cache.lease import compute_once
 from app.cache.redis import RedisTier
+from app.cache.single_flight import compute_once_by_lease
 from app.grid.classified import ClassifiedBlock
 from app.scheduling import Pool
 from app.settings import Settings
@@ -96,14 +96,14 @@ async def _story(begin: Callable[[RedisServer], None]) -> tuple[float, float, fl
 
 async def _followed() -> float:
     with tempfile.TemporaryDirectory() as folder, redis_server(Path(folder)) as server:
-        dead, heir = (
+        dead, replacement = (
             RedisTier(server.url, timeout_s=1, lease_s=LEASE_S, keep_s=600) for _ in range(2)
         )
-        if await dead.claim("0" * 40, "never heard of again") is not True:
+        if await dead.claim("0" * 40, dead.lease("0" * 40)) is not True:
             raise RuntimeError("the lease was not free")
         began = time.perf_counter()
-        await compute_once(heir, "0" * 40, _block)
+        await compute_once_by_lease(replacement, "0" * 40, _block)
         took = time.perf_counter() - began
         await dead.close()
-        await heir.close()
+        await replacement.close()
     return took

@@ -86,7 +86,7 @@ def measure_block(county: Path) -> Finding:
 
         ratio, block_s, infer_s = paired(cold, lambda: session.predict(batch), rounds=9)
     return Finding(
-        "cold block over its pure inference",
+        "cold block ÷ its inference alone",
         ratio,
         1.3,
         False,
@@ -117,7 +117,7 @@ def measure_viewport(county: Path) -> Finding:
                 paths = [_path(tile, year) for tile in tiles]
                 pairs.append((seconds(lambda: server.get(paths, 12)), seconds(infer)))  # noqa: B023
     return Finding(
-        "cold 40-tile viewport over the pure inference of its blocks",
+        "cold 40-tile viewport ÷ inference of its blocks alone",
         statistics.median(served_s / bare_s for served_s, bare_s in pairs),
         1.3,
         False,
@@ -140,7 +140,7 @@ def measure_warm(county: Path) -> Finding:
     ratio = statistics.median(b / o for b, o in pairs)
     bare_us, ours_us = (statistics.median(side) / WARM * 1e6 for side in zip(*pairs, strict=True))
     return Finding(
-        "warm tile against a bare FastAPI route",
+        "warm tile: throughput ÷ empty FastAPI route",
         ratio,
         0.6,
         True,
@@ -170,7 +170,7 @@ def measure_memory(county: Path) -> Finding:
         server.get(paths[200:], 6)
         late = server.rss
     return Finding(
-        "RSS after 2,000 distinct cold tiles over that after 200",
+        "memory (RSS) after 2,000 different cold tiles ÷ after 200",
         late / early,
         1.1,
         False,

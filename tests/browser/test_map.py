@@ -1,6 +1,6 @@
-"""The map page in a real browser: the real server over the made world, Debian's Chromium.
+"""The map page in a real browser: the real server over the synthetic world, Debian's Chromium.
 
-The page says through attributes of <body> where it stands: `data-state` is `loading`, `idle` or
+The page reports its state in attributes of <body>: `data-state` is `loading`, `idle` or
 `failed`, `data-shares` is `waiting`, `counting`, `ready`, `none` or `failed`.
 """
 
@@ -9,14 +9,10 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -25,24 +21,13 @@ import pytest
 from PIL import Image
 
 from model.legend import LEGEND
+from tests.browser.launch import CHROMIUM, launched, served
 from tests.world.world import World
 
 pytestmark = [pytest.mark.browser, pytest.mark.alone]
 
-CHROMIUM = shutil.which("chromium")
-ARGUMENTS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 WIDE = {"width": 1200, "height": 760}
 PHONE = {"width": 390, "height": 844}
-START_S = 60
 IDLE_MS = 60_000
 OPAQUE = "#opacity=100"
 
@@ -51,42 +36,42 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass
 class Visit:
-    """A visit to the page: the page, what it asked for, and what the console said of trouble."""
+    """A visit to the page: the page, its requests, and the errors on the console."""
 
     page: Any
     base: str
     requests: list[str] = field(default_factory=list)
-    trouble: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
     def open(self, fragment: str = "") -> Visit:
-        """Opens the map and waits until nothing moves."""
+        """Open the map and wait until it is idle."""
         page = self.page
         page.on("request", lambda request: self.requests.append(request.url))
-        page.on("pageerror", lambda error: self.trouble.append(str(error)))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on(
             "console",
-            lambda said: self.trouble.append(said.text) if said.type == "error" else None,
+            lambda message: self.errors.append(message.text) if message.type == "error" else None,
         )
         page.goto(f"{self.base}/map{fragment}")
         return self.idle()
 
     def idle(self) -> Visit:
-        """Waits until tiles, shares and camera rest."""
+        """Wait until tiles, shares and camera are idle."""
         self.page.wait_for_timeout(250)
         self.page.locator("body[data-state=idle]").wait_for(timeout=IDLE_MS)
         return self
 
-    def asked(self, kind: str) -> list[str]:
-        """Addresses asked for so far that contain `kind`."""
+    def requested(self, kind: str) -> list[str]:
+        """Return the URLs requested so far that contain `kind`."""
         return [url for url in self.requests if kind in url]
 
     def pixels(self, left: int = 380) -> Pixels:
-        """uint8 (rows, cols, 3) of the window as it is drawn, right of the column `left`."""
+        """Return the window as drawn, right of column `left`: uint8 (rows, cols, 3)."""
         shot = Image.open(io.BytesIO(self.page.screenshot())).convert("RGB")
         return np.asarray(shot)[60:-60, left:]
 
     def tenths(self) -> dict[int, int]:
-        """Class value → share in the legend, tenths of a per cent."""
+        """Return class value → share in the legend, tenths of a percent."""
         rows = self.page.locator("#legend li").all()
         return {
             int(row.get_attribute("data-value")): int(
@@ -96,52 +81,37 @@ class Visit:
         }
 
     def deltas(self) -> list[str]:
-        """The legend's changes between two years, as they are written."""
+        """Return the legend's changes between two years, as text."""
         texts: list[str] = self.page.locator("#legend .delta").all_inner_texts()
         return texts
 
     def press(self, key: str) -> None:
-        """Presses a key on the divider."""
+        """Press a key on the divider."""
         self.page.locator("#knob").press(key)
         self.page.wait_for_timeout(200)
 
 
 @pytest.fixture(scope="module")
 def base(two_years: World, pixelwise_model: Path) -> Iterator[str]:
-    """Address of a server of its own, over two years of one place."""
-    options = ["--imagery", str(two_years.directory), "--model", str(pixelwise_model)]
-    command = [sys.executable, "-m", "app", "serve", "--port", "0", "--workers", "1", *options]
-    root = Path(__file__).parents[2]
-    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as server:
-        late = Timer(START_S, server.kill)
-        late.start()
-        try:
-            assert server.stdout is not None
-            found = (re.search(r"http://127\.0\.0\.1:\d+", line) for line in server.stdout)
-            address = next((match for match in found if match), None)
-            assert address, f"the server did not say where it is within {START_S} s"
-            late.cancel()
-            yield address.group()
-        finally:
-            late.cancel()
-            server.terminate()
+    """Start a server over two years of one place; yield its base URL."""
+    options = ("--imagery", two_years.directory, "--model", pixelwise_model)
+    with served("serve", "--workers", 1, *options) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A browser; skips where there is none."""
+    """Yield a browser; skip where Chromium is not installed."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("no `chromium` on the PATH")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+    with launched(playwright) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def visit(chromium: Any, base: str) -> Iterator[Visit]:  # noqa: ANN401
-    """A visit from a wide window."""
+    """Yield a visit from a wide window."""
     context = chromium.new_context(viewport=WIDE)
     yield Visit(context.new_page(), base)
     context.close()
@@ -149,45 +119,45 @@ def visit(chromium: Any, base: str) -> Iterator[Visit]:  # noqa: ANN401
 
 @pytest.fixture
 def phone_visit(chromium: Any, base: str) -> Iterator[Visit]:  # noqa: ANN401
-    """A visit from a phone."""
+    """Yield a visit from a phone."""
     context = chromium.new_context(viewport=PHONE, has_touch=True, color_scheme="dark")
     yield Visit(context.new_page(), base)
     context.close()
 
 
 def class_shares(pixels: Pixels) -> dict[int, float]:
-    """Class value → share of the pixels that have exactly a class's color, per cent."""
+    """Return class value → percent of the class-colored pixels that have its exact color."""
     counts = {c.value: int((pixels == c.rgb).all(axis=-1).sum()) for c in LEGEND.classes}
     total = max(1, sum(counts.values()))
     return {value: 100 * count / total for value, count in counts.items()}
 
 
 def class_cover(pixels: Pixels) -> float:
-    """Share of the pixels that have a class's color, 0..1."""
+    """Return the share of the pixels that have any class's color, 0..1."""
     hit = [(pixels == c.rgb).all(axis=-1) for c in LEGEND.classes]
     return float(np.logical_or.reduce(hit).mean())
 
 
 def answer(status: int, **headers: str) -> Callable[[Any], None]:
-    """A route that answers every request with a problem."""
+    """Return a route handler that answers every request with a problem document."""
     body = json.dumps({"title": "Imagery unavailable", "detail": "scene m_1 cannot be read"})
     kind = "application/problem+json"
     return lambda route: route.fulfill(status=status, body=body, content_type=kind, headers=headers)
 
 
-def test_the_page_comes_to_rest_without_a_word_on_the_console(visit: Visit) -> None:
+def test_the_page_becomes_idle_without_an_error_on_the_console(visit: Visit) -> None:
     visit.open()
-    assert visit.trouble == []
-    assert visit.asked("/imagery/tiles/")
-    assert visit.asked(".png?")
+    assert visit.errors == []
+    assert visit.requested("/imagery/tiles/")
+    assert visit.requested(".png?")
 
 
-def test_nothing_is_asked_of_any_other_host_or_above_the_root(visit: Visit) -> None:
+def test_no_request_goes_to_another_host_or_above_the_root(visit: Visit) -> None:
     visit.open()
     assert all(url.startswith((f"{visit.base}/", f"blob:{visit.base}")) for url in visit.requests)
 
 
-def test_no_tile_is_asked_for_beyond_the_zooms_of_the_source(visit: Visit) -> None:
+def test_no_tile_is_requested_outside_the_zooms_of_the_source(visit: Visit) -> None:
     visit.open("#map=18.8/32.955/-86.955")
     with urllib.request.urlopen(f"{visit.base}/sources") as response:  # noqa: S310
         source = json.load(response)["sources"][0]
@@ -230,7 +200,7 @@ def test_switching_a_class_off_takes_it_from_the_tiles_and_back(visit: Visit) ->
     rest = ",".join(str(c.value) for c in LEGEND.classes if c.value != value)
     visit.page.locator(f'#legend li[data-value="{value}"] label').click()
     visit.idle()
-    assert visit.asked(f"classes={rest}")
+    assert visit.requested(f"classes={rest}")
     assert class_shares(visit.pixels())[value] == 0
     assert visit.tenths()[value] > 0, "shares are those of every class, shown or not"
     visit.page.get_by_role("button", name="Show all").click()
@@ -238,12 +208,12 @@ def test_switching_a_class_off_takes_it_from_the_tiles_and_back(visit: Visit) ->
     assert class_shares(visit.pixels())[value] > 0
 
 
-def test_a_click_tells_class_confidence_and_scene_as_the_service_does(visit: Visit) -> None:
+def test_a_click_shows_class_confidence_and_scene_as_the_service_does(visit: Visit) -> None:
     visit.open()
     visit.page.mouse.click(600, 300)  # left of the divider: the cut canvas must not lose clicks
     place = visit.page.locator(".place[data-state=ready]")
     place.wait_for()
-    with urllib.request.urlopen(visit.asked("/point/")[-1]) as response:  # noqa: S310
+    with urllib.request.urlopen(visit.requested("/point/")[-1]) as response:  # noqa: S310
         point = json.load(response)
     text = place.inner_text()
     assert point["class"]["title"] in text
@@ -252,7 +222,7 @@ def test_a_click_tells_class_confidence_and_scene_as_the_service_does(visit: Vis
     place.locator("summary").click()
     place.locator(".probabilities .gauge").first.wait_for()
     assert place.locator(".probabilities .gauge").count() == len(LEGEND.classes)
-    assert visit.trouble == []
+    assert visit.errors == []
 
 
 def test_a_place_beside_the_panel_is_not_hidden_under_it(visit: Visit) -> None:
@@ -264,7 +234,7 @@ def test_a_place_beside_the_panel_is_not_hidden_under_it(visit: Visit) -> None:
     assert place.bounding_box()["x"] > panel["x"] + panel["width"]
 
 
-def test_enter_on_the_focused_map_reads_its_middle(visit: Visit) -> None:
+def test_enter_on_the_focused_map_reads_its_center(visit: Visit) -> None:
     visit.open()
     visit.page.locator("#front canvas").press("Enter")
     visit.page.locator(".place[data-state=ready]").wait_for()
@@ -275,8 +245,8 @@ def test_two_years_are_compared_side_by_side(visit: Visit) -> None:
     visit.page.get_by_text("Compare two years").click()
     visit.idle()
     for year in (2017, 2019):
-        assert visit.asked(f"year={year}&style=rgb")
-        assert [url for url in visit.asked(f"year={year}") if ".npy" in url]
+        assert visit.requested(f"year={year}&style=rgb")
+        assert [url for url in visit.requested(f"year={year}") if ".npy" in url]
     assert all(re.fullmatch(r"[+−±]\d+\.\d", change) for change in visit.deltas())
     visit.page.locator("#befores").get_by_text("2019").click()
     assert visit.page.locator("#source-title").inner_text().endswith("2019–2017")
@@ -291,19 +261,25 @@ def test_a_link_brings_back_the_same_map(visit: Visit) -> None:
     link = visit.page.evaluate("location.hash")
     again = Visit(visit.page.context.new_page(), visit.base).open(link)
     assert again.page.evaluate("location.hash") == link
-    assert again.asked("style=cir")
-    assert again.asked("colormap_name=colorblind")
-    assert not [url for url in again.asked("/tiles/") if "year=2017" not in url]
+    assert again.requested("style=cir")
+    assert again.requested("colormap_name=colorblind")
+    assert not [url for url in again.requested("/tiles/") if "year=2017" not in url]
 
 
-def test_a_busy_server_is_asked_again_without_troubling_anyone(visit: Visit) -> None:
+def test_a_link_of_the_old_spelling_still_chooses_the_colors(visit: Visit) -> None:
+    visit.open("#colours=colorblind")
+    assert visit.requested("colormap_name=colorblind")
+    assert "colors=colorblind" in visit.page.evaluate("location.hash")
+
+
+def test_a_busy_server_is_retried_without_an_error_message(visit: Visit) -> None:
     visit.page.route(re.compile(r"/\d+\.png\?"), answer(503, **{"Retry-After": "1"}), times=3)
     visit.open()
     assert visit.page.locator(".toast").count() == 0
     assert visit.page.locator("body").get_attribute("data-shares") == "ready"
 
 
-def test_a_failure_is_told_and_no_other_year_stands_in_for_it(visit: Visit) -> None:
+def test_a_failure_is_shown_and_no_other_year_stands_in_for_it(visit: Visit) -> None:
     visit.open(OPAQUE)
     visit.press("Home")
     tiles = re.compile(r"/\d+\.(png|npy)\?")
@@ -324,7 +300,7 @@ def test_a_failure_is_told_and_no_other_year_stands_in_for_it(visit: Visit) -> N
 def test_too_large_a_view_asks_to_zoom_in_instead_of_counting(visit: Visit) -> None:
     visit.open("#map=12/32.955/-86.955")
     assert "Zoom in" in visit.page.locator("#shares-note").inner_text()
-    assert not visit.asked(".npy")
+    assert not visit.requested(".npy")
 
 
 def test_a_phone_gets_a_sheet_that_opens(phone_visit: Visit) -> None:
@@ -334,13 +310,13 @@ def test_a_phone_gets_a_sheet_that_opens(phone_visit: Visit) -> None:
     page.get_by_role("button", name="Settings and legend").click()
     assert page.locator("#settings").is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
-    assert phone_visit.trouble == []
+    assert phone_visit.errors == []
 
 
 def test_years_are_compared_only_where_both_are_classified(visit: Visit) -> None:
     visit.open("#map=14.2/32.9705/-86.969&year=2019&before=2017")  # the whole source in view
     both: dict[int, list[npt.NDArray[np.uint8]]] = {2019: [], 2017: []}
-    for url in sorted(visit.asked(".npy")):
+    for url in sorted(visit.requested(".npy")):
         with urllib.request.urlopen(url) as response:  # noqa: S310
             classes = np.load(io.BytesIO(response.read()))
         both[2019 if "year=2019" in url else 2017].append(classes)

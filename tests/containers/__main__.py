@@ -216,7 +216,7 @@ _fresh: list[str] = []
 
 
 def fresh(count: int) -> list[str]:
-    """Tiles nobody asked for yet, in different blocks."""
+    """Tiles that nobody has requested yet, in different blocks."""
     if not _fresh:
         _fresh.extend(tiles(17)[8::3])
     return [_fresh.pop() for _ in range(count)]
@@ -240,10 +240,10 @@ def out_of_memory() -> None:
     again, and the job goes on."""
     path = begun(square(0.01))
     until(lambda: get(path).json()["status"] == "running", 30, "job running")
-    asked = iter(tiles(19))
+    requested = iter(tiles(19))
     pid = client.state_of(WEB)["Pid"]
     podman.leave_memory(pid, 4_000_000)  # until the container starts anew
-    until(lambda: _gone(pid, next(asked)), 60, "ended for want of memory")
+    until(lambda: _gone(pid, next(requested)), 60, "ended for want of memory")
     took = until(ready, 60, "ready after it")
     (podman.ROOT / "oom").unlink(missing_ok=True)  # conmon's mark, left where podman was started
     print(f"  ready again {took:.1f} s after the kernel ended it", flush=True)

@@ -1,4 +1,4 @@
-"""The card: what contradicts itself is refused, by value and limit; what is said is kept."""
+"""The card: what contradicts itself is refused, by value and limit; what is message is kept."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def full() -> ModelCard:
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"mean": (0.4, 0.5, 0.6)}, "mean has 3 values for 4 bands"),
         ({"std": (0.1,) * 5}, "std has 5 values for 4 bands"),
@@ -69,9 +69,9 @@ def full() -> ModelCard:
     ],
 )
 def test_a_card_that_contradicts_itself_is_refused_by_value_and_limit(
-    fields: dict[str, Any], said: str
+    fields: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ValidationError, match=said):
+    with pytest.raises(ValidationError, match=message):
         card(**fields)
 
 
@@ -124,7 +124,7 @@ def test_the_embedded_card_says_everything_but_the_digest_of_its_own_file() -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "mine.json: card: "),
         ("{", "mine.json: card: "),
@@ -139,8 +139,8 @@ def test_the_embedded_card_says_everything_but_the_digest_of_its_own_file() -> N
         (b"\xff\xfe\x00", "mine.json: "),
     ],
 )
-def test_an_unreadable_card_is_refused_by_origin_and_field(text: str | bytes, said: str) -> None:
-    with pytest.raises(CardError, match=said):
+def test_an_unreadable_card_is_refused_by_origin_and_field(text: str | bytes, message: str) -> None:
+    with pytest.raises(CardError, match=message):
         ModelCard.parse(text, "mine.json")
 
 

@@ -10,7 +10,7 @@ import pytest
 from affine import Affine
 from numpy.typing import NDArray
 
-from training.scenes import Scene
+from training.data.scenes import Scene
 
 MakeScene = Callable[..., Scene]
 
@@ -56,7 +56,7 @@ def make_scene() -> MakeScene:
         left: float = 500_000.0,
         top: float = 3_700_000.0,
         epsg: int | None = 26916,
-        made: bool = False,
+        synthetic: bool = False,
         seed: int = 0,
     ) -> Scene:
         rows, cols = rows or size, cols or size
@@ -74,7 +74,7 @@ def make_scene() -> MakeScene:
             resolution=resolution,
             epsg=epsg,
             transform=Affine(resolution, 0, left, 0, -resolution, top),
-            made=made,
+            synthetic=synthetic,
         )
 
     return build

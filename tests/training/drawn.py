@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 from rasterio.features import shapes
 
-from tests.world.scenes import MadeScene, write_scene
+from tests.world.scenes import SyntheticScene, write_scene
 
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".shp": "ESRI Shapefile"}
 
@@ -49,17 +49,17 @@ def moved(geometries: Geometries, epsg: int, to: int) -> list[Any]:
     return [shapely.transform(g, moving.transform, interleaved=False) for g in geometries]
 
 
-def traced(scene: MadeScene, epsg: int | None = None) -> tuple[list[Any], list[int]]:
+def traced(scene: SyntheticScene, epsg: int | None = None) -> tuple[list[Any], list[int]]:
     """Polygons around the true classes of a scene, and their classes."""
     classes: NDArray[np.uint8] = scene.classes()
     left, _, _, top = scene.bounds
-    found = shapes(classes, transform=(scene.resolution, 0, left, 0, -scene.resolution, top))
-    pairs = [(shapely.geometry.shape(shape), int(value)) for shape, value in found]
+    result = shapes(classes, transform=(scene.resolution, 0, left, 0, -scene.resolution, top))
+    pairs = [(shapely.geometry.shape(shape), int(value)) for shape, value in result]
     polygons = [p for p, _ in pairs]
     return moved(polygons, scene.epsg, epsg) if epsg else polygons, [v for _, v in pairs]
 
 
-def town(folder: Path, count: int = 4, side: int = 160, apart: int = 2000) -> list[MadeScene]:
+def town(folder: Path, count: int = 4, side: int = 160, apart: int = 2000) -> list[SyntheticScene]:
     """Small scenes far from each other."""
     return [
         write_scene(

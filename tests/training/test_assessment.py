@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from training.assessment import (
+from training.errors import AssessmentError
+from training.evaluate.confidence import intervals, reliability
+from training.evaluate.metrics import Counts, scores
+from training.evaluate.results import (
     CLASSES,
     PER_CENT,
     Evaluation,
@@ -18,9 +21,6 @@ from training.assessment import (
     pooled,
     sum_of,
 )
-from training.confidence import intervals, reliability
-from training.errors import AssessmentError
-from training.metrics import Counts, scores
 
 NO_PLACES: tuple[str, ...] = ()
 
@@ -71,9 +71,9 @@ def right_and_wrong(right: int, wrong: int) -> Counts:
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
-    found = evaluation(scene("a", "x", random_table(1)))
-    found.write(tmp_path / "deep" / "found.json")
-    assert Evaluation.read(tmp_path / "deep" / "found.json") == found
+    result = evaluation(scene("a", "x", random_table(1)))
+    result.write(tmp_path / "deep" / "found.json")
+    assert Evaluation.read(tmp_path / "deep" / "found.json") == result
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"kind": "years"}'])
@@ -117,7 +117,7 @@ def test_a_pool_has_the_sum_of_the_folds_tables_and_every_scene_once() -> None:
 
 def test_folds_that_assess_a_scene_twice_or_another_thing_or_nothing_are_refused() -> None:
     fold = evaluation(scene("a", "x", random_table(1)))
-    with pytest.raises(AssessmentError, match="x/a was assessed twice"):
+    with pytest.raises(AssessmentError, match="x/a was evaluated twice"):
         pooled([fold, fold])
     other = evaluation(scene("b", "x", random_table(1))).model_copy(update={"role": "own"})
     with pytest.raises(AssessmentError, match="own"):
@@ -127,21 +127,14 @@ def test_folds_that_assess_a_scene_twice_or_another_thing_or_nothing_are_refused
 
 
 def test_every_place_weighs_the_same_in_the_mean_of_places() -> None:
-    found = evaluation(
+    result = evaluation(
         scene("a", "x", right_and_wrong(900, 100)),
         scene("b", "x", right_and_wrong(9000, 1000)),
         scene("a", "y", right_and_wrong(1, 1)),
         scene("a", "z", right_and_wrong(0, 0)),
     )
-    assert mean_of_places(found) == pytest.approx((0.9 + 0.5) / 2)
-    assert scores(found.table).overall == pytest.approx(9901 / 11002)
-
-
-def test_a_part_of_an_evaluation_has_its_scenes_only() -> None:
-    found = evaluation(scene("a", "x", random_table(1)), scene("a", "nd", random_table(2)))
-    assert (found.where(lambda s: s.place != "nd").table == random_table(1)).all()
-    with pytest.raises(AssessmentError, match="no scene is left"):
-        found.where(lambda s: s.place == "nowhere")
+    assert mean_of_places(result) == pytest.approx((0.9 + 0.5) / 2)
+    assert scores(result.table).overall == pytest.approx(9901 / 11002)
 
 
 def test_the_sum_of_no_tables_is_zero() -> None:
@@ -149,23 +142,23 @@ def test_the_sum_of_no_tables_is_zero() -> None:
 
 
 def test_the_same_seed_draws_the_same_interval_and_another_seed_another() -> None:
-    found = evaluation(*(scene("a", p, random_table(i)) for i, p in enumerate("uvwxyz")))
-    first, again = intervals(found, 300, seed=4), intervals(found, 300, seed=4)
+    result = evaluation(*(scene("a", p, random_table(i)) for i, p in enumerate("uvwxyz")))
+    first, again = intervals(result, 300, seed=4), intervals(result, 300, seed=4)
     assert first == again
-    assert intervals(found, 300, seed=5).overall != first.overall
+    assert intervals(result, 300, seed=5).overall != first.overall
 
 
 def test_the_interval_is_the_quantile_of_every_possible_draw_of_places() -> None:
     """Three places have 27 equally likely draws: their quantiles are the oracle."""
     tables = [right_and_wrong(90, 10), right_and_wrong(300, 700), right_and_wrong(60, 40)]
-    found = evaluation(*(scene("a", p, t) for p, t in zip("xyz", tables, strict=True)))
+    result = evaluation(*(scene("a", p, t) for p, t in zip("xyz", tables, strict=True)))
     draws = [
         sum((tables[i] for i in (a, b, c)), np.zeros_like(tables[0]))
         for a in range(3)
         for b in range(3)
         for c in range(3)
     ]
-    known = intervals(found, resamples=20_000, level=0.8)
+    known = intervals(result, resamples=20_000, level=0.8)
     for figure in ("overall", "macro_f1"):
         every = [getattr(scores(t), figure) for t in draws]
         low, high = np.quantile(every, [0.1, 0.9], method="inverted_cdf")
@@ -192,20 +185,20 @@ def test_dates_of_one_ground_are_no_separate_evidence() -> None:
 def test_a_class_that_a_draw_lacks_has_no_figure_in_it() -> None:
     with_it, without = right_and_wrong(80, 20), np.zeros((CLASSES, CLASSES), np.int64)
     without[1, 1], without[1, 0] = 90, 10  # class 1 is predicted there, but is not there
-    found = evaluation(
+    result = evaluation(
         *(scene("a", p, t) for p, t in zip("xyz", (with_it, without, without), strict=True))
     )
-    assert intervals(found).f1[0].low > 0.5
+    assert intervals(result).f1[0].low > 0.5
 
 
 def test_reliability_by_hand() -> None:
-    found = evaluation(
+    result = evaluation(
         scene("a", "x", right_and_wrong(50, 50), sure=92),
         scene("b", "x", right_and_wrong(30, 10), sure=98),
         scene("c", "x", right_and_wrong(6, 4), sure=100),
         scene("d", "x", right_and_wrong(20, 30), sure=40),
     )
-    curve = reliability(found)
+    curve = reliability(result)
     low, high = curve.bins
     assert (low.low, low.high, low.pixels, low.confidence, low.accuracy) == (40, 50, 50, 0.4, 0.4)
     assert (high.low, high.high, high.pixels) == (90, 100, 150)
@@ -215,16 +208,16 @@ def test_reliability_by_hand() -> None:
 
 
 def test_reliability_counts_every_pixel_once_whatever_the_bins() -> None:
-    found = evaluation(
+    result = evaluation(
         *(scene(f"s{c}", "x", right_and_wrong(c, 101 - c), sure=c) for c in range(PER_CENT))
     )
     for bins in (1, 2, 4, 5, 10, 20, 100):
-        curve = reliability(found, bins)
+        curve = reliability(result, bins)
         assert sum(b.pixels for b in curve.bins) == 101 * 101
         assert sum(b.pixels * b.accuracy for b in curve.bins) == pytest.approx(5050)
     for bins in (0, 3, 101):
         with pytest.raises(ValueError, match="must divide 100"):
-            reliability(found, bins)
+            reliability(result, bins)
 
 
 def test_the_reliability_of_nothing_labeled_is_unknown() -> None:

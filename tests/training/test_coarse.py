@@ -12,24 +12,24 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
 
 from model.card import ModelCard  # noqa: E402
-from training.coarse import classes_of, coarse_scenes  # noqa: E402
 from training.config import Preset  # noqa: E402
-from training.data import Data, draft_card  # noqa: E402
-from training.dataset import Crops  # noqa: E402
+from training.data.crops import Crops  # noqa: E402
+from training.data.dataset import Data, draft_card  # noqa: E402
+from training.data.resolution import block_mean, mode_with_tiebreak  # noqa: E402
+from training.data.scenes import Scene  # noqa: E402
+from training.data.splits import Split  # noqa: E402
 from training.errors import CheckpointError  # noqa: E402
-from training.fit import fit  # noqa: E402
-from training.lowres import average, mode_of  # noqa: E402
-from training.scenes import Scene  # noqa: E402
-from training.splits import Split  # noqa: E402
-from training.unet import UNet, build  # noqa: E402
+from training.fit.loop import fit  # noqa: E402
+from training.network.inference import classes_of, coarse_scenes  # noqa: E402
+from training.network.unet import UNet, build  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
 MakeScene = Callable[..., Scene]
 
 OWN = Preset(
-    name="own", crop=32, batch=2, steps=2, warmup=1, evaluate_every=1, made_share=0.0,
-    held_out=(), left_out=(), validation_share=0.0, coarse_share=1.0, own_coarse=True,
+    name="own", crop=32, batch=2, steps=2, warmup=1, evaluate_every=1, synthetic_share=0.0,
+    held_out=(), left_out=(), validation_share=0.0, coarse_share=1.0, distill_coarse=True,
     clean=1.0, blur=0.0,
 )  # fmt: skip
 
@@ -54,15 +54,15 @@ def net() -> UNet:
 def test_a_coarse_scene_is_averaged_and_labeled_with_the_mode_of_what_the_net_says(
     scene: Scene, card: ModelCard, net: UNet
 ) -> None:
-    found = coarse_scenes(net, [scene], card)
-    assert sorted(found) == [2, 4, 8]
+    result = coarse_scenes(net, [scene], card)
+    assert sorted(result) == [2, 4, 8]
     whole = tuple(n - n % 8 for n in scene.label.shape)
     image = scene.image[:, : whole[0], : whole[1]]
     fine = classes_of(net, image, card)
-    for factor, (coarse,) in found.items():
+    for factor, (coarse,) in result.items():
         assert coarse.resolution == factor
-        assert (coarse.image == average(image, factor)).all()
-        assert (coarse.label == mode_of(fine, factor)).all()
+        assert (coarse.image == block_mean(image, factor)).all()
+        assert (coarse.label == mode_with_tiebreak(fine, factor)).all()
 
 
 def test_demo_county_keeps_its_truth_and_what_is_unlabeled_stays_so(
@@ -70,8 +70,8 @@ def test_demo_county_keeps_its_truth_and_what_is_unlabeled_stays_so(
 ) -> None:
     label = np.full_like(scene.label, 5)
     label[:16, :16] = 0
-    found = coarse_scenes(net, [replace(scene, label=label, made=True)], card)
-    for factor, (coarse,) in found.items():
+    result = coarse_scenes(net, [replace(scene, label=label, synthetic=True)], card)
+    for factor, (coarse,) in result.items():
         edge = 16 // factor
         assert (coarse.label[:edge, :edge] == 0).all()
         assert (coarse.label[edge:, edge:] == 5).all()
@@ -91,5 +91,5 @@ def test_coarse_crops_are_drawn_from_those_scenes(scene: Scene, card: ModelCard,
 
 def test_it_learns_from_a_run_it_begins_from_or_refuses(scene: Scene, tmp_path: Path) -> None:
     data = Data(Split((scene,), (), ()), None)
-    with pytest.raises(CheckpointError, match="--begin"):
-        fit(OWN, data, tmp_path, say=lambda line: None)
+    with pytest.raises(CheckpointError, match="--init-from"):
+        fit(OWN, data, tmp_path, log=lambda line: None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.config import PRESETS, load_preset
+from training.config import OLD_KEYS, OLD_PRESETS, PRESETS, Preset, load_preset
 from training.errors import PresetError
 
 
@@ -21,7 +21,7 @@ def test_presets_that_choose_a_checkpoint_hold_a_city_out(name: str) -> None:
 
 
 def test_the_run_that_others_begin_from_sees_no_real_place() -> None:
-    assert load_preset("made").made_share == 1.0
+    assert load_preset("synthetic").synthetic_share == 1.0
 
 
 def test_the_article_differs_in_activation_and_stops_early() -> None:
@@ -54,4 +54,24 @@ def test_a_wrong_value_is_named(tmp_path: Path, line: str, reason: str) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(line + "\n")
     with pytest.raises(PresetError, match=reason):
+        load_preset(str(path))
+
+
+def test_former_names_of_presets_are_still_loaded() -> None:
+    for old, new in OLD_PRESETS.items():
+        assert load_preset(old) == load_preset(new)
+
+
+@pytest.mark.parametrize("old", sorted(OLD_KEYS))
+def test_former_keys_are_still_read_from_presets_and_checkpoints(old: str, tmp_path: Path) -> None:
+    new = OLD_KEYS[old]
+    values = load_preset("coarse").model_dump(mode="json")
+    stored = {old if key == new else key: value for key, value in values.items()}
+    assert Preset.model_validate(stored) == load_preset("coarse")
+    assert load_preset("default", **{old: values[new]}) == load_preset(
+        "default", **{new: values[new]}
+    )
+    path = tmp_path / "mine.toml"
+    path.write_text(f"{old} = 1\n{new} = 1\n")
+    with pytest.raises(PresetError, match=f"{old} is the former name of {new}"):
         load_preset(str(path))

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
 
 from model.card import ModelCard  # noqa: E402
-from training.augment import dormant, radiometry, resize, resize_scene, turn  # noqa: E402
 from training.config import Preset  # noqa: E402
-from training.dataset import Crops, batches  # noqa: E402
+from training.data.augment import leaf_off, photometric, random_dihedral, resize, resize_scene  # noqa: E402
+from training.data.crops import Crops, batches  # noqa: E402
+from training.data.scenes import Scene  # noqa: E402
 from training.errors import LabelError  # noqa: E402
-from training.scenes import Scene  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -51,13 +51,13 @@ def test_a_step_draws_the_same_crops_whenever_it_is_asked(make_scene: MakeScene)
 
 
 def test_a_batch_is_standardized_by_the_card(make_scene: MakeScene) -> None:
-    images, labels, doubtful = Crops([make_scene()], PLAIN, CARD).batch(0)
+    images, labels, uncertain = Crops([make_scene()], PLAIN, CARD).batch(0)
     assert images.shape == (4, 4, 64, 64)
     assert images.dtype == np.float32
     assert labels.shape == (4, 64, 64)
     assert labels.dtype == np.int64
-    assert doubtful.shape == (4, 64, 64)
-    assert not doubtful.any()
+    assert uncertain.shape == (4, 64, 64)
+    assert not uncertain.any()
     levels = images * 255
     assert np.allclose(levels, np.rint(levels), atol=1e-4)
 
@@ -142,7 +142,7 @@ def test_turns_move_image_and_label_together(make_scene: MakeScene) -> None:
     rng = np.random.default_rng(0)
     seen = set()
     for _ in range(64):
-        turned, label = turn(image, scene.label, rng)
+        turned, label = random_dihedral(image, scene.label, rng)
         assert (turned == label).all()
         seen.add(label.tobytes())
     assert len(seen) == 8
@@ -166,14 +166,14 @@ def test_a_scene_is_read_at_another_resolution_by_size(make_scene: MakeScene) ->
 
 def test_radiometry_without_jitter_changes_nothing(make_scene: MakeScene) -> None:
     image = make_scene().image
-    assert (radiometry(image, PLAIN, np.random.default_rng(0)) == image).all()
+    assert (photometric(image, PLAIN, np.random.default_rng(0)) == image).all()
 
 
 def test_the_contrast_of_near_infrared_turns_about_a_level_between_roofs_and_lawns() -> None:
     image = np.empty((4, 16, 64), np.uint8)
     image[:] = np.linspace(10, 240, 64).astype(np.uint8)
     steep = PLAIN.model_copy(update={"infrared_contrast": (1.6, 1.6)})
-    changed = radiometry(image, steep, np.random.default_rng(0))
+    changed = photometric(image, steep, np.random.default_rng(0))
     assert (changed[:3] == image[:3]).all()
     before, after = image[3, 0].astype(int), changed[3, 0].astype(int)
     assert (after[before < 145] < before[before < 145]).all()
@@ -189,7 +189,7 @@ def test_dormant_ground_loses_its_green_and_no_label_but_that_of_low_vegetation(
     label = np.full((64, 64), 5, np.uint8)
     label[:32], label[:, 32:] = 6, 2
     for seed in range(20):
-        changed, kept = dormant(image, label, np.random.default_rng(seed))
+        changed, kept = leaf_off(image, label, np.random.default_rng(seed))
         assert (changed[:, :, 32:] == image[:, :, 32:]).all()
         red, infrared = (changed[b, :, :32].astype(int) for b in (0, 3))
         assert (infrared <= 180).all()
@@ -204,6 +204,6 @@ def test_dormant_ground_loses_its_green_and_no_label_but_that_of_low_vegetation(
 def test_radiometry_stays_in_uint8(make_scene: MakeScene) -> None:
     image = make_scene().image
     wild = Preset(name="wild", gain=(3.0, 3.0), offset=(-90.0, 90.0))
-    out = radiometry(image, wild, np.random.default_rng(0))
+    out = photometric(image, wild, np.random.default_rng(0))
     assert out.dtype == np.uint8
     assert out.shape == image.shape

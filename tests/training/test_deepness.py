@@ -22,10 +22,10 @@ from model.session import Session  # noqa: E402
 from tests.training.test_esri import ArcGis  # noqa: E402
 from tests.world.graphs import Kind, card_of, decided, graph_of, probabilities_by_hand  # noqa: E402
 from tests.world.ground import on_grid  # noqa: E402
-from training import artifact  # noqa: E402
-from training.esri import write_esri  # noqa: E402
-from training.evaluate import at_resolution  # noqa: E402
-from training.scenes import read_chips  # noqa: E402
+from training.data.resolution import at_resolution  # noqa: E402
+from training.data.scenes import read_chips  # noqa: E402
+from training.export import artifact  # noqa: E402
+from training.export.esri import write_esri  # noqa: E402
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -43,8 +43,8 @@ class Deepness:
         (output,) = self.run.get_outputs()
         assert len(output.shape) == 4
         assert output.shape[2] == output.shape[3]  # "can handle only square output masks"
-        said = self.run.get_modelmeta().custom_metadata_map
-        read = {key: json.loads(value) for key, value in said.items()}
+        text = self.run.get_modelmeta().custom_metadata_map
+        read = {key: json.loads(value) for key, value in text.items()}
         assert str(read["model_type"]).capitalize() == "Segmentor"
         self.classes = dict(read["class_names"])
         assert [int(key) for key in self.classes] == list(range(output.shape[1]))

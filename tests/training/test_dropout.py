@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
 
-from training.dropout import Dropout  # noqa: E402
+from training.network.unet import Dropout  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

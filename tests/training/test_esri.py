@@ -24,7 +24,7 @@ from model.segment import segment
 from model.session import Session
 from tests.world.graphs import Kind, card_of, write_model
 from tests.world.ground import on_grid
-from training.esri import write_esri
+from training.export.esri import write_esri
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -44,8 +44,8 @@ class ArcGis:
         self.bands, self.mask = bands, mask
         self.function.initialize(model=str(emd), device=-1)
         self.parameters = {p["name"]: p for p in self.function.getParameterInfo()}
-        chosen = {n: p["value"] for n, p in self.parameters.items() if "value" in p} | scalars
-        self.configuration = self.function.getConfiguration(**chosen)
+        selected = {n: p["value"] for n, p in self.parameters.items() if "value" in p} | scalars
+        self.configuration = self.function.getConfiguration(**selected)
         info = {"bandCount": bands.shape[0], "pixelType": "u1", "cellSize": (1.0, 1.0)}
         self.info = self.function.updateRasterInfo(raster_info=dict(info), output_info=dict(info))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,29 +13,30 @@ import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.warp import transform_bounds
+from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
 
 from model.card import ModelCard, Training  # noqa: E402
-from training import artifact, cli_assess  # noqa: E402
-from training.assessment import Evaluation  # noqa: E402
+from training.cli import app  # noqa: E402
+from training.cli import evaluate as commands  # noqa: E402
 from training.config import Preset  # noqa: E402
-from training.errors import AssessmentError, LabelError  # noqa: E402
-from training.evaluate import (  # noqa: E402
-    Subject,
-    assess,
-    classify,
-    evaluate,
-    ground_of,
-    onto,
-    write_accuracy,
+from training.data.resolution import (  # noqa: E402
+    block_mean,
+    mode_with_tiebreak,
+    resize_nearest,
 )
-from training.graph import onnx_of  # noqa: E402
-from training.lowres import LowRes, average, lowres_of, mode_of, pooled_lowres  # noqa: E402
-from training.scenes import CLASSES, Scene  # noqa: E402
-from training.selection import held_out, of_names, of_pairs, of_places  # noqa: E402
-from training.unet import UNet, fold  # noqa: E402
-from training.years import Years, pair_tables, pooled_years, year_tables, years_of  # noqa: E402
+from training.data.scenes import CLASSES, Scene  # noqa: E402
+from training.errors import AssessmentError, LabelError  # noqa: E402
+from training.evaluate.evaluation import Subject, assess, classify, evaluate, ground_of  # noqa: E402
+from training.evaluate.lowres import LowRes, lowres_of  # noqa: E402
+from training.evaluate.results import Evaluation, pooled  # noqa: E402
+from training.evaluate.selection import held_out, of_names, of_pairs, of_places  # noqa: E402
+from training.evaluate.years import Years, pair_tables, year_tables, years_of  # noqa: E402
+from training.export import artifact  # noqa: E402
+from training.export.artifact import write_accuracy  # noqa: E402
+from training.export.onnx_export import onnx_of  # noqa: E402
+from training.network.unet import UNet, fold  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -130,8 +132,8 @@ def test_an_evaluation_says_which_places_its_model_was_trained_on(
         role="unseen",
         description="made",
         command="do it",
-        say=quiet,
-        look=lambda scene, answer: shown.append(f"{scene.name} {answer.classes.shape}"),
+        log=quiet,
+        on_scene=lambda scene, answer: shown.append(f"{scene.name} {answer.classes.shape}"),
     )
     assert found.trained_on == ("town",)
     assert found.models == (subject.facts,)
@@ -167,8 +169,10 @@ def test_accuracy_goes_into_the_file_and_leaves_the_network_alone(
 
 def test_classes_are_placed_by_nearest_neighbor() -> None:
     classes = np.arange(1, 5, dtype=np.uint8).reshape(2, 2)
-    assert onto(classes, (4, 4)).tolist() == np.kron(classes, np.ones((2, 2), int)).tolist()
-    assert (onto(classes, (2, 2)) == classes).all()
+    assert (
+        resize_nearest(classes, (4, 4)).tolist() == np.kron(classes, np.ones((2, 2), int)).tolist()
+    )
+    assert (resize_nearest(classes, (2, 2)) == classes).all()
 
 
 def test_scenes_are_chosen_by_place_by_name_and_by_what_a_preset_holds_out(
@@ -185,9 +189,9 @@ def test_scenes_are_chosen_by_place_by_name_and_by_what_a_preset_holds_out(
     assert [s.name for s in of_places(index, ["town"]).scenes] == ["a", "b"]
     assert [s.name for s in of_names(index, ["c", "a"]).scenes] == ["c", "a"]
     preset = Preset(name="test", held_out=("village",), left_out=())
-    (chosen,) = held_out(preset, index, None)
-    assert [s.name for s in chosen.scenes] == ["c"]
-    assert chosen.role == "unseen"
+    (selected,) = held_out(preset, index, None)
+    assert [s.name for s in selected.scenes] == ["c"]
+    assert selected.role == "unseen"
     with pytest.raises(LabelError, match="nowhere"):
         of_places(index, ["nowhere"])
     with pytest.raises(LabelError, match="'d'"):
@@ -239,7 +243,7 @@ def test_own_labels_that_do_not_fit_are_refused_by_name(
         ) as out:
             out.write(file.read())
     for images, labels, message in (
-        ([image], [tmp_path / "unknown_label.tif"], r"unknown_label\.tif holds 41"),
+        ([image], [tmp_path / "unknown_label.tif"], r"unknown_label\.tif contains 41"),
         ([image], [tmp_path / "empty_label.tif"], r"empty_label\.tif labels no pixel"),
         ([elsewhere], [label], "labels no pixel"),
         ([image], [tmp_path / "none.tif"], r"none\.tif is missing"),
@@ -259,7 +263,7 @@ def test_the_mean_and_the_mode_of_cells_are_those_counted_one_by_one() -> None:
     classes = rng.integers(1, 4, (16, 24), dtype=np.uint8)
     classes[9, 9] = 255
     for factor in (2, 4, 8):
-        small, mode = average(image, factor), mode_of(classes, factor)
+        small, mode = block_mean(image, factor), mode_with_tiebreak(classes, factor)
         for row in range(16 // factor):
             for col in range(24 // factor):
                 cell = (
@@ -282,15 +286,15 @@ def test_the_mode_is_that_of_the_servers_pyramid() -> None:
     app = pytest.importorskip("app.grid.classified")
     classes = np.random.default_rng(3).integers(1, 7, (64, 96), dtype=np.uint8)
     for level in (1, 2, 3):
-        assert (mode_of(classes, 2**level) == app.mode_of(classes, level)).all()
+        assert (mode_with_tiebreak(classes, 2**level) == app.mode_of(classes, level)).all()
 
 
 def test_low_resolutions_compare_the_same_ground(subject: Subject, make_scene: MakeScene) -> None:
     scenes = [make_scene("a", rows=50, cols=70), make_scene("b", resolution=5.0)]
     heard: list[str] = []
-    found = lowres_of(subject, scenes, command="do it", say=heard.append)
+    found = lowres_of(subject, scenes, command="do it", log=heard.append)
     assert [s.name for s in found.scenes] == ["a"]
-    assert any("b: 5 m, left out" in line for line in heard)
+    assert any("b: 5 m, skipped" in line for line in heard)
     label = scenes[0].label[:48, :64]
     assert found.accuracy().sum() == (label > 0).sum()
     for factor in (2, 4, 8):
@@ -298,9 +302,9 @@ def test_low_resolutions_compare_the_same_ground(subject: Subject, make_scene: M
         assert found.accuracy(factor).sum() == (label > 0).sum()
     assert found.trained_on == ("town",)
     with pytest.raises(AssessmentError, match="as fine as"):
-        lowres_of(subject, scenes[1:], command="do it", say=quiet)
+        lowres_of(subject, scenes[1:], command="do it", log=quiet)
     with pytest.raises(AssessmentError, match="twice"):
-        pooled_lowres([found, found])
+        pooled([found, found])
 
 
 def test_years_of_one_ground_are_compared_on_the_same_labeled_pixels(
@@ -314,7 +318,7 @@ def test_years_of_one_ground_are_compared_on_the_same_labeled_pixels(
         write(other, tmp_path)
     write(make_scene("town_2018_33", year="2018"), tmp_path)
     found = years_of(
-        subject, [labeled, make_scene("alone_2016_1")], tmp_path, command="do it", say=quiet
+        subject, [labeled, make_scene("alone_2016_1")], tmp_path, command="do it", log=quiet
     )
     (ground,) = found.grounds
     assert (ground.name, ground.label_year) == ("town_3", "2016")
@@ -337,7 +341,7 @@ def test_years_of_one_ground_are_compared_on_the_same_labeled_pixels(
     with pytest.raises(AssessmentError, match="holding: Field required"):
         Years.read(path)
     with pytest.raises(AssessmentError, match="twice"):
-        pooled_years([found, found])
+        pooled([found, found])
 
 
 def test_labels_that_do_not_hold_in_another_year_are_counted_apart(
@@ -347,10 +351,10 @@ def test_labels_that_do_not_hold_in_another_year_are_counted_apart(
     other = make_scene("town_2018_3", year="2018", seed=3)
     turned = replace(other, label=np.where(labeled.label == 4, 6, labeled.label).astype(np.uint8))
     monkeypatch.setattr(
-        "training.years.through_years",
+        "training.evaluate.years.scenes_by_year",
         lambda scenes, folder: [(labeled, {"2016": labeled, "2018": turned})],
     )
-    found = years_of(subject, [labeled], tmp_path, command="do it", say=quiet)
+    found = years_of(subject, [labeled], tmp_path, command="do it", log=quiet)
     every, held = (
         year_tables(y.grounds)["2018"].sum(axis=1) for y in (found, found.where_labels_hold)
     )
@@ -360,10 +364,34 @@ def test_labels_that_do_not_hold_in_another_year_are_counted_apart(
     assert [g.label_year for g in found.holding] == ["2016"]
 
 
-@pytest.mark.parametrize("command", [cli_assess.evaluate, cli_assess.years])
+@pytest.mark.parametrize(
+    "command",
+    [
+        commands.evaluate,
+        partial(commands.years, chips=Path("chips.csv"), other_years=Path("years")),
+    ],
+)
 def test_two_ways_of_choosing_scenes_exclude_each_other(command: Callable[..., None]) -> None:
     with pytest.raises(AssessmentError, match="--place and --scenes exclude each other"):
         command(place=["town"], scenes=Path("names.txt"))
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (["evaluate"], "--chips"),
+        (["evaluate", "--place", "town"], "--chips"),
+        (["years", "--chips", "chips.csv"], "--other-years"),
+        (["lowres"], "--chips"),
+        (["crossval"], "--chips"),
+        (["fit", "--preset", "smoke"], "--chips"),
+        (["export", "--int8"], "--chips"),
+    ],
+)
+def test_a_command_that_lacks_its_data_names_the_option(command: list[str], option: str) -> None:
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code != 0
+    assert option in (done.output if done.exit_code == 2 else str(done.exception))
 
 
 def test_years_that_do_not_lie_on_each_other_or_do_not_exist_are_refused(
@@ -371,13 +399,13 @@ def test_years_that_do_not_lie_on_each_other_or_do_not_exist_are_refused(
 ) -> None:
     labeled = make_scene("town_2016_3", year="2016")
     with pytest.raises(AssessmentError, match="no labeled scene"):
-        years_of(subject, [labeled], tmp_path, command="do it", say=quiet)
+        years_of(subject, [labeled], tmp_path, command="do it", log=quiet)
     write(make_scene("town_2018_3", year="2018", left=500_001.0), tmp_path)
     with pytest.raises(AssessmentError, match=r"town_2018_3\.tif does not lie"):
-        years_of(subject, [labeled], tmp_path, command="do it", say=quiet)
+        years_of(subject, [labeled], tmp_path, command="do it", log=quiet)
 
 
 def test_low_resolutions_are_kept(subject: Subject, make_scene: MakeScene, tmp_path: Path) -> None:
-    found = lowres_of(subject, [make_scene("a")], command="do it", say=quiet)
+    found = lowres_of(subject, [make_scene("a")], command="do it", log=quiet)
     found.write(tmp_path / "lowres.json")
     assert LowRes.read(tmp_path / "lowres.json") == found

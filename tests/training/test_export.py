@@ -15,20 +15,21 @@ onnx = pytest.importorskip("onnx", reason="needs onnx: make setup TRAIN=1")
 from model.card import ModelCard  # noqa: E402
 from model.errors import ArtifactError  # noqa: E402
 from model.session import Session  # noqa: E402
-from training import artifact  # noqa: E402
-from training.checkpoint import Checkpoint  # noqa: E402
 from training.config import Activation, Preset  # noqa: E402
+from training.data.scenes import Scene  # noqa: E402
 from training.errors import ExportError  # noqa: E402
-from training.export import (  # noqa: E402
+from training.export import artifact  # noqa: E402
+from training.export.onnx_export import (  # noqa: E402  # noqa: E402
     check_parity,
     export,
-    made_windows,
     net_of,
+    onnx_of,
+    probabilities,
     real_windows,
+    synthetic_windows,
 )
-from training.graph import onnx_of, probabilities  # noqa: E402
-from training.scenes import Scene  # noqa: E402
-from training.unet import PARAMETERS, UNet, build, fold  # noqa: E402
+from training.network.checkpoint import Checkpoint  # noqa: E402
+from training.network.unet import PARAMETERS, UNet, build, fold  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -65,7 +66,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_file_answers_as_torch_does(tmp_path: Path, activation: Activation) -> None:
     state = Checkpoint.load(checkpoint(tmp_path / "best.pt", activation))
     net = net_of(state)
-    assert 0 < check_parity(net, onnx_of(fold(net)), CARD, made_windows(CARD)) <= 1e-4
+    assert 0 < check_parity(net, onnx_of(fold(net)), CARD, synthetic_windows(CARD)) <= 1e-4
 
 
 @pytest.mark.parametrize("shift", [0.01, float("nan")])
@@ -75,7 +76,7 @@ def test_a_file_that_answers_otherwise_is_refused(tmp_path: Path, shift: float) 
     with torch.no_grad():
         other.down[0].conv1.bias[3] += shift
     with pytest.raises((ExportError, ArtifactError), match=r"limit 1e-04|background|sum to 1"):
-        check_parity(net, onnx_of(other), CARD, made_windows(CARD))
+        check_parity(net, onnx_of(other), CARD, synthetic_windows(CARD))
 
 
 def test_an_export_that_is_refused_leaves_what_was_there(
@@ -87,10 +88,10 @@ def test_an_export_that_is_refused_leaves_what_was_there(
             other.down[0].conv1.bias[3] += 0.01
         return other
 
-    monkeypatch.setattr("training.export.fold", wrong)
+    monkeypatch.setattr("training.export.onnx_export.fold", wrong)
     out = tmp_path / "net.onnx"
     out.write_bytes(b"what was there")
-    with pytest.raises(ExportError, match="differs from the net"):
+    with pytest.raises(ExportError, match="differs from torch"):
         export(checkpoint(tmp_path / "best.pt"), out)
     assert out.read_bytes() == b"what was there"
     assert not out.with_suffix(".card.json").exists()
@@ -113,7 +114,7 @@ def test_parity_is_measured_on_the_scenes_imagery(tmp_path: Path, make_scene: Ma
 
 
 def test_made_windows_look_like_imagery_and_hold_the_extremes() -> None:
-    windows = made_windows(CARD)
+    windows = synthetic_windows(CARD)
     assert [w.shape[1] for w in windows] == [64, 160, 704, 64]
     for band in range(4):
         assert abs(windows[2][band].mean() - 255 * CARD.mean[band]) < 15

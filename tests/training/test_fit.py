@@ -14,17 +14,17 @@ torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
 
 from model.card import ModelCard  # noqa: E402
 from model.legend import LEGEND, rgb_of  # noqa: E402
-from training.checkpoint import Checkpoint  # noqa: E402
 from training.config import Preset  # noqa: E402
-from training.data import Data, draft_card  # noqa: E402
+from training.data.dataset import Data, draft_card  # noqa: E402
+from training.data.scenes import Scene  # noqa: E402
+from training.data.splits import Split  # noqa: E402
 from training.errors import CheckpointError  # noqa: E402
-from training.export import net_of  # noqa: E402
-from training.fit import fit  # noqa: E402
-from training.metrics import scores  # noqa: E402
-from training.scenes import Scene  # noqa: E402
-from training.schedule import decay_start, rate  # noqa: E402
-from training.splits import Split  # noqa: E402
-from training.validation import judge  # noqa: E402
+from training.evaluate.metrics import scores  # noqa: E402
+from training.export.onnx_export import net_of  # noqa: E402
+from training.fit.loop import fit  # noqa: E402
+from training.fit.monitor import contingency_of  # noqa: E402
+from training.network.checkpoint import Checkpoint  # noqa: E402
+from training.network.schedule import decay_start, rate  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -46,10 +46,10 @@ def data(make_scene: MakeScene) -> Data:
 def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(
     data: Data, tmp_path: Path
 ) -> None:
-    fit(SHORT, data, tmp_path / "whole", say=quiet)
-    fit(SHORT, data, tmp_path / "parts", say=quiet, stop_after=3)
-    fit(SHORT, data, tmp_path / "parts", say=quiet, stop_after=2)
-    fit(SHORT, data, tmp_path / "parts", say=quiet)
+    fit(SHORT, data, tmp_path / "whole", log=quiet)
+    fit(SHORT, data, tmp_path / "parts", log=quiet, stop_after=3)
+    fit(SHORT, data, tmp_path / "parts", log=quiet, stop_after=2)
+    fit(SHORT, data, tmp_path / "parts", log=quiet)
     whole = Checkpoint.load(tmp_path / "whole" / "last.pt")
     parts = Checkpoint.load(tmp_path / "parts" / "last.pt")
     assert whole.step == parts.step == 8
@@ -60,44 +60,44 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(
 def test_a_run_may_be_prolonged_before_its_rate_falls_and_not_after(
     data: Data, tmp_path: Path
 ) -> None:
-    fit(SHORT, data, tmp_path, say=quiet, stop_after=4)
+    fit(SHORT, data, tmp_path, log=quiet, stop_after=4)
     longer = SHORT.model_copy(update={"steps": 12})
-    fit(longer, data, tmp_path, say=quiet)
+    fit(longer, data, tmp_path, log=quiet)
     assert Checkpoint.load(tmp_path / "last.pt").step == 12
     with pytest.raises(CheckpointError, match="too late"):
-        fit(SHORT.model_copy(update={"steps": 20}), data, tmp_path, say=quiet)
+        fit(SHORT.model_copy(update={"steps": 20}), data, tmp_path, log=quiet)
 
 
 def test_another_preset_or_other_data_is_not_resumed(
     data: Data, make_scene: MakeScene, tmp_path: Path
 ) -> None:
-    fit(SHORT, data, tmp_path, say=quiet, stop_after=1)
+    fit(SHORT, data, tmp_path, log=quiet, stop_after=1)
     with pytest.raises(CheckpointError, match=r"learning_rate is 0\.1"):
-        fit(SHORT.model_copy(update={"learning_rate": 0.1}), data, tmp_path, say=quiet)
+        fit(SHORT.model_copy(update={"learning_rate": 0.1}), data, tmp_path, log=quiet)
     other = Data(Split((make_scene(seed=9),), data.validation["real"], ()), None)
     with pytest.raises(CheckpointError, match="other data"):
-        fit(SHORT, other, tmp_path, say=quiet)
+        fit(SHORT, other, tmp_path, log=quiet)
 
 
 def test_a_run_begins_from_the_judged_weights_of_another(data: Data, tmp_path: Path) -> None:
-    first = Checkpoint.load(fit(SHORT, data, tmp_path / "first", say=quiet))
+    first = Checkpoint.load(fit(SHORT, data, tmp_path / "first", log=quiet))
     still = SHORT.model_copy(update={"learning_rate": 1e-12, "weight_decay": 0.0})
-    fit(still, data, tmp_path / "second", begin=first, say=quiet, stop_after=1)
-    fit(still, data, tmp_path / "second", begin=first, say=quiet)
+    fit(still, data, tmp_path / "second", init_from=first, log=quiet, stop_after=1)
+    fit(still, data, tmp_path / "second", init_from=first, log=quiet)
     second = Checkpoint.load(tmp_path / "second" / "last.pt")
     assert (second.before, second.step) == (first.step, 8)
     assert torch.allclose(second.net["last.weight"], first.ema["last.weight"], atol=1e-6)
     with pytest.raises(CheckpointError, match="other data"):
-        fit(still, data, tmp_path / "second", say=quiet)
+        fit(still, data, tmp_path / "second", log=quiet)
 
 
 def test_a_run_is_normalized_like_the_one_that_it_begins_from(
     data: Data, make_scene: MakeScene, tmp_path: Path
 ) -> None:
-    first = Checkpoint.load(fit(SHORT, data, tmp_path / "first", say=quiet))
+    first = Checkpoint.load(fit(SHORT, data, tmp_path / "first", log=quiet))
     other = Data(Split((make_scene(seed=9),), (), ()), None)
     assert draft_card(SHORT, other).mean != draft_card(SHORT, data).mean
-    fit(SHORT, other, tmp_path / "second", begin=first, say=quiet)
+    fit(SHORT, other, tmp_path / "second", init_from=first, log=quiet)
     second = Checkpoint.load(tmp_path / "second" / "last.pt")
     theirs, mine = (ModelCard.parse(c.card, "card") for c in (first, second))
     assert (mine.mean, mine.std) == (theirs.mean, theirs.std)
@@ -105,8 +105,8 @@ def test_a_run_is_normalized_like_the_one_that_it_begins_from(
 
 def test_a_run_in_bfloat16_learns_and_keeps_float32_weights(data: Data, tmp_path: Path) -> None:
     half = SHORT.model_copy(update={"precision": "bfloat16"})
-    fit(half, data, tmp_path / "half", say=quiet)
-    fit(SHORT, data, tmp_path / "full", say=quiet)
+    fit(half, data, tmp_path / "half", log=quiet)
+    fit(SHORT, data, tmp_path / "full", log=quiet)
     half_net = Checkpoint.load(tmp_path / "half" / "last.pt").net
     full_net = Checkpoint.load(tmp_path / "full" / "last.pt").net
     weights = half_net["down.0.conv1.weight"]
@@ -142,9 +142,9 @@ def test_the_made_world_is_learned(make_scene: MakeScene, tmp_path: Path) -> Non
         gamma=(0.95, 1.05),
         noise=(0.0, 2.0),
     )
-    best = fit(preset, data, tmp_path, say=quiet)
+    best = fit(preset, data, tmp_path, log=quiet)
     net = net_of(Checkpoint.load(best))
-    figures = scores(judge(net, data.validation["real"], draft_card(preset, data)))
+    figures = scores(contingency_of(net, data.validation["real"], draft_card(preset, data)))
     assert figures.overall > 0.9
     assert figures.macro_f1 > 0.9
 
@@ -153,7 +153,7 @@ def test_a_run_without_validation_keeps_its_last_weights(
     make_scene: MakeScene, tmp_path: Path
 ) -> None:
     data = Data(Split((make_scene(),), (), ()), None)
-    best = Checkpoint.load(fit(SHORT, data, tmp_path, say=quiet))
+    best = Checkpoint.load(fit(SHORT, data, tmp_path, log=quiet))
     assert best.step == 8
 
 
@@ -170,7 +170,7 @@ def test_the_rate_rises_stays_and_falls_to_zero() -> None:
 def test_a_run_shows_its_curves_and_what_it_says_of_scenes_it_does_not_learn_from(
     data: Data, tmp_path: Path
 ) -> None:
-    fit(SHORT, data, tmp_path, say=quiet)
+    fit(SHORT, data, tmp_path, log=quiet)
     history = Checkpoint.load(tmp_path / "last.pt").history
     assert [entry["step"] for entry in history] == [4, 8]
     assert all(entry["loss"] > 0 for entry in history)
@@ -191,12 +191,12 @@ def test_a_run_shows_its_curves_and_what_it_says_of_scenes_it_does_not_learn_fro
 def test_a_run_goes_on_after_the_program_has_learned_a_new_setting(
     data: Data, tmp_path: Path
 ) -> None:
-    fit(SHORT, data, tmp_path, say=quiet, stop_after=4)
+    fit(SHORT, data, tmp_path, log=quiet, stop_after=4)
     state = Checkpoint.load(tmp_path / "last.pt")
     del state.preset["infrared_contrast"]
     state.save(tmp_path / "last.pt")
-    fit(SHORT, data, tmp_path, say=quiet)
+    fit(SHORT, data, tmp_path, log=quiet)
     assert Checkpoint.load(tmp_path / "last.pt").step == 8
     state.save(tmp_path / "last.pt")
     with pytest.raises(CheckpointError, match="infrared_contrast is"):
-        fit(SHORT.model_copy(update={"infrared_contrast": (0.5, 2.0)}), data, tmp_path, say=quiet)
+        fit(SHORT.model_copy(update={"infrared_contrast": (0.5, 2.0)}), data, tmp_path, log=quiet)

@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import Transformer
 
-from training.errors import SplitError
-from training.folds import (
+from training.data.chip_splits import (
     ChipSplit,
     Sides,
     SplitSettings,
+    ground_of,
+    nearby_pairs,
     read_split,
     split_chips,
 )
-from training.ground import ground_of, near_pairs
-from training.groups import joined
-from training.manifest import Chip, ChipScene, Manifest
+from training.data.manifest import Chip, ChipScene, Manifest, connected_components
+from training.errors import SplitError
 
 SIZE = 64
 
@@ -55,15 +55,15 @@ def manifest_of(*scenes: tuple[str, str, str, int | None, float, float, int, int
 
 def grounds(manifest: Manifest) -> dict[str, shapely.Geometry]:
     """Every chip's ground in one CRS (EPSG:26916)."""
-    found = {}
+    result = {}
     for chip in manifest.chips:
         ground = ground_of(manifest, chip)
         epsg = manifest.by_name[chip.scene].epsg
         if epsg != 26916:
             moving = Transformer.from_crs(epsg, 26916, always_xy=True)
             ground = shapely.transform(ground, moving.transform, interleaved=False)
-        found[chip.id] = ground
-    return found
+        result[chip.id] = ground
+    return result
 
 
 def assert_apart(manifest: Manifest, sides: Sides, margin: float) -> None:
@@ -133,7 +133,7 @@ def test_near_chips_are_those_a_brute_force_finds(
         for i, j in combinations(range(len(ground)), 2)
         if ground[i].distance(ground[j]) <= margin
     }
-    assert set(near_pairs(manifest, margin)) == expected
+    assert set(nearby_pairs(manifest, margin)) == expected
 
 
 @settings(max_examples=50)
@@ -149,9 +149,9 @@ def test_groups_are_the_closure_of_the_pairs(count: int, data: st.DataObject) ->
             for j in range(count):
                 reach[i][j] |= reach[i][k] and reach[k][j]
     expected = {tuple(j for j in range(count) if reach[i][j]) for i in range(count)}
-    found = joined(count, pairs)
-    assert {tuple(g) for g in found} == expected
-    assert len(found) == len(expected)
+    result = connected_components(count, pairs)
+    assert {tuple(g) for g in result} == expected
+    assert len(result) == len(expected)
 
 
 def test_scenes_of_two_zones_that_share_ground_are_on_one_side() -> None:

@@ -17,13 +17,13 @@ import onnx  # noqa: E402
 from model.card import ModelCard  # noqa: E402
 from model.normalize import normalize  # noqa: E402
 from model.session import Session  # noqa: E402
-from training import artifact, int8  # noqa: E402
+from training.data.scenes import Scene  # noqa: E402
 from training.errors import ExportError  # noqa: E402
-from training.evaluate import classify  # noqa: E402
-from training.graph import onnx_of  # noqa: E402
-from training.int8 import Comparison, check, compare, quantize, quantized, spread  # noqa: E402
-from training.scenes import Scene  # noqa: E402
-from training.unet import UNet, fold  # noqa: E402
+from training.evaluate.evaluation import classify  # noqa: E402
+from training.export import artifact, int8  # noqa: E402
+from training.export.int8 import Comparison, check, compare, quantize, quantized, spread  # noqa: E402
+from training.export.onnx_export import onnx_of  # noqa: E402
+from training.network.unet import UNet, fold  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -92,17 +92,17 @@ def test_the_8_bit_file_carries_the_card_its_own_digest_and_how_far_it_agrees(
     monkeypatch.setattr(int8, "MIN_AGREEMENT", 0.9)  # random weights have many near ties
     scenes = [make_scene("a", seed=1), make_scene("b", seed=2)]
     out = tmp_path / "net.int8.onnx"
-    card, found = quantize(weights, scenes[:1], scenes[1:], out, quiet)
+    card, result = quantize(weights, scenes[:1], scenes[1:], out, quiet)
     served = Session.load(out)
     fp32 = Session.load(weights)
     assert served.card == card
     assert card.sha256 == served.sha256 != fp32.sha256
     same = {"description": "", "sha256": None}
     assert card.model_copy(update=same) == fp32.card.model_copy(update=same)
-    assert card.description == f"A net. {found.fact}"
+    assert card.description == f"A net. {result.fact}"
     one, other = (classify(s, scenes[1]).classes for s in (fp32, served))
-    assert found.pixels == one.size
-    assert found.agreement == (one == other).mean()
+    assert result.pixels == one.size
+    assert result.agreement == (one == other).mean()
     assert out.stat().st_size < 0.5 * weights.stat().st_size
 
 
@@ -111,14 +111,14 @@ def test_more_levels_stay_in_32_bits_until_the_file_agrees(
 ) -> None:
     tried: list[int] = []
 
-    def found(fp32: Session, small: Session, scenes: object, exact: int) -> Comparison:
+    def result(fp32: Session, small: Session, scenes: object, exact: int) -> Comparison:
         tried.append(exact)
         return Comparison(100, (0.98, 0.996, 1.0)[exact - 1], 0.8, 0.8, exact)
 
-    monkeypatch.setattr(int8, "compare", found)
-    _, chosen = quantize(weights, [make_scene()], [make_scene()], tmp_path / "x.onnx", quiet)
+    monkeypatch.setattr(int8, "compare", result)
+    _, selected = quantize(weights, [make_scene()], [make_scene()], tmp_path / "x.onnx", quiet)
     assert tried == [1, 2]
-    assert chosen.exact == 2
+    assert selected.exact == 2
 
 
 def test_a_file_that_disagrees_is_refused_and_not_written(
@@ -148,12 +148,12 @@ def test_a_file_that_disagrees_is_refused_and_not_written(
 def test_the_limits_are_99_5_per_cent_and_half_a_point(
     agreement: float, overall: float, refused: str
 ) -> None:
-    found = Comparison(1000, agreement, overall, 0.8, 1)
+    result = Comparison(1000, agreement, overall, 0.8, 1)
     if refused:
         with pytest.raises(ExportError, match=refused):
-            check(found)
+            check(result)
     else:
-        check(found)
+        check(result)
 
 
 def test_without_scenes_on_either_side_nothing_is_written(
@@ -168,9 +168,9 @@ def test_without_scenes_on_either_side_nothing_is_written(
 
 def test_a_file_agrees_with_itself(weights: Path, make_scene: MakeScene) -> None:
     session = Session.load(weights)
-    found = compare(session, session, [make_scene()])
-    assert found.agreement == 1
-    assert found.overall == found.overall_fp32
+    result = compare(session, session, [make_scene()])
+    assert result.agreement == 1
+    assert result.overall == result.overall_fp32
 
 
 def test_activations_are_measured_on_every_place(make_scene: MakeScene) -> None:

@@ -14,12 +14,12 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from tests.training.drawn import draw, moved, town, traced
-from tests.world.scenes import MadeScene, write_bad_file, write_scene
+from tests.world.scenes import SyntheticScene, write_bad_file, write_scene
+from training.data.imagery import find, inspect_image
+from training.data.label_features import Report
+from training.data.labels import LabelSettings, label
+from training.data.mosaic import mosaic
 from training.errors import CrosswalkError, LabelError
-from training.imagery import find, look
-from training.label_report import Report
-from training.labels import LabelSettings, label
-from training.mosaic import mosaic
 
 
 def quiet(line: str) -> None:
@@ -27,8 +27,8 @@ def quiet(line: str) -> None:
 
 
 def run(imagery: Path, source: Path, out: Path, **settings: object) -> Report:
-    chosen = LabelSettings.model_validate({"source": source, **settings})
-    return label(imagery, chosen, out, quiet)
+    selected = LabelSettings.model_validate({"source": source, **settings})
+    return label(imagery, selected, out, quiet)
 
 
 def read(path: Path) -> NDArray[np.uint8]:
@@ -38,11 +38,11 @@ def read(path: Path) -> NDArray[np.uint8]:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> MadeScene:
+def scene(tmp_path: Path) -> SyntheticScene:
     return town(tmp_path / "img", 1)[0]
 
 
-def box(scene: MadeScene, left: int, top: int, cols: int, rows: int) -> shapely.Polygon:
+def box(scene: SyntheticScene, left: int, top: int, cols: int, rows: int) -> shapely.Polygon:
     """Pixels of a scene as a polygon."""
     x, y = scene.left + left, scene.top - top
     return shapely.box(x, y - rows, x + cols, y)
@@ -51,7 +51,7 @@ def box(scene: MadeScene, left: int, top: int, cols: int, rows: int) -> shapely.
 @pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".shp"])
 @pytest.mark.parametrize("epsg", [26916, 4326, 5070, 26917])
 def test_traced_polygons_give_back_their_pixels(
-    scene: MadeScene, tmp_path: Path, suffix: str, epsg: int
+    scene: SyntheticScene, tmp_path: Path, suffix: str, epsg: int
 ) -> None:
     polygons, codes = traced(scene, epsg)
     source = draw(tmp_path / f"drawn{suffix}", polygons, codes, epsg=epsg)
@@ -65,7 +65,7 @@ def test_traced_polygons_give_back_their_pixels(
         assert tuple(raster.bounds) == scene.bounds
 
 
-def test_a_point_labels_the_ground_within_its_radius(scene: MadeScene, tmp_path: Path) -> None:
+def test_a_point_labels_the_ground_within_its_radius(scene: SyntheticScene, tmp_path: Path) -> None:
     point = shapely.Point(scene.left + 80, scene.top - 70)
     source = draw(tmp_path / "p.gpkg", moved([point], 26916, 4326), [5], epsg=4326)
     with pytest.raises(LabelError, match=r"1 points.*radius"):
@@ -78,7 +78,7 @@ def test_a_point_labels_the_ground_within_its_radius(scene: MadeScene, tmp_path:
     assert (pixels[away > 10] == 0).all()
 
 
-def test_what_is_the_matter_is_told_by_feature_id(scene: MadeScene, tmp_path: Path) -> None:
+def test_what_is_the_matter_is_told_by_feature_id(scene: SyntheticScene, tmp_path: Path) -> None:
     bow_tie = shapely.Polygon(
         [(scene.left + x, scene.top - y) for x, y in ((100, 0), (140, 40), (140, 0), (100, 40))]
     )
@@ -93,14 +93,14 @@ def test_what_is_the_matter_is_told_by_feature_id(scene: MadeScene, tmp_path: Pa
     ]
     source = draw(tmp_path / "drawn.gpkg", shapes, [1, 2, 2, 9, 3, 4, 5])
     report = run(scene.path, source, tmp_path / "out")
-    found = report.features
-    assert [o["features"] for o in found.overlaps] == [[1, 2]]
-    assert found.overlaps[0]["area"] == 100
+    result = report.features
+    assert [o["features"] for o in result.overlaps] == [[1, 2]]
+    assert result.overlaps[0]["area"] == 100
     assert report.overlap_pixels == 100
-    assert found.unknown_code == {4: "9"}
-    assert found.repaired == [5]
-    assert found.empty == [6]
-    assert found.outside == [7]
+    assert result.unknown_code == {4: "9"}
+    assert result.repaired == [5]
+    assert result.empty == [6]
+    assert result.outside == [7]
     pixels = read(tmp_path / "out" / f"{scene.path.stem}_label.tif")
     assert (pixels[30:40, 30:40] == 0).all()
     assert (pixels[:30, :30] == 1).all()
@@ -109,26 +109,26 @@ def test_what_is_the_matter_is_told_by_feature_id(scene: MadeScene, tmp_path: Pa
     assert (pixels == 3).sum() == pytest.approx(800, rel=0.1)
     kept = json.loads((tmp_path / "out" / "labels.json").read_text())
     assert kept["features"]["overlaps"][0]["features"] == [1, 2]
-    told = "\n".join(report.lines())
-    assert "1+2" in told
-    assert "4 ('9')" in told
-    assert "no pixel of class bare" in told
+    issue = "\n".join(report.lines())
+    assert "1+2" in issue
+    assert "4 ('9')" in issue
+    assert "no pixel of class bare" in issue
 
 
-def test_labels_without_crs_are_refused(scene: MadeScene, tmp_path: Path) -> None:
+def test_labels_without_crs_are_refused(scene: SyntheticScene, tmp_path: Path) -> None:
     source = draw(tmp_path / "drawn.shp", [box(scene, 0, 0, 9, 9)], [1])
     source.with_suffix(".prj").unlink()
     with pytest.raises(LabelError, match=r"drawn\.shp has no CRS"):
         run(scene.path, source, tmp_path / "out")
 
 
-def test_the_wrong_crs_is_refused_naming_both(scene: MadeScene, tmp_path: Path) -> None:
+def test_the_wrong_crs_is_refused_naming_both(scene: SyntheticScene, tmp_path: Path) -> None:
     here = [box(scene, 0, 0, 9, 9)]
     wrong = draw(tmp_path / "wrong.gpkg", here, [1], epsg=26910)
     with pytest.raises(LabelError, match=r"EPSG:26910.*EPSG:26916"):
         run(scene.path, wrong, tmp_path / "out")
     meters = draw(tmp_path / "meters.geojson", here, [1], epsg=4326)
-    with pytest.raises(LabelError, match=r"EPSG:4326.*EPSG:26916.*no degrees"):
+    with pytest.raises(LabelError, match=r"EPSG:4326.*EPSG:26916.*not degrees"):
         run(scene.path, meters, tmp_path / "out")
     assert not list(tmp_path.glob("out/*"))
 
@@ -146,7 +146,7 @@ def test_a_label_of_one_year_stays_on_its_image(tmp_path: Path) -> None:
 
 
 def test_fields_layers_and_codes_that_are_not_there_are_named(
-    scene: MadeScene, tmp_path: Path
+    scene: SyntheticScene, tmp_path: Path
 ) -> None:
     source = draw(tmp_path / "d.gpkg", [box(scene, 0, 0, 9, 9)], ["lawn"])
     with pytest.raises(LabelError, match=r"no field 'kind'.*classvalue"):
@@ -185,7 +185,7 @@ def write_codes(path: Path, codes: NDArray[np.generic], transform: Affine, epsg:
     ],
 )
 def test_a_coarse_raster_of_another_legend_is_placed_by_nearest(
-    scene: MadeScene, tmp_path: Path, crosswalk: str, codes: dict[int, int]
+    scene: SyntheticScene, tmp_path: Path, crosswalk: str, codes: dict[int, int]
 ) -> None:
     rng = np.random.default_rng(0)
     drawn = rng.choice(np.array([*codes, 99], np.uint8), (10, 10))
@@ -200,14 +200,14 @@ def test_a_coarse_raster_of_another_legend_is_placed_by_nearest(
     assert report.unknown_pixels == {"99": int((under == 99).sum())}
 
 
-def test_a_raster_elsewhere_is_refused_naming_both(scene: MadeScene, tmp_path: Path) -> None:
+def test_a_raster_elsewhere_is_refused_naming_both(scene: SyntheticScene, tmp_path: Path) -> None:
     codes = np.ones((9, 9), np.uint8)
     source = write_codes(tmp_path / "c.tif", codes, Affine(1, 0, 0, 0, -1, 4e6), 26910)
     with pytest.raises(LabelError, match=r"EPSG:26910.*EPSG:26916"):
         run(scene.path, source, tmp_path / "out")
 
 
-def test_nan_codes_are_unknown_not_a_class(scene: MadeScene, tmp_path: Path) -> None:
+def test_nan_codes_are_unknown_not_a_class(scene: SyntheticScene, tmp_path: Path) -> None:
     codes = np.full((160, 160), 3, np.float32)
     codes[:10] = np.nan
     transform = Affine(1, 0, scene.left, 0, -1, scene.top)
@@ -218,12 +218,14 @@ def test_nan_codes_are_unknown_not_a_class(scene: MadeScene, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"), [("three_band", "3 bands"), ("uint16", "uint16"), ("text", "cannot be read")]
+    ("kind", "issue"), [("three_band", "3 bands"), ("uint16", "uint16"), ("text", "cannot be read")]
 )
-def test_imagery_that_cannot_be_learned_from_is_named(tmp_path: Path, kind: str, told: str) -> None:
+def test_imagery_that_cannot_be_learned_from_is_named(
+    tmp_path: Path, kind: str, issue: str
+) -> None:
     (tmp_path / "img").mkdir()
     path = write_bad_file(tmp_path / "img" / "bad.tif", kind)
-    with pytest.raises(LabelError, match=rf"bad\.tif.*{told}"):
+    with pytest.raises(LabelError, match=rf"bad\.tif.*{issue}"):
         find(path.parent)
 
 
@@ -238,7 +240,7 @@ def test_float_imagery_is_refused_and_its_nan_counted(tmp_path: Path, missing: i
     ) as target:  # fmt: skip
         target.write(pixels)
     with pytest.raises(LabelError, match="float32") as caught:
-        look(path)
+        inspect_image(path)
     assert ("NaN in 7 of" in str(caught.value)) == (missing > 0)
 
 
@@ -259,8 +261,8 @@ def test_the_mosaic_covers_what_the_files_cover(tmp_path: Path, out: str) -> Non
     names = pyogrio.raw.read(files["footprints"], layer="footprints")[3][0].tolist()
     assert names == [s.path.stem for s in scenes]
     here = moved(layers["footprints"], 4326, 26916)
-    for found, scene in zip(here, scenes, strict=True):
-        assert found.symmetric_difference(shapely.box(*scene.bounds)).area < 1
+    for result, scene in zip(here, scenes, strict=True):
+        assert result.symmetric_difference(shapely.box(*scene.bounds)).area < 1
     (boundary,) = moved(layers["boundary"], 4326, 26916)
     assert boundary.area == pytest.approx(360 * 160, abs=2)
 
@@ -268,13 +270,18 @@ def test_the_mosaic_covers_what_the_files_cover(tmp_path: Path, out: str) -> Non
 @pytest.mark.real
 def test_the_real_polygons_give_back_the_real_labels(real_data: Path, tmp_path: Path) -> None:
     source = real_data / "labels" / "polygons.geojson"
-    chips = sorted((real_data / "labels" / "chico").glob("chico_20??_[0-9]*[0-9].tif"))[:5]
+    drawn = {f["properties"]["chip"] for f in json.loads(source.read_text())["features"]}
+    every = sorted((real_data / "labels" / "chico").glob("chico_20??_[0-9]*[0-9].tif"))
+    with_polygons = [chip for chip in every if chip.stem in drawn][:5]
+    without = [chip for chip in every if chip.stem not in drawn][:1]
     (tmp_path / "img").mkdir()
-    for chip in chips:
+    for chip in with_polygons + without:
         (tmp_path / "img" / chip.name).symlink_to(chip)
-    run(tmp_path / "img", source, tmp_path / "out", image_field="chip")
+    report = run(tmp_path / "img", source, tmp_path / "out", image_field="chip")
+    assert sorted(report.images) == [chip.stem for chip in with_polygons]
+    assert report.unlabeled_images == [chip.stem for chip in without]
     right = labeled = 0
-    for chip in chips:
+    for chip in with_polygons:
         truth = read(chip.with_name(f"{chip.stem}_label.tif"))
         pixels = read(tmp_path / "out" / f"{chip.stem}_label.tif")
         labeled += int((truth > 0).sum())

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
 
-from training.losses import class_weights, masked_cross_entropy  # noqa: E402
+from training.network.losses import class_weights, masked_cross_entropy  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -56,13 +56,13 @@ def test_no_gradient_reaches_unlabeled_pixels_or_background() -> None:
 
 def test_a_doubtful_label_counts_only_where_it_is_believed() -> None:
     logits, labels = _sample()
-    doubtful = torch.zeros_like(labels, dtype=torch.bool)
-    doubtful[0] = True
+    uncertain = torch.zeros_like(labels, dtype=torch.bool)
+    uncertain[0] = True
     given = torch.softmax(logits[:, 1:], dim=1).gather(1, (labels - 1).clamp_min(0)[:, None])[:, 0]
-    kept = torch.where(doubtful & (given < 0.1), torch.zeros_like(labels), labels)
+    kept = torch.where(uncertain & (given < 0.1), torch.zeros_like(labels), labels)
     assert 0 < int((kept != labels).sum()) < int((labels[0] > 0).sum())
     torch.testing.assert_close(
-        masked_cross_entropy(logits, labels, WEIGHTS, 0.05, doubtful, 0.1),
+        masked_cross_entropy(logits, labels, WEIGHTS, 0.05, uncertain, 0.1),
         masked_cross_entropy(logits, kept, WEIGHTS, 0.05),
     )
 
@@ -80,6 +80,6 @@ def test_class_weights_follow_the_inverse_root_and_the_limit() -> None:
     counts = np.array([100, 400, 0, 1], np.int64)
     there = np.array([1 / 10, 1 / 20, 1.0])
     expected = there / there.mean()
-    found = class_weights(counts, "inverse_sqrt", 2.0)
-    np.testing.assert_allclose(found, [expected[0], expected[1], 1.0, 2.0], rtol=1e-6)
+    result = class_weights(counts, "inverse_sqrt", 2.0)
+    np.testing.assert_allclose(result, [expected[0], expected[1], 1.0, 2.0], rtol=1e-6)
     assert class_weights(counts, "none", 2.0).tolist() == [1.0, 1.0, 1.0, 1.0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.metrics import contingency, scores
+from training.evaluate.metrics import contingency, scores
 
 TABLE = np.array([[8, 2, 0], [1, 6, 0], [0, 0, 0]], np.int64)
 
@@ -34,27 +34,26 @@ def test_contingency_refuses_different_shapes() -> None:
 
 
 def test_scores_by_hand() -> None:
-    found = scores(TABLE)
-    assert found.pixels.tolist() == [10, 7, 0]
-    assert found.overall == pytest.approx(14 / 17)
-    np.testing.assert_allclose(found.precision, [8 / 9, 6 / 8, np.nan])
-    np.testing.assert_allclose(found.recall, [8 / 10, 6 / 7, np.nan])
-    np.testing.assert_allclose(found.f1, [16 / 19, 12 / 15, np.nan])
-    np.testing.assert_allclose(found.iou, [8 / 11, 6 / 9, np.nan])
-    assert found.macro_f1 == pytest.approx((16 / 19 + 12 / 15) / 2)
-    assert found.mean_iou == pytest.approx((8 / 11 + 6 / 9) / 2)
+    result = scores(TABLE)
+    assert result.pixels.tolist() == [10, 7, 0]
+    assert result.overall == pytest.approx(14 / 17)
+    np.testing.assert_allclose(result.precision, [8 / 9, 6 / 8, np.nan])
+    np.testing.assert_allclose(result.recall, [8 / 10, 6 / 7, np.nan])
+    np.testing.assert_allclose(result.f1, [16 / 19, 12 / 15, np.nan])
+    np.testing.assert_allclose(result.iou, [8 / 11, 6 / 9, np.nan])
+    assert result.macro_f1 == pytest.approx((16 / 19 + 12 / 15) / 2)
     # Chance agreement: (10 * 9 + 7 * 8) / 17 ** 2.
     chance = 146 / 289
-    assert found.kappa == pytest.approx((14 / 17 - chance) / (1 - chance))
+    assert result.kappa == pytest.approx((14 / 17 - chance) / (1 - chance))
 
 
 def test_a_class_that_is_never_predicted_counts_as_zero_in_the_mean() -> None:
-    found = scores(np.array([[5, 0], [3, 0]], np.int64))
-    assert np.isnan(found.precision[1])
-    assert found.macro_f1 == pytest.approx((10 / 13 + 0) / 2)
+    result = scores(np.array([[5, 0], [3, 0]], np.int64))
+    assert np.isnan(result.precision[1])
+    assert result.macro_f1 == pytest.approx((10 / 13 + 0) / 2)
 
 
 def test_scores_of_an_empty_table_are_nan() -> None:
-    found = scores(np.zeros((6, 6), np.int64))
-    assert np.isnan(found.overall)
-    assert np.isnan(found.macro_f1)
+    result = scores(np.zeros((6, 6), np.int64))
+    assert np.isnan(result.overall)
+    assert np.isnan(result.macro_f1)

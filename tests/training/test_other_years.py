@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import rasterio
 
-from training.errors import AssessmentError
-from training.other_years import (
+from training.data.other_years import (
     CHANGE,
     DRY,
     GREEN,
     MIN_PIXELS,
     Greenness,
     _mean,
-    through_years,
-    turned,
+    relabeled,
+    scenes_by_year,
 )
-from training.scenes import BARE, PLANTED, Image, Label, Scene
+from training.data.scenes import BARE, PLANTED, Image, Label, Scene
+from training.errors import AssessmentError
 
 MakeScene = Callable[..., Scene]
 
@@ -87,7 +87,7 @@ def test_ground_that_turned_is_found_under_any_light(
     light = np.array([red, 1, 1, infrared])[:, None, None]
     image = (town(looks)[0] * light).clip(0, 255).astype(np.uint8)
     write(image, drawn, tmp_path / "town_2018_1.tif")
-    ((scene, images),) = through_years([drawn], tmp_path)
+    ((scene, images),) = scenes_by_year([drawn], tmp_path)
     assert scene is drawn
     assert images["2016"] is drawn
     other = images["2018"]
@@ -100,8 +100,8 @@ def test_only_bare_and_planted_ground_turns_and_only_beyond_all_limits() -> None
     rng = np.random.default_rng(5)
     label = rng.integers(0, 7, (60, 70), dtype=np.uint8)
     was, now = (rng.uniform(-0.2, 1.2, label.shape).astype(np.float32) for _ in range(2))
-    found = turned(label, was, now)
-    for value, a, b, after in zip(label.flat, was.flat, now.flat, found.flat, strict=True):
+    result = relabeled(label, was, now)
+    for value, a, b, after in zip(label.flat, was.flat, now.flat, result.flat, strict=True):
         if value == BARE and b > GREEN and b - a > CHANGE:
             assert after == PLANTED
         elif value == PLANTED and b < DRY and a - b > CHANGE:
@@ -120,7 +120,7 @@ def test_a_place_without_trees_has_no_scale_and_keeps_its_labels(
     few[-1, -1 - SIDE] = 0  # one less than are needed
     assert (few == 5).sum() == MIN_PIXELS - 1
     bare = replace(drawn, label=few)
-    ((_, images),) = through_years([bare], tmp_path)
+    ((_, images),) = scenes_by_year([bare], tmp_path)
     assert (images["2018"].label == few).all()
     alike = replace(drawn, image=town({5: 2})[0])  # trees as gray as roads tell nothing apart
     assert Greenness.of([alike]) is None
@@ -133,11 +133,11 @@ def test_the_scale_of_a_place_is_that_of_all_its_scenes(drawn: Scene, tmp_path: 
     other = replace(drawn, name="elsewhere_2016_1", place="elsewhere", label=without)
     for name in ("town_2018_1", "town_2018_2", "elsewhere_2018_1"):
         write(town({4: 6})[0], drawn, tmp_path / f"{name}.tif")
-    found = {
-        s.name: images["2018"] for s, images in through_years([drawn, second, other], tmp_path)
+    result = {
+        s.name: images["2018"] for s, images in scenes_by_year([drawn, second, other], tmp_path)
     }
-    assert (found["town_2016_2"].label[inside(4)] == PLANTED).all()
-    assert (found["elsewhere_2016_1"].label == without).all()
+    assert (result["town_2016_2"].label[inside(4)] == PLANTED).all()
+    assert (result["elsewhere_2016_1"].label == without).all()
 
 
 def test_greenness_is_0_on_roads_and_1_on_trees(drawn: Scene) -> None:
@@ -161,4 +161,4 @@ def test_an_image_of_another_year_must_lie_on_the_scenes_pixels(
     off = replace(drawn, transform=drawn.transform.translation(0.5, 0) @ drawn.transform)
     write(drawn.image, off, tmp_path / "town_2018_1.tif")
     with pytest.raises(AssessmentError, match=r"town_2018_1\.tif does not lie on the pixels"):
-        list(through_years([drawn], tmp_path))
+        list(scenes_by_year([drawn], tmp_path))

@@ -22,18 +22,17 @@ torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
 
 from model.session import Session  # noqa: E402
 from tests.training.drawn import draw, town, traced  # noqa: E402
-from training.checkpoint import Checkpoint  # noqa: E402
-from training.chips import cut  # noqa: E402
+from training.cli.pipeline import perform  # noqa: E402
+from training.cli.recipe import load_recipe  # noqa: E402
+from training.data.chip_splits import read_split  # noqa: E402
+from training.data.chips import ChipSettings, cut  # noqa: E402
+from training.data.custom_dataset import held_out_scenes, read_custom, write_test_labels  # noqa: E402
+from training.data.files import sha256  # noqa: E402
+from training.data.imagery import inspect_image  # noqa: E402
+from training.data.labels import LabelSettings, label, label_path, write_label  # noqa: E402
+from training.data.manifest import read_manifest  # noqa: E402
 from training.errors import ChipError, DiskError, PresetError, StepError  # noqa: E402
-from training.files import sha256  # noqa: E402
-from training.folds import read_split  # noqa: E402
-from training.imagery import look  # noqa: E402
-from training.labels import LabelSettings, label, label_path, write_label  # noqa: E402
-from training.lattice import ChipSettings  # noqa: E402
-from training.manifest import read_manifest  # noqa: E402
-from training.own import held_out_scenes, read_own, write_test_labels  # noqa: E402  # noqa: E402
-from training.recipe import load_recipe  # noqa: E402
-from training.run import perform  # noqa: E402
+from training.network.checkpoint import Checkpoint  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -84,46 +83,46 @@ def same_weights(one: Path, other: Path) -> bool:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run, `run`, that was not disturbed."""
     folder = tmp_path_factory.mktemp("made")
     perform(load_recipe(ask(folder)), folder / "run")
     return folder
 
 
-def test_a_run_ends_in_a_model_that_the_server_loads(made: Path) -> None:
-    session = Session.load(made / "run" / "landcover.onnx")
+def test_a_run_ends_in_a_model_that_the_server_loads(synthetic: Path) -> None:
+    session = Session.load(synthetic / "run" / "landcover.onnx")
     session.check_card()
     assert session.card.training.steps in {2, 4}  # the better of two checkpoints
     (found,) = session.card.accuracy
     assert found.pixels > 0
-    record = json.loads((made / "run" / "run.json").read_text())
+    record = json.loads((synthetic / "run" / "run.json").read_text())
     assert record["preset"]["chips"]["size"] == 64
-    assert record["data"]["image town0_2017"] == sha256(made / "img" / "town0_2017.tif")
+    assert record["data"]["image town0_2017"] == sha256(synthetic / "img" / "town0_2017.tif")
     assert {"python", "torch", "numpy", "rasterio", "onnx"} <= record["versions"].keys()
     assert record["git"] is None or len(record["git"]) >= 40
     assert list(record["steps"]) == [
         "mosaic", "labels", "chips", "split", "fit", "export", "evaluate"
     ]  # fmt: skip
-    assert (made / "run" / "evaluation" / "test.html").is_file()
+    assert (synthetic / "run" / "evaluation" / "test.html").is_file()
 
 
-def test_test_ground_is_not_learned_from(made: Path) -> None:
-    split = json.loads((made / "run" / "split.json").read_text())["sides"]
-    data = read_own(made / "run" / "chips", made / "run" / "split.json")
-    learned = {s.name.split(":")[0] for s in data.train}
-    chosen = {s.name.split(":")[0] for s in data.validation["real"]}
+def test_test_ground_is_not_learned_from(synthetic: Path) -> None:
+    split = json.loads((synthetic / "run" / "split.json").read_text())["sides"]
+    data = read_custom(synthetic / "run" / "chips", synthetic / "run" / "split.json")
+    trained_on = {s.name.split(":")[0] for s in data.train}
+    selected = {s.name.split(":")[0] for s in data.validation["real"]}
     tested = {i.split(":")[0] for i in split["test"]}
-    assert len(learned | chosen | tested) == len(learned) + len(chosen) + len(tested) == 4
-    result = json.loads((made / "run" / "evaluation" / "test.json").read_text())
+    assert len(trained_on | selected | tested) == len(trained_on) + len(selected) + len(tested) == 4
+    result = json.loads((synthetic / "run" / "evaluation" / "test.json").read_text())
     assert {s["name"] for s in result["scenes"]} == tested
 
 
-def test_labels_of_the_test_are_those_of_its_chips_alone(made: Path, tmp_path: Path) -> None:
-    run = made / "run"
+def test_labels_of_the_test_are_those_of_its_chips_alone(synthetic: Path, tmp_path: Path) -> None:
+    run = synthetic / "run"
     manifest, split = read_manifest(run / "chips"), read_split(run / "split.json")
     written = write_test_labels(run / "labels", manifest, split.sides, tmp_path)
-    scenes = held_out_scenes(made / "img", run / "labels", manifest, split, split.sides)
+    scenes = held_out_scenes(synthetic / "img", run / "labels", manifest, split, split.sides)
     assert len(written) == len(scenes) == 1
     with rasterio.open(written[0]) as raster:
         assert (raster.read(1) == scenes[0].label).all()
@@ -131,39 +130,41 @@ def test_labels_of_the_test_are_those_of_its_chips_alone(made: Path, tmp_path: P
 
 
 def test_what_is_unchanged_is_not_done_again(
-    made: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    synthetic: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(made, tmp_path / "copy")
+    shutil.copytree(synthetic, tmp_path / "copy")
     folder = tmp_path / "copy"
     perform(load_recipe(folder / "run.toml"), folder / "run")
     assert capfd.readouterr().out.count("unchanged") == 7
     # What came out was damaged: that step is done again, and ends in what it was.
     (folder / "run" / "chips" / "3_water.h5").write_bytes(b"half")
     perform(load_recipe(folder / "run.toml"), folder / "run")
-    told = capfd.readouterr().out
-    assert "chips: unchanged" not in told
-    assert told.count("unchanged") == 6
-    assert contents(folder / "run") == contents(made / "run")
+    issue = capfd.readouterr().out
+    assert "chips: unchanged" not in issue
+    assert issue.count("unchanged") == 6
+    assert contents(folder / "run") == contents(synthetic / "run")
     # What goes in has changed: so has what follows from it.
     text = (folder / "run.toml").read_text().replace("stride = 32", "stride = 16")
     (folder / "run.toml").write_text(text)
     perform(load_recipe(folder / "run.toml"), folder / "run")
-    told = capfd.readouterr().out
-    assert "labels: unchanged" in told
-    assert "fit: unchanged" not in told
+    issue = capfd.readouterr().out
+    assert "labels: unchanged" in issue
+    assert "fit: unchanged" not in issue
 
 
-def test_the_same_run_gives_the_same_model(made: Path, tmp_path: Path) -> None:
-    perform(load_recipe(made / "run.toml"), tmp_path / "again")
-    assert contents(tmp_path / "again") == contents(made / "run")
+def test_the_same_run_gives_the_same_model(synthetic: Path, tmp_path: Path) -> None:
+    perform(load_recipe(synthetic / "run.toml"), tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(synthetic / "run")
 
 
 KILLER = """
 import os, signal, sys
 from pathlib import Path
 import h5py
-from training import chip_files, fit, run
-from training.recipe import load_recipe
+from training.cli import pipeline
+from training.cli.recipe import load_recipe
+from training.data import chips
+from training.fit import loop
 
 step, left = sys.argv[3], int(sys.argv[4])
 
@@ -177,20 +178,20 @@ def counted(function):
     return call
 
 if step == "chips":
-    chip_files.Chip = counted(chip_files.Chip)
+    chips.Chip = counted(chips.Chip)
 else:
-    fit.Learner.step = counted(fit.Learner.step)
-run.perform(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]))
+    loop.Learner.step = counted(loop.Learner.step)
+pipeline.perform(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]))
 """
 
 
 @pytest.mark.parametrize(("step", "after"), [("chips", 7), ("fit", 3)])
 def test_a_killed_run_ends_as_an_undisturbed_one(
-    made: Path, tmp_path: Path, step: str, after: int
+    synthetic: Path, tmp_path: Path, step: str, after: int
 ) -> None:
     killed = tmp_path / "run"
     done = subprocess.run(
-        [sys.executable, "-c", KILLER, str(made / "run.toml"), str(killed), step, str(after)],
+        [sys.executable, "-c", KILLER, str(synthetic / "run.toml"), str(killed), step, str(after)],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=110,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
@@ -200,9 +201,9 @@ def test_a_killed_run_ends_as_an_undisturbed_one(
         assert not (killed / "chips").exists()  # no half files under a whole file's name
     else:
         assert Checkpoint.load(killed / "fit" / "last.pt").step == 2
-    perform(load_recipe(made / "run.toml"), killed)
-    assert contents(killed) == contents(made / "run")
-    assert same_weights(killed, made / "run")
+    perform(load_recipe(synthetic / "run.toml"), killed)
+    assert contents(killed) == contents(synthetic / "run")
+    assert same_weights(killed, synthetic / "run")
     assert not list(killed.rglob(".*"))
 
 
@@ -233,11 +234,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_chips_on_a_full_disk_are_refused_and_leave_nothing(
     tmp_path: Path, small_disk: Path
 ) -> None:
-    for made in town(tmp_path / "img", 2, side=400):
-        write_label(made.classes(), look(made.path), label_path(tmp_path / "l", look(made.path)))
+    for synthetic in town(tmp_path / "img", 2, side=400):
+        write_label(
+            synthetic.classes(),
+            inspect_image(synthetic.path),
+            label_path(tmp_path / "l", inspect_image(synthetic.path)),
+        )
     settings = ChipSettings(size=64, stride=32)
     with pytest.raises(DiskError, match=r"no room for .*chips"):
-        cut(tmp_path / "img", tmp_path / "l", settings, small_disk / "chips", say=quiet)
+        cut(tmp_path / "img", tmp_path / "l", settings, small_disk / "chips", log=quiet)
     assert list(small_disk.iterdir()) == []
 
 
@@ -254,26 +259,26 @@ def test_labels_on_a_full_disk_are_refused_and_leave_nothing(
 
 
 def test_a_run_on_a_full_disk_goes_on_when_there_is_room(
-    made: Path, small_disk: Path, tmp_path: Path
+    synthetic: Path, small_disk: Path, tmp_path: Path
 ) -> None:
     with pytest.raises((StepError, DiskError), match="no room"):
-        perform(load_recipe(made / "run.toml"), small_disk / "run")
+        perform(load_recipe(synthetic / "run.toml"), small_disk / "run")
     assert not (small_disk / "run" / "landcover.onnx").exists()
     shutil.copytree(small_disk / "run", tmp_path / "moved")
-    perform(load_recipe(made / "run.toml"), tmp_path / "moved")
-    assert contents(tmp_path / "moved") == contents(made / "run")
+    perform(load_recipe(synthetic / "run.toml"), tmp_path / "moved")
+    assert contents(tmp_path / "moved") == contents(synthetic / "run")
 
 
-def test_a_truncated_chip_file_is_never_learned_from(made: Path, tmp_path: Path) -> None:
-    shutil.copytree(made / "run" / "chips", tmp_path / "chips")
+def test_a_truncated_chip_file_is_never_learned_from(synthetic: Path, tmp_path: Path) -> None:
+    shutil.copytree(synthetic / "run" / "chips", tmp_path / "chips")
     largest = max((tmp_path / "chips").glob("*.h5"), key=lambda p: p.stat().st_size)
     os.truncate(largest, largest.stat().st_size // 2)
     with pytest.raises(ChipError, match=f"{largest.name} is truncated"):
-        read_own(tmp_path / "chips", made / "run" / "split.json")
+        read_custom(tmp_path / "chips", synthetic / "run" / "split.json")
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "issue"),
     [
         ("size = 64", "size = 65", "multiple of 16"),
         ("size = 64", "sizes = 64", "sizes"),
@@ -283,19 +288,19 @@ def test_a_truncated_chip_file_is_never_learned_from(made: Path, tmp_path: Path)
     ],
 )
 def test_an_impossible_value_is_named_before_anything_is_done(
-    made: Path, tmp_path: Path, before: str, after: str, told: str
+    synthetic: Path, tmp_path: Path, before: str, after: str, issue: str
 ) -> None:
-    text = (made / "run.toml").read_text()
+    text = (synthetic / "run.toml").read_text()
     assert before in text
     (tmp_path / "run.toml").write_text(text.replace(before, after))
-    with pytest.raises(PresetError, match=told):
+    with pytest.raises(PresetError, match=issue):
         load_recipe(tmp_path / "run.toml")
 
 
-def test_a_folder_of_something_else_is_not_written_into(made: Path, tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_not_written_into(synthetic: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.docx").write_text("mine")
-    with pytest.raises(StepError, match="no run"):
-        perform(load_recipe(made / "run.toml"), tmp_path)
+    with pytest.raises(StepError, match="is not empty and not a run"):
+        perform(load_recipe(synthetic / "run.toml"), tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.docx"]
 
 
@@ -328,7 +333,7 @@ def make_run() -> Callable[[Path, Path], Path]:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "issue"),
     [
         (["chips", "img", "labels", "--size", "65"], "multiple of 16"),
         (["labels", "img", "none.gpkg"], "no imagery"),
@@ -338,7 +343,7 @@ def make_run() -> Callable[[Path, Path], Path]:
 )
 def test_a_mistake_on_the_command_line_is_one_line(
     words: list[str],
-    told: str,
+    issue: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -351,5 +356,14 @@ def test_a_mistake_on_the_command_line_is_one_line(
         main()
     assert stopped.value.code == 1
     error = capsys.readouterr().err
-    assert told in error
+    assert issue in error
     assert "Traceback" not in error
+
+
+def test_the_former_name_of_the_initial_checkpoint_is_still_read(tmp_path: Path) -> None:
+    recipe = 'imagery = "img"\n[labels]\nsource = "x.gpkg"\n[fit]\n{} = "a/last.pt"\n'
+    (tmp_path / "old.toml").write_text(recipe.format("begin"))
+    (tmp_path / "new.toml").write_text(recipe.format("init_from"))
+    old, new = (load_recipe(tmp_path / name) for name in ("old.toml", "new.toml"))
+    assert old == new
+    assert old.fit.init_from == tmp_path / "a" / "last.pt"

@@ -10,8 +10,9 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
+from training.data.resolution import read_at
+from training.data.scenes import Scene, quarter, read_chips, read_county
 from training.errors import LabelError
-from training.scenes import Scene, quarter, read_at, read_chips, read_county
 
 MakeScene = Callable[..., Scene]
 
@@ -41,50 +42,50 @@ def chip_list(folder: Path, image: str = "a.tif", label: str = "a_label.tif") ->
 
 
 def test_a_chip_is_read_as_it_lies(make_scene: MakeScene, tmp_path: Path) -> None:
-    made = make_scene(resolution=0.6, size=100)
-    write(tmp_path / "a.tif", made.image, made)
-    write(tmp_path / "a_label.tif", made.label[None], made)
+    synthetic = make_scene(resolution=0.6, size=100)
+    write(tmp_path / "a.tif", synthetic.image, synthetic)
+    write(tmp_path / "a_label.tif", synthetic.label[None], synthetic)
     (scene,) = read_chips(chip_list(tmp_path))
-    assert (scene.image == made.image).all()
-    assert (scene.label == made.label).all()
+    assert (scene.image == synthetic.image).all()
+    assert (scene.label == synthetic.label).all()
     assert (scene.place, scene.year, scene.resolution) == ("here", "2016", 0.6)
     assert scene.epsg == 26916
-    assert scene.bounds == made.bounds
+    assert scene.bounds == synthetic.bounds
     assert read_chips(chip_list(tmp_path), without=["here"]) == []
 
 
 def test_the_county_is_read_in_every_year_with_its_truth(
     make_scene: MakeScene, tmp_path: Path
 ) -> None:
-    made = make_scene()
-    image = made.image.copy()
+    synthetic = make_scene()
+    image = synthetic.image.copy()
     image[:, :, :10] = 0  # a collar
     for year in ("2013", "2017"):
         stem = f"m_3308712_se_16_1_{year}0701"
-        write(tmp_path / year / f"{stem}.tif", image, made)
-        write(tmp_path / "truth" / f"{stem}_label.tif", made.label[None], made)
+        write(tmp_path / year / f"{stem}.tif", image, synthetic)
+        write(tmp_path / "truth" / f"{stem}_label.tif", synthetic.label[None], synthetic)
     scenes = read_county(tmp_path)
     assert [s.year for s in scenes] == ["2013", "2017"]
-    assert all(s.made and quarter(s) == "se" for s in scenes)
+    assert all(s.synthetic and quarter(s) == "se" for s in scenes)
     assert (scenes[0].label[:, :10] == 0).all()
-    assert (scenes[0].label[:, 10:] == made.label[:, 10:]).all()
+    assert (scenes[0].label[:, 10:] == synthetic.label[:, 10:]).all()
     (tmp_path / "truth" / f"{scenes[0].name}_label.tif").unlink()
     with pytest.raises(LabelError, match=r"_label\.tif is missing"):
         read_county(tmp_path)
 
 
 def test_what_does_not_fit_is_named(make_scene: MakeScene, tmp_path: Path) -> None:
-    made = make_scene()
-    with pytest.raises(LabelError, match="no chip list"):
+    synthetic = make_scene()
+    with pytest.raises(LabelError, match="no list of chips"):
         read_chips(tmp_path / "none.csv")
     with pytest.raises(LabelError, match=r"a\.tif is missing"):
         read_chips(chip_list(tmp_path))
-    write(tmp_path / "a.tif", made.image[:3], made)
-    write(tmp_path / "a_label.tif", made.label[None], made)
+    write(tmp_path / "a.tif", synthetic.image[:3], synthetic)
+    write(tmp_path / "a_label.tif", synthetic.label[None], synthetic)
     with pytest.raises(LabelError, match="3 bands"):
         read_chips(chip_list(tmp_path))
-    write(tmp_path / "a.tif", made.image, made)
-    write(tmp_path / "a_label.tif", made.label[None, :64], made)
+    write(tmp_path / "a.tif", synthetic.image, synthetic)
+    write(tmp_path / "a_label.tif", synthetic.label[None, :64], synthetic)
     with pytest.raises(LabelError, match=r"\(64, 96\)"):
         read_chips(chip_list(tmp_path))
     with pytest.raises(LabelError, match="no <year>"):
@@ -94,9 +95,9 @@ def test_what_does_not_fit_is_named(make_scene: MakeScene, tmp_path: Path) -> No
 def test_finer_imagery_is_averaged_onto_the_ground_resolution(
     make_scene: MakeScene, tmp_path: Path
 ) -> None:
-    made = make_scene(size=120, resolution=0.5)
-    write(tmp_path / "a.tif", made.image, made)
+    synthetic = make_scene(size=120, resolution=0.5)
+    write(tmp_path / "a.tif", synthetic.image, synthetic)
     read = read_at(tmp_path / "a.tif", 1.0, 0.5)
-    means = made.image.reshape(4, 60, 2, 60, 2).mean(axis=(2, 4))
+    means = synthetic.image.reshape(4, 60, 2, 60, 2).mean(axis=(2, 4))
     assert read.shape == (4, 60, 60)
     assert np.abs(read - means).max() <= 0.5

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from training.config import Preset
+from training.data.scenes import Scene, read_chips
+from training.data.splits import cut_out, cut_to, group_by_ground, split_county, split_places
 from training.errors import SplitError
-from training.scenes import Scene, read_chips
-from training.splits import cut_out, cut_to, group_by_ground, split_county, split_places
 
 MakeScene = Callable[..., Scene]
 CHIPS = Path(__file__).parents[3] / "shared" / "data" / "labels" / "chips.csv"
@@ -102,7 +102,7 @@ def county(make_scene: MakeScene) -> list[Scene]:
             cols=400,
             left=500_000 + x,
             top=3_700_000 + y,
-            made=True,
+            synthetic=True,
         )
         for name, (x, y) in corners.items()
         for year in ("2013", "2017")
@@ -110,7 +110,7 @@ def county(make_scene: MakeScene) -> list[Scene]:
 
 
 def test_ground_of_the_held_out_core_is_in_no_training_scene(make_scene: MakeScene) -> None:
-    preset = Preset(name="t", made_core_m=60, made_strip_m=80, margin_m=64)
+    preset = Preset(name="t", synthetic_core_m=60, synthetic_strip_m=80, margin_m=64)
     split = split_county(county(make_scene), preset)
     assert {s.year for s in split.test} == {s.year for s in split.train} == {"2013", "2017"}
     assert straddles(split.train, split.test, preset.margin_m) == []
@@ -121,7 +121,7 @@ def test_ground_of_the_held_out_core_is_in_no_training_scene(make_scene: MakeSce
 
 def test_a_county_too_small_for_a_core_is_refused(make_scene: MakeScene) -> None:
     with pytest.raises(SplitError, match="nothing lies 300 m inside it"):
-        split_county(county(make_scene), Preset(name="t", made_core_m=300))
+        split_county(county(make_scene), Preset(name="t", synthetic_core_m=300))
 
 
 def test_cutting_out_keeps_every_other_pixel_once(make_scene: MakeScene) -> None:

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import shapely
+from tests.world.stac import Paging, stac_answer
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Doubles:
     items: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)
     page: int = 3
-    paging: Literal["post", "merge", "get"] = "merge"
+    paging: Paging = "merge"
     search_status: int = 0
     searches_answered: int = 1_000_000
     life_s: float = 2700.0
@@ -162,49 +162,11 @@ class _Handler(BaseHTTPRequestHandler):
         world = self.world
         if world.search_status:
             self._send(world.search_status, {"code": "Down"})
-        elif path == "/":
-            methods = ("GET",) if world.paging == "get" else ("GET", "POST")
-            links = [
-                {"rel": "search", "href": f"{world.stac_url}/search", "method": method}
-                for method in methods
-            ]
-            self._send(200, {"type": "Catalog", "id": "double", "links": links})
-        elif path == "/collections/naip":
-            self._send(200, COLLECTION)
         elif path == "/search" and world.count("/search") > world.searches_answered:
             self._send(503, {"code": "Down"})
-        elif path == "/search":
-            self._search(body)
         else:
-            self._send(404, {"code": "NotFound"})
-
-    def _search(self, body: dict[str, Any]) -> None:
-        world = self.world
-        query = {k: v[0] for k, v in parse_qs(urlsplit(self.path).query).items()}
-        asked: dict[str, Any] = body or query
-        box = asked["bbox"]
-        box = [float(v) for v in box.split(",")] if isinstance(box, str) else box
-        if (asked.get("collections") not in ("naip", ["naip"])) or int(asked["limit"]) < 1:
-            self._send(400, {"code": "BadRequest"})
-            return
-        area = shapely.box(*box)
-        found = [i for i in world.items if shapely.geometry.shape(i["geometry"]).intersects(area)]
-        first = int(asked.get("token", 0))
-        after = first + world.page
-        links: list[dict[str, Any]] = [{"rel": "root", "href": f"{world.stac_url}/"}]
-        if after < len(found):
-            link: dict[str, Any] = {"rel": "next", "href": f"{world.stac_url}/search"}
-            if world.paging == "get":
-                rest = "&".join(f"{k}={v}" for k, v in query.items() if k != "token")
-                link["href"] = f"{world.stac_url}/search?{rest}&token={after}"
-            elif world.paging == "merge":
-                link |= {"method": "POST", "merge": True, "body": {"token": str(after)}}
-            else:
-                link |= {"method": "POST", "body": {**body, "token": str(after)}}
-            links.append(link)
-        self._send(
-            200, {"type": "FeatureCollection", "features": found[first:after], "links": links}
-        )
+            query = {k: v[0] for k, v in parse_qs(urlsplit(self.path).query).items()}
+            self._send(*stac_answer(world, self.command, path, query, body))
 
     # ---- blob storage
 
@@ -251,16 +213,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
         except ConnectionError:
             self.close_connection = True
-
-
-COLLECTION: dict[str, Any] = {
-    "type": "Collection",
-    "id": "naip",
-    "extent": {
-        "spatial": {"bbox": [[-160.0, 17.0, -67.0, 50.0], [-124.784, 24.744, -66.951, 49.346]]},
-        "temporal": {"interval": [["2010-01-01T00:00:00Z", "2023-12-31T00:00:00Z"]]},
-    },
-}
 
 
 def _rfc3339(at: float) -> str:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar, Literal
+from urllib.parse import unquote
 
 Mode = Literal["ok", "503", "truncate", "corrupt", "hang", "404", "403", "no-range", "redirect"]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReceivedRequest:
     """A request as it came. `size`: bytes of the body sent."""
 
     path: str
@@ -28,24 +29,35 @@ class Asked:
 @dataclass
 class RangeServer:
     """What is served and how. `mode` holds for every request while `times` is not used up (−1: for
-    ever); `delay_s` before each answer; `only`: faults hit paths that contain it."""
+    ever); `delay_s` before each answer; `only`: faults hit paths that contain it; `headers` go with
+    the answer of a fault; `allows` (path, headers): other requests are answered 403.
+
+    A file that changes is guarded twice, and each guard is tested alone: a server that does not
+    `honor_if_match` gives bytes of the new file, told by their entity tag; one with a
+    `claimed_etag`, as a proxy with old headers, gives them that tag and refuses by If-Match only.
+    """
 
     root: Path
     mode: Mode = "ok"
     times: int = -1
     delay_s: float = 0.0
     only: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    allows: Callable[[str, Mapping[str, str]], bool] = lambda *_: True
+    honor_if_match: bool = True
+    claimed_etag: str = ""
     base: str = ""
-    asked: list[Asked] = field(default_factory=list)
+    requested: list[ReceivedRequest] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def fault(self, mode: Mode, times: int = -1, only: str = "") -> None:
-        """Switches a fault on."""
+    def fault(self, mode: Mode, times: int = -1, only: str = "", **headers: str) -> None:
+        """Switch a fault on; `retry_after="2"` is a header of its answers."""
         self.released.clear()
         self.mode, self.times, self.only = mode, times, only
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Back to normal; whatever hangs is let go."""
         self.mode, self.times = "ok", -1
         self.released.set()
@@ -58,7 +70,7 @@ class RangeServer:
     @property
     def nbytes(self) -> int:
         """Bytes of every body sent."""
-        return sum(each.size for each in self.asked)
+        return sum(each.size for each in self.requested)
 
     def take(self, path: str) -> Mode:
         """The mode for the next request of `path`."""
@@ -80,28 +92,32 @@ class _Handler(BaseHTTPRequestHandler):
         if state.delay_s:
             time.sleep(state.delay_s)
         mode = state.take(self.path)
-        path = state.root / self.path.split("?")[0].lstrip("/")
+        path = state.root / unquote(self.path.split("?")[0]).lstrip("/")
         if mode == "hang":
-            state.asked.append(Asked(self.path, dict(self.headers), 0, 0))
+            state.requested.append(ReceivedRequest(self.path, dict(self.headers), 0, 0))
             state.released.wait(60)
             self.close_connection = True
             return
+        if mode == "ok" and not state.allows(self.path, dict(self.headers)):
+            self._answer(403, b"no")
+            return
         if mode in ("503", "404", "403") or not path.is_file():
-            self._answer(int(mode) if mode.isdigit() else 404, b"no")
+            self._answer(int(mode) if mode.isdigit() else 404, b"no", dict(state.headers))
             return
         if mode == "redirect":
             self._answer(302, b"", {"location": "http://127.0.0.1:1/elsewhere.tif"})
             return
         content = path.read_bytes()
         etag = f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
-        if self.headers.get("if-match", etag) != etag:
+        if state.honor_if_match and self.headers.get("if-match", etag) != etag:
             self._answer(412, b"")
             return
-        asked = self.headers.get("range")
-        if asked is None or mode == "no-range":
-            self._answer(200, content, {"etag": etag})
+        etag = state.claimed_etag or etag
+        requested = self.headers.get("range")
+        if requested is None or mode == "no-range":
+            self._answer(200, content, {"etag": etag}, mode == "truncate")
             return
-        first, last = (int(part) for part in asked.removeprefix("bytes=").split("-"))
+        first, last = (int(part) for part in requested.removeprefix("bytes=").split("-"))
         body = content[first : last + 1]
         where = f"bytes {first}-{first + len(body) - 1}/{len(content)}"
         if mode == "corrupt":
@@ -112,7 +128,9 @@ class _Handler(BaseHTTPRequestHandler):
         self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: bool = False
     ) -> None:
         sent = body[: len(body) // 2] if cut else body
-        self.state.asked.append(Asked(self.path, dict(self.headers), status, len(sent)))
+        self.state.requested.append(
+            ReceivedRequest(self.path, dict(self.headers), status, len(sent))
+        )
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
@@ -148,7 +166,7 @@ def range_server(root: Path, **state: object) -> Iterator[RangeServer]:
     try:
         yield server_state
     finally:
-        server_state.mend()
+        server_state.repair()
         server.shutdown()
         server.server_close()
         thread.join(10)

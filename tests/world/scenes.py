@@ -21,7 +21,7 @@ Bounds = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class MadeScene:
+class SyntheticScene:
     """A scene that was written, and what it shows. `left`, `top`: upper-left corner, meters."""
 
     path: Path
@@ -62,7 +62,7 @@ class MadeScene:
 
 
 @lru_cache(maxsize=8)
-def _image(scene: MadeScene) -> npt.NDArray[np.uint8]:
+def _image(scene: SyntheticScene) -> npt.NDArray[np.uint8]:
     x, y = centers(scene.left, scene.top, scene.cols, scene.rows, scene.resolution)
     image = ground(x, y, scene.year) * scene.valid()
     image.setflags(write=False)
@@ -110,13 +110,13 @@ def write_scene(
     dtype: str = "uint8",
     nodata: float | None = None,
     compress: str | None = "deflate",
-) -> MadeScene:
+) -> SyntheticScene:
     """Writes the made ground as a tiled GeoTIFF, pixel-interleaved as NAIP is.
 
     `origin`: x, y of the upper-left corner. `alpha_band4`: the fourth band is tagged alpha, as in
     both public copies of NAIP. `epsg` None: no georeference. Collar pixels are 0 in every band.
     """
-    scene = MadeScene(path, epsg or 0, *origin, cols, rows, resolution, year, collar, skew)
+    scene = SyntheticScene(path, epsg or 0, *origin, cols, rows, resolution, year, collar, skew)
     image = scene.image()
     image = image[:bands] if bands <= 4 else np.concatenate([image, image[: bands - 4]])
     profile = {
@@ -198,13 +198,13 @@ def write_bad_file(path: Path, kind: str) -> Path:
 
 def _small(
     path: Path, *, epsg: int | None = 26916, bands: int = 4, dtype: str = "uint8"
-) -> MadeScene:
+) -> SyntheticScene:
     return write_scene(
         path, epsg=epsg, bands=bands, dtype=dtype, cols=300, rows=260, overviews=False
     )
 
 
-def _vrt(scene: MadeScene) -> str:
+def _vrt(scene: SyntheticScene) -> str:
     bands = "".join(
         f'<VRTRasterBand dataType="Byte" band="{band}"><SimpleSource>'
         f'<SourceFilename relativeToVRT="0">{scene.path}</SourceFilename>'

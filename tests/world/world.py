@@ -14,7 +14,7 @@ from pyproj import Transformer
 from tests.world.scenes import (
     BAD_FILES,
     Bounds,
-    MadeScene,
+    SyntheticScene,
     write_bad_file,
     write_scene,
 )
@@ -31,7 +31,7 @@ class World:
     """A directory of scenes, in the order west, east or older, newer."""
 
     directory: Path
-    scenes: tuple[MadeScene, ...]
+    scenes: tuple[SyntheticScene, ...]
 
     @property
     def bounds(self) -> Bounds:
@@ -104,12 +104,12 @@ def utm_seam(directory: Path) -> World:
     Each shows the made ground of its own CRS: the same place may have another class in the other.
     """
     scenes = []
-    for epsg, name, beyond in (
+    for epsg, name, outside in (
         (26916, "m_3208408_ne_16_1_20170903.tif", COLS - 150),
         (26917, "m_3208301_nw_17_1_20170903.tif", 150),
     ):
         x, y = Transformer.from_crs(4326, epsg, always_xy=True).transform(-84.0, 32.97)
-        origin = (float(round(x) - beyond), float(round(y) + ROWS // 2))
+        origin = (float(round(x) - outside), float(round(y) + ROWS // 2))
         scenes.append(write_scene(directory / name, epsg=epsg, origin=origin))
     return World(directory, tuple(scenes))
 

@@ -1,1 +1,1 @@
-"""Evaluations for people: Markdown tables, one HTML page with pictures, docs/accuracy.md."""
+"""Results for people: one context for each result, rendered as Markdown and as HTML."""

@@ -1,7 +1,8 @@
-"""What a scene looks like: imagery, label, prediction and errors, as small PNG files."""
+"""Pictures of a scene: imagery, label, prediction and errors, as small PNG files."""
 
 from __future__ import annotations
 
+import base64
 import io
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from PIL import Image as Pillow
 
 from model.legend import LEGEND, NODATA, rgb_of
 from model.segment import Segmentation
-from training.scenes import CLASSES, Image, Label, Scene
+from training.data.scenes import CLASSES, Image, Label, Scene
 
 LONGEST = 512
 """Pixels of a picture's longer side; larger scenes are thinned."""
@@ -22,8 +23,8 @@ WRONG = "C0392B"
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """PNG bytes of one scene; all of one size."""
+class Preview:
+    """Pictures of one scene as PNG bytes, all of one size."""
 
     imagery: bytes
     label: bytes
@@ -31,15 +32,33 @@ class Pictures:
     errors: bytes
 
 
-def pictures_of(scene: Scene, answer: Segmentation) -> Pictures:
-    """`answer` lies on the label's pixels. Errors: red where wrong, pale green where right, white
-    where there is no label."""
+class ScenePreviews:
+    """The pictures of an evaluation's scenes, collected while it runs."""
+
+    def __init__(self) -> None:
+        self._previews: dict[tuple[str, str], Preview] = {}
+
+    def add(self, scene: Scene, answer: Segmentation) -> None:
+        """Add the pictures of a scene (see `evaluation.OnScene`)."""
+        self._previews[scene.place, scene.name] = preview_of(scene, answer)
+
+    def figures(self, place: str, name: str) -> list[tuple[str, str]]:
+        """Return the pictures of a scene as title and base64 of the PNG; none if there are none."""
+        preview = self._previews.get((place, name))
+        if preview is None:
+            return []
+        return [(what, base64.b64encode(png).decode()) for what, png in vars(preview).items()]
+
+
+def preview_of(scene: Scene, answer: Segmentation) -> Preview:
+    """Return the pictures of a scene; `answer` is on the label's pixels. Errors are red where
+    wrong, pale green where right, white where there is no label."""
     step = -(-max(scene.label.shape) // LONGEST)
     image = scene.image[:, ::step, ::step]
     label, classes = scene.label[::step, ::step], answer.classes[::step, ::step]
     wrong = np.where(label == 0, 0, np.where(label == classes, 1, 2)).astype(np.uint8)
     wrong[classes == NODATA] = 0
-    return Pictures(
+    return Preview(
         imagery=true_color(image),
         label=_paletted(label, _class_colors()),
         prediction=_paletted(
@@ -50,7 +69,8 @@ def pictures_of(scene: Scene, answer: Segmentation) -> Pictures:
 
 
 def true_color(image: Image) -> bytes:
-    """Red, green, blue stretched between their 1st and 99th per cent: a PNG."""
+    """Return red, green, blue of uint8 (4, rows, cols), stretched between their 1st and 99th
+    percentile, as a PNG."""
     bands = image[:3]
     data: NDArray[np.uint8] = bands[:, image.any(axis=0)]
     if not data.size:

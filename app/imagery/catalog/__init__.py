@@ -1,8 +1,7 @@
 """A catalog: the scenes of one source, wherever they are listed.
 
-Directory, mosaic, cogs (lists of files) and stac fulfil `Catalog`. Two kinds of call:
-`prepare` and `refresh` may block on a network and run in the source's read pool; everything else
-answers from memory and is called on the event loop.
+Lists of files and STAC fulfil `Catalog`. `load` and `refresh` may block on a network and run in the
+source's read pool; everything else answers from memory and is called on the event loop.
 """
 
 from __future__ import annotations
@@ -21,37 +20,37 @@ class Catalog(Hashable, Protocol):
 
     @property
     def generation(self) -> int:
-        """Changes when an answer already given may now be another. Learning of ground nobody has
-        asked about does not change it; new, changed or vanished scenes on known ground do."""
+        """Changes when an answer already given may now be another. Loading ground that nobody has
+        requested does not change it; new, changed or vanished scenes on loaded ground do."""
         ...
 
     @property
     def unavailable(self) -> str | None:
-        """Why the source cannot be reached at the moment, None when it can, as far as known.
-        What is known of its scenes still holds: cached blocks are served, marked stale."""
+        """Why the source cannot be reached at the moment, None when it can, as far as known. The
+        scenes in memory still hold: cached blocks are served, marked stale."""
         ...
 
-    def knows(self, bounds: Bounds, when: TemporalFilter) -> bool:
-        """Whether the scenes of that ground (degrees: west, south, east, north) are in memory.
-        True for every list that is read as a whole."""
+    def is_loaded(self, bounds: Bounds, when: TemporalFilter) -> bool:
+        """Return whether the scenes of that ground (degrees: west, south, east, north) are in
+        memory. True for every list that is read as a whole."""
         ...
 
-    def prepare(self, bounds: Bounds, when: TemporalFilter) -> None:
-        """Makes `knows` true; blocking. SourceUnavailable when it cannot be done; ground that was
-        known once stays known when the source goes away."""
+    def load(self, bounds: Bounds, when: TemporalFilter) -> None:
+        """Make `is_loaded` true; blocking. SourceUnavailable when it cannot be done; ground that
+        was loaded once stays loaded when the source goes away."""
         ...
 
     def search(self, crs: str, bounds: Bounds, when: TemporalFilter) -> list[Scene]:
-        """Scenes on the work grids of `crs` that share ground with `bounds` (of `crs`) and are
-        admitted by `when`, in the order of their ids. Complete only on ground that is known."""
+        """Return the scenes on the work grids of `crs` that share ground with `bounds` (of `crs`)
+        and that `when` accepts, in the order of their ids. Complete only on loaded ground."""
         ...
 
     def within(self, bounds: Bounds, when: TemporalFilter) -> list[Scene]:
-        """The same by degrees (west, south, east, north) and of every CRS."""
+        """Return the same by degrees (west, south, east, north) and of every CRS."""
         ...
 
     def grids(self) -> tuple[PixelGrid, ...]:
-        """The work grids of the scenes in memory, sorted."""
+        """Return the work grids of the scenes in memory, sorted."""
         ...
 
     @property
@@ -60,7 +59,7 @@ class Catalog(Hashable, Protocol):
         ...
 
     @property
-    def problems(self) -> Sequence[SkippedFile]:
+    def skipped(self) -> Sequence[SkippedFile]:
         """What is listed and not served, and why."""
         ...
 
@@ -75,6 +74,6 @@ class Catalog(Hashable, Protocol):
         ...
 
     def refresh(self) -> None:
-        """Looks for what is new, changed or gone; blocking. SourceUnavailable or
-        ConfigurationError when the source is away: the scenes stay as they were known."""
+        """Look for what is new, changed or gone; blocking. SourceUnavailable or ConfigurationError
+        when the source is away: the scenes stay as they were known."""
         ...

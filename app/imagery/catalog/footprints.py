@@ -1,4 +1,4 @@
-"""How much of a piece of ground scenes cover, and the outline of all of them."""
+"""How much of an area scenes cover, and the outline of all of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from app.imagery.scene import Scene
 
 @dataclass(frozen=True, slots=True)
 class Cover:
-    """What there is of some ground: the fraction of it that lies within an image, and in which.
+    """What covers an area: the fraction of it that lies within an image, and how many images.
     `first`, `last`: dates, ISO 8601, empty when unknown; `resolutions`: meters, finest first."""
 
     fraction: float
@@ -29,7 +29,7 @@ class Cover:
 
 
 def cover_of(scenes: Sequence[Scene], bounds: Bounds) -> Cover:
-    """How fully scenes cover `bounds` (west, south, east, north, degrees).
+    """Return how fully scenes cover `bounds` (west, south, east, north, degrees).
 
     By the outlines of the images, collars of nodata within them included. Areas are true: measured
     in Lambert's cylindrical equal-area projection (x = longitude, y = sine of latitude).
@@ -50,8 +50,8 @@ def cover_of(scenes: Sequence[Scene], bounds: Bounds) -> Cover:
 
 
 def cover_by_year(scenes: Iterable[Scene], bounds: Bounds) -> dict[int, Cover]:
-    """Year → how fully its scenes cover `bounds`, newest first; years that share no ground with it
-    are left out. 0 holds scenes of unknown date."""
+    """Return year → how fully its scenes cover `bounds`, newest first; years that share no ground
+    with it are left out. 0 holds scenes of unknown date."""
     by_year: dict[int, list[Scene]] = defaultdict(list)
     for scene in scenes:
         by_year[scene.year].append(scene)
@@ -60,8 +60,8 @@ def cover_by_year(scenes: Iterable[Scene], bounds: Bounds) -> dict[int, Cover]:
 
 
 def outline_of(scenes: Sequence[Scene]) -> dict[str, object]:
-    """The ground of all scenes as one GeoJSON geometry, degrees; gaps of less than about a meter
-    between neighbors are closed."""
+    """Return the outline of all scenes as one GeoJSON geometry, degrees; gaps of less than about a
+    meter between neighbors are closed."""
     closed = shapely.union_all([scene.footprint() for scene in scenes], grid_size=1e-5)
     outline: dict[str, object] = mapping(closed)
     return outline

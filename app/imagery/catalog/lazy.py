@@ -1,9 +1,8 @@
-"""A source that was away when the service started: asked for again until it is there."""
+"""A source that was unavailable when the service started: built as soon as it can be."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 
 from app.errors import SourceUnavailable
@@ -12,6 +11,7 @@ from app.imagery.catalog import Catalog
 from app.imagery.catalog.index import SkippedFile
 from app.imagery.catalog.temporal import TemporalFilter
 from app.imagery.scene import Scene
+from app.resilience import CircuitBreaker, CircuitOpen
 
 EVERYWHERE: Bounds = (-180.0, -85.0, 180.0, 85.0)
 
@@ -25,8 +25,8 @@ class LazyCatalog:
     ) -> None:
         self._build = build
         self._reason = reason
-        self._pause_s = pause_s
-        self._asked_at = time.monotonic()
+        self._circuit = CircuitBreaker(1, pause_s)
+        self._circuit.failed(reason.reason)
         self._lock = threading.Lock()
         self._catalog: Catalog | None = None
 
@@ -38,11 +38,11 @@ class LazyCatalog:
     def unavailable(self) -> str | None:
         return self._catalog.unavailable if self._catalog else self._reason.reason
 
-    def knows(self, bounds: Bounds, when: TemporalFilter) -> bool:
-        return self._catalog.knows(bounds, when) if self._catalog else False
+    def is_loaded(self, bounds: Bounds, when: TemporalFilter) -> bool:
+        return self._catalog.is_loaded(bounds, when) if self._catalog else False
 
-    def prepare(self, bounds: Bounds, when: TemporalFilter) -> None:
-        self._built().prepare(bounds, when)
+    def load(self, bounds: Bounds, when: TemporalFilter) -> None:
+        self._built().load(bounds, when)
 
     def search(self, crs: str, bounds: Bounds, when: TemporalFilter) -> list[Scene]:
         return self._catalog.search(crs, bounds, when) if self._catalog else []
@@ -58,8 +58,8 @@ class LazyCatalog:
         return self._catalog.scenes if self._catalog else ()
 
     @property
-    def problems(self) -> Sequence[SkippedFile]:
-        return self._catalog.problems if self._catalog else ()
+    def skipped(self) -> Sequence[SkippedFile]:
+        return self._catalog.skipped if self._catalog else ()
 
     @property
     def years(self) -> tuple[int, ...]:
@@ -75,13 +75,12 @@ class LazyCatalog:
     def _built(self) -> Catalog:
         with self._lock:
             if self._catalog is None:
-                if time.monotonic() - self._asked_at < self._pause_s:
-                    raise self._reason
                 try:
-                    self._catalog = self._build()
+                    with self._circuit.guard():
+                        self._catalog = self._build()
+                except CircuitOpen:
+                    raise self._reason from None
                 except SourceUnavailable as error:
                     self._reason = error
                     raise
-                finally:
-                    self._asked_at = time.monotonic()
             return self._catalog

@@ -1,161 +1,221 @@
-"""The catalog of a STAC API: searched where somebody asks, remembered by cell."""
+"""The catalog of a STAC API: searched where ground is requested, remembered by tile.
+
+A tile is an eighth of a degree, some 14 × 11 km at 40° N: four quarter quads and their neighbors.
+It holds every date, so that any year, interval or `latest` is answered from one search.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from app.errors import SourceUnavailable, TooLarge
+from app.errors import SourceUnavailable, TooLarge, without_query
 from app.grid.pixel_grid import LONLAT, Bounds, PixelGrid, bounds_between
 from app.imagery.catalog.index import SkippedFile
-from app.imagery.catalog.stac_items import scene_of_item
-from app.imagery.catalog.stac_search import StacApi
+from app.imagery.catalog.stac_items import StacApi, scenes_in
 from app.imagery.catalog.temporal import TemporalFilter
-from app.imagery.catalog.tile_index import (
-    MOST_CELLS,
-    Cell,
-    Cells,
-    Found,
-    bounds_of,
-    cells_of,
-    count_of,
-    on_the_globe,
-    runs_of,
-    touch,
-)
-from app.imagery.scene import ReadOptions, Scene, UnsupportedImage
-from app.imagery.store.json_api import ApiError
-from app.imagery.store.object_store import ObjectStore
+from app.imagery.scene import ReadOptions, Scene
+from app.resilience import CircuitBreaker, CircuitOpen, ServiceError
 
 WORLD: Bounds = (-180.0, -90.0, 180.0, 90.0)
+PER_DEGREE = 8
+MOST_TILES = 1024
+"""156,000 km² at 40° N: more than Alabama; some 30,000 NAIP scenes."""
+GRACE_S = 300.0
+"""A tile requested more recently is not dropped, whatever the number: somebody may rely on it."""
+LONGEST_RUN = 16
 MARGIN = 0.005
-"""Degrees around a cell that are searched too: an image's rectangle reaches beyond the outline
+"""Degrees around a tile that are searched too: an image's rectangle reaches beyond the outline
 its item gives, by the corners of its frame."""
 REACH = 0.02
-"""Degrees around what is asked for that are known with it: the blocks under a tile, and their halo,
+"""Degrees around a request that are loaded with it: the blocks under a map tile, and their halo,
 reach beyond it by up to 700 m."""
 DAY_S = 86_400.0
 RENEWED_AT_ONCE = 8
 REST_S = 10.0
-"""After a failed search the API is left alone for so long; asking is answered at once."""
+"""After a failed search the API is left alone for so long, and requests fail at once."""
+
+Key = tuple[int, int]
+"""A tile: (column eastwards from 180° W, row northwards from 90° S)."""
 
 log = logging.getLogger("landcover.imagery")
 
 
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a search gave for a tile. `at`: when, seconds since 1970, as it outlives the process."""
+
+    scenes: tuple[Scene, ...]
+    skipped: tuple[SkippedFile, ...]
+    at: float
+
+
+class TileIndex:
+    """The tiles in memory, the least recently requested dropped first; used by any thread."""
+
+    def __init__(
+        self,
+        most: int = MOST_TILES,
+        grace_s: float = GRACE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._most = most
+        self._grace_s = grace_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._results: OrderedDict[Key, SearchResult] = OrderedDict()
+        self._requested: dict[Key, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def get(self, key: Key) -> SearchResult | None:
+        """Return what is known of a tile."""
+        with self._lock:
+            result = self._results.get(key)
+            if result is not None:
+                self._results.move_to_end(key)
+                self._requested[key] = self._clock()
+            return result
+
+    def put(self, key: Key, result: SearchResult) -> SearchResult | None:
+        """Remember a tile; return what was known of it before, or None."""
+        with self._lock:
+            before = self._results.get(key)
+            self._results[key] = result
+            self._requested.setdefault(key, self._clock())
+            while len(self._results) > self._most:
+                oldest = next(iter(self._results))
+                if self._clock() - self._requested[oldest] < self._grace_s:
+                    break
+                del self._results[oldest], self._requested[oldest]
+            return before
+
+    def drop(self, key: Key) -> None:
+        """Forget a tile."""
+        with self._lock:
+            self._results.pop(key, None)
+            self._requested.pop(key, None)
+
+    def older_than(self, at: float) -> list[tuple[Key, float]]:
+        """Return the tiles searched before `at`, oldest first, and the seconds since the last
+        request for each."""
+        with self._lock:
+            now = self._clock()
+            old = [(result.at, key) for key, result in self._results.items() if result.at < at]
+            return [(key, now - self._requested[key]) for _, key in sorted(old)]
+
+    def all(self) -> list[SearchResult]:
+        """Return everything known."""
+        with self._lock:
+            return list(self._results.values())
+
+
 class StacApiCatalog:
-    """The scenes a STAC API lists, as far as they were asked for (a Catalog)."""
+    """The scenes a STAC API lists, as far as they were requested (a Catalog)."""
 
     def __init__(
         self,
         source_id: str,
         api: StacApi,
         reading: ReadOptions,
-        remote: ObjectStore,
         *,
         asset: str = "",
         bounds: Bounds | None = None,
         expires_s: float = DAY_S,
-        cells: Cells | None = None,
+        tiles: TileIndex | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """Asks the API for its collection; one that is away is asked again by `refresh`."""
+        """Request the API's collection; one that is unavailable is requested again by `refresh`."""
         self.generation = 0
         self._id = source_id
         self._api = api
         self._reading = reading
-        self._remote = remote
         self._asset = asset
         self._given_bounds = bounds
         self._expires_s = expires_s
-        self._cells = cells if cells is not None else Cells()
-        self._clock = clock
+        self._tiles = tiles if tiles is not None else TileIndex()
         self._wall_clock = wall_clock
         self._searching = threading.Lock()
         self._unavailable: str | None = None
-        self._rests_until = 0.0
+        self._circuit = CircuitBreaker(1, REST_S, clock)
         self._collection: dict[str, Any] | None = None
-        self._look_at_collection()
+        self._load_collection()
 
     @property
     def unavailable(self) -> str | None:
         """What the API said last instead of an answer."""
         return self._unavailable
 
-    def knows(self, bounds: Bounds, when: TemporalFilter) -> bool:
-        """Whether every cell under `bounds` has been searched; one search is for every date."""
+    def is_loaded(self, bounds: Bounds, when: TemporalFilter) -> bool:
+        """Return whether every tile under `bounds` has been searched, for every date."""
         del when
         covered = self._covered(bounds, REACH)
-        if count_of(covered) > MOST_CELLS:
+        if count_of(covered) > MOST_TILES:
             return False
-        return all(self._cells.get(cell) is not None for cell in cells_of(covered))
+        return all(self._tiles.get(key) is not None for key in tiles_of(covered))
 
-    def prepare(self, bounds: Bounds, when: TemporalFilter) -> None:
-        """Searches the cells that are not known; SourceUnavailable when the API does not answer,
+    def load(self, bounds: Bounds, when: TemporalFilter) -> None:
+        """Search the tiles that are not known; SourceUnavailable when the API does not answer,
         TooLarge when the area is more than can be remembered.
 
-        One search at a time: others who wait for the same ground find it known.
+        One search at a time: others who wait for the same ground find it loaded.
         """
-        if self.knows(bounds, when):
+        if self.is_loaded(bounds, when):
             return
         covered = self._covered(bounds, REACH)
-        if count_of(covered) > MOST_CELLS:
-            cells = f"the area to search at source {self._id}, in cells of 1/8 degree,"
-            raise TooLarge(cells, count_of(covered), MOST_CELLS)
+        if count_of(covered) > MOST_TILES:
+            area = f"the area to search at source {self._id}, in tiles of 1/8 degree,"
+            raise TooLarge(area, count_of(covered), MOST_TILES)
         with self._searching:
-            missing = [cell for cell in cells_of(covered) if self._cells.get(cell) is None]
-            for run in runs_of(missing):
-                if self._clock() < self._rests_until:
-                    raise SourceUnavailable(self._id, f"cannot be searched: {self._unavailable}")
-                try:
-                    self._search(run)
-                except ApiError as error:
-                    raise SourceUnavailable(self._id, f"cannot be searched: {error}") from error
+            for run in runs_of([key for key in tiles_of(covered) if self._tiles.get(key) is None]):
+                self._search(run)
 
     def search(self, crs: str, bounds: Bounds, when: TemporalFilter) -> list[Scene]:
-        """See Catalog."""
         degrees = bounds_between(crs, LONLAT, bounds)
         return [
             scene
-            for scene in self._known(degrees)
-            if scene.crs == crs and when.accepts(scene.acquired) and touch(scene.bounds, bounds)
+            for scene in self._loaded(degrees)
+            if scene.crs == crs and when.accepts(scene.acquired) and _touch(scene.bounds, bounds)
         ]
 
     def within(self, bounds: Bounds, when: TemporalFilter) -> list[Scene]:
-        """See Catalog."""
-        crs_list = {scene.crs for scene in self._known(bounds)}
-        found = [
+        matches = [
             scene
-            for crs in crs_list
+            for crs in {scene.crs for scene in self._loaded(bounds)}
             for scene in self.search(crs, bounds_between(LONLAT, crs, bounds), when)
         ]
-        return sorted(found, key=lambda scene: scene.id)
+        return sorted(matches, key=lambda scene: scene.id)
 
     def grids(self) -> tuple[PixelGrid, ...]:
-        """The work grids of the scenes in memory."""
-        crs_list = {scene.crs for found in self._cells.all() for scene in found.scenes}
+        """Return the work grids of the scenes in memory."""
+        crs_list = {scene.crs for result in self._tiles.all() for scene in result.scenes}
         return tuple(PixelGrid(crs, self._reading.ground_resolution) for crs in sorted(crs_list))
 
     @property
     def scenes(self) -> Sequence[Scene]:
         """Every scene in memory."""
-        return _distinct(scene for found in self._cells.all() for scene in found.scenes)
+        return _distinct(scene for result in self._tiles.all() for scene in result.scenes)
 
     @property
-    def problems(self) -> Sequence[SkippedFile]:
+    def skipped(self) -> Sequence[SkippedFile]:
         """What the searches gave that is not served."""
-        problems = {p.path: p for found in self._cells.all() for p in found.problems}
-        return tuple(problems[path] for path in sorted(problems))
+        skipped = {each.path: each for result in self._tiles.all() for each in result.skipped}
+        return tuple(skipped[path] for path in sorted(skipped))
 
     @property
     def years(self) -> tuple[int, ...]:
         """The years of the collection's extent, and of the scenes in memory."""
-        known = {scene.year for found in self._cells.all() for scene in found.scenes if scene.year}
-        return tuple(sorted(known | years_in(self._collection or {}, self._wall_clock())))
+        known = {scene.year for result in self._tiles.all() for scene in result.scenes}
+        return tuple(sorted((known - {0}) | years_in(self._collection or {}, self._wall_clock())))
 
     @property
     def lonlat_bounds(self) -> Bounds:
@@ -163,104 +223,165 @@ class StacApiCatalog:
         return self._given_bounds or bounds_in(self._collection or {}) or WORLD
 
     def refresh(self) -> None:
-        """Searches again what has expired and was asked for since; drops the rest of it.
+        """Search again what has expired and was requested since; drop the rest of it.
 
-        SourceUnavailable when the API is away: everything stays as it was known.
+        SourceUnavailable when the API does not answer: everything stays as it was known.
         """
         if self._collection is None:
-            self._look_at_collection()
-        expired = self._cells.older_than(self._wall_clock() - self._expires_s)
-        wanted = [cell for cell, idle in expired if idle < self._expires_s]
-        for cell in {cell for cell, _ in expired} - set(wanted):
-            self._cells.drop(cell)
+            self._load_collection()
+        expired = self._tiles.older_than(self._wall_clock() - self._expires_s)
+        wanted = [key for key, idle in expired if idle < self._expires_s]
+        for key in {key for key, _ in expired} - set(wanted):
+            self._tiles.drop(key)
         with self._searching:
             for run in runs_of(wanted[:RENEWED_AT_ONCE]):
-                try:
-                    self._search(run)
-                except ApiError as error:
-                    raise SourceUnavailable(self._id, f"cannot be searched: {error}") from error
+                self._search(run)
 
-    def _known(self, degrees: Bounds) -> tuple[Scene, ...]:
-        found = (self._cells.get(cell) for cell in cells_of(self._covered(degrees)))
-        return _distinct(scene for each in found if each for scene in each.scenes)
+    def _loaded(self, degrees: Bounds) -> tuple[Scene, ...]:
+        results = (self._tiles.get(key) for key in tiles_of(self._covered(degrees)))
+        return _distinct(scene for result in results if result for scene in result.scenes)
 
     def _covered(self, bounds: Bounds, reach: float = 0.0) -> Bounds | None:
-        """The part of `bounds`, `reach` degrees around it included, that the source covers at all;
-        elsewhere nothing has to be asked."""
+        """Return the part of `bounds`, `reach` degrees around it included, that the source covers
+        at all; elsewhere there is nothing to request."""
         west, south, east, north = self.lonlat_bounds
-        left, bottom, right, top = bounds
-        if reach:
-            left, bottom, right, top = on_the_globe(
-                (left - reach, bottom - reach, right + reach, top + reach)
-            )
-            bounds = (left, bottom, right, top)
+        left, bottom, right, top = _expanded(bounds, reach) if reach else bounds
         if left > right or west > east:
-            return bounds
+            return left, bottom, right, top
         covered = (max(left, west), max(bottom, south), min(right, east), min(top, north))
         return covered if covered[0] <= covered[2] and covered[1] <= covered[3] else None
 
-    def _search(self, run: list[Cell]) -> None:
-        """Searches cells side by side and remembers what each of them holds; Unanswered."""
-        west, south, east, north = bounds_of(run)
-        area = (west - MARGIN, south - MARGIN, east + MARGIN, north + MARGIN)
-        scenes: dict[str, Scene] = {}
-        problems: dict[str, SkippedFile] = {}
+    def _search(self, run: list[Key]) -> None:
+        """Search tiles side by side and remember what each of them holds; SourceUnavailable."""
         try:
-            for item in self._api.items(on_the_globe(area)):
-                name = str(item.get("id") if isinstance(item, dict) else item)[:100]
-                try:
-                    scene = scene_of_item(
-                        item, self._reading, self._remote, asset=self._asset, base=self._api.url
-                    )
-                except UnsupportedImage as refusal:
-                    problems[name] = SkippedFile(name, str(refusal))
-                else:
-                    scenes[scene.id] = scene
-        except ApiError as error:
+            with self._circuit.guard():
+                items = self._items(_expanded(bounds_of(run), MARGIN))
+        except CircuitOpen as error:
+            reason = f"cannot be searched: {error.reason}"
+            raise SourceUnavailable(self._id, reason, retry_after=error.wait_s) from error
+        except ServiceError as error:
             self._unavailable = str(error)
-            self._rests_until = self._clock() + max(REST_S, min(error.retry_after or 0.0, 60.0))
             log.warning("source %s: %s", self._id, error)
-            raise
+            raise SourceUnavailable(self._id, f"cannot be searched: {error}") from error
         self._unavailable = None
-        listed = tuple(problems[name] for name in sorted(problems))
-        boxes = {scene.id: scene.footprint().bounds for scene in scenes.values()}
-        for cell in run:
-            here = bounds_of([cell])
-            found = tuple(scenes[name] for name in sorted(scenes) if touch(boxes[name], here))
-            before = self._cells.put(cell, Found(found, listed, self._wall_clock()))
-            if before is not None and before.scenes != found:
+        named = ((self._api.url, item) for item in items)
+        results = list(scenes_in(named, self._reading, self._id, self._asset))
+        skipped = {each.path: each for each in results if isinstance(each, SkippedFile)}
+        listed = tuple(skipped[path] for path in sorted(skipped))
+        scenes = _distinct(each for each in results if isinstance(each, Scene))
+        boxes = {scene.id: scene.footprint().bounds for scene in scenes}
+        for key in run:
+            here = bounds_of([key])
+            inside = tuple(scene for scene in scenes if _touch(boxes[scene.id], here))
+            before = self._tiles.put(key, SearchResult(inside, listed, self._wall_clock()))
+            if before is not None and before.scenes != inside:
                 self.generation += 1
 
-    def _look_at_collection(self) -> None:
+    def _items(self, area: Bounds) -> list[object]:
+        try:
+            return list(self._api.items(area))
+        except (ValueError, RecursionError) as error:
+            reason = f"gave a page that makes no sense: {type(error).__name__}"
+            raise ServiceError(f"{without_query(self._api.url)} {reason}") from error
+
+    def _load_collection(self) -> None:
         try:
             self._collection = self._api.collection()
-        except ApiError as error:
+        except ServiceError as error:
             self._unavailable = str(error)
             log.warning("source %s: %s", self._id, error)
         else:
             self._unavailable = None
 
 
-def _distinct(scenes: Iterable[Scene]) -> tuple[Scene, ...]:
-    by_id = {scene.id: scene for scene in scenes}
-    return tuple(by_id[name] for name in sorted(by_id))
+def tiles_of(bounds: Bounds | None) -> list[Key]:
+    """Return the tiles that share ground with (west, south, east, north), degrees; west > east
+    crosses the antimeridian; None: nothing."""
+    if bounds is None:
+        return []
+    return [
+        (column, row) for columns, rows in _ranges(bounds) for row in rows for column in columns
+    ]
+
+
+def count_of(bounds: Bounds | None) -> int:
+    """Return how many they are."""
+    return sum(len(columns) * len(rows) for columns, rows in _ranges(bounds)) if bounds else 0
+
+
+def bounds_of(keys: list[Key]) -> Bounds:
+    """Return (west, south, east, north) around tiles, degrees."""
+    columns, rows = zip(*keys, strict=True)
+    return (
+        min(columns) / PER_DEGREE - 180,
+        min(rows) / PER_DEGREE - 90,
+        (max(columns) + 1) / PER_DEGREE - 180,
+        (max(rows) + 1) / PER_DEGREE - 90,
+    )
+
+
+def runs_of(keys: list[Key]) -> list[list[Key]]:
+    """Return tiles side by side in a row as one list: one search for each."""
+    runs: list[list[Key]] = []
+    for key in sorted(keys, key=lambda each: (each[1], each[0])):
+        last = runs[-1] if runs else None
+        if last and last[-1] == (key[0] - 1, key[1]) and len(last) < LONGEST_RUN:
+            last.append(key)
+        else:
+            runs.append([key])
+    return runs
 
 
 def bounds_in(collection: dict[str, Any]) -> Bounds | None:
-    """The first box of a collection's spatial extent, which holds all others."""
+    """Return the first box of a collection's spatial extent, which holds all others."""
     try:
         box = collection["extent"]["spatial"]["bbox"][0]
         west, south, east, north = box if len(box) == 4 else (box[0], box[1], box[3], box[4])
-        return float(west), float(south), float(east), float(north)
-    except (KeyError, IndexError, TypeError, ValueError):
+        bounds = float(west), float(south), float(east), float(north)
+    except (LookupError, TypeError, ValueError, OverflowError):
         return None
+    return bounds if all(map(math.isfinite, bounds)) else None
 
 
 def years_in(collection: dict[str, Any], now: float) -> set[int]:
-    """The years of a collection's temporal extent; an open end is this year."""
+    """Return the years of a collection's temporal extent; an open end is this year."""
     try:
         start, end = collection["extent"]["temporal"]["interval"][0]
         last = int(end[:4]) if end else datetime.fromtimestamp(now, UTC).year
         return set(range(int(start[:4]), last + 1))
-    except (KeyError, IndexError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError):
         return set()
+
+
+def _ranges(bounds: Bounds) -> list[tuple[range, range]]:
+    west, south, east, north = bounds
+    if west > east:
+        return _ranges((west, south, 180.0, north)) + _ranges((-180.0, south, east, north))
+    columns = range(_place(west + 180, 360), _place(east + 180, 360) + 1)
+    rows = range(_place(south + 90, 180), _place(north + 90, 180) + 1)
+    return [(columns, rows)]
+
+
+def _place(degrees: float, span: int) -> int:
+    return min(max(math.floor(degrees * PER_DEGREE), 0), span * PER_DEGREE - 1)
+
+
+def _expanded(bounds: Bounds, reach: float) -> Bounds:
+    """Return `bounds` with `reach` degrees around it, without what lies beyond 180° or a pole."""
+    west, south, east, north = bounds
+    return (
+        max(west - reach, -180.0),
+        max(south - reach, -90.0),
+        min(east + reach, 180.0),
+        min(north + reach, 90.0),
+    )
+
+
+def _touch(one: Bounds, other: Bounds) -> bool:
+    """Return whether two boxes (left, bottom, right, top) have a point in common."""
+    return one[0] <= other[2] and one[2] >= other[0] and one[1] <= other[3] and one[3] >= other[1]
+
+
+def _distinct(scenes: Iterable[Scene]) -> tuple[Scene, ...]:
+    by_id = {scene.id: scene for scene in scenes}
+    return tuple(by_id[name] for name in sorted(by_id))

@@ -1,174 +1,365 @@
-"""A STAC item → a scene, no file opened: what is served of it, or why it is not.
+"""STAC items: searched for in an API page by page, and each one as a scene, no file opened.
 
-Accepted are items of STAC 1.0 and 1.1 with the projection extension 1 (`proj:epsg`) or 2
-(`proj:code`), on the item or on the asset; `eo:bands` or `bands`; `raster:bands`.
+pystac reads an item (STAC 1.0 and 1.1, projection extension 1 and 2, on the item or the asset);
+bands come from `eo:bands`, `bands` or `raster:bands`. Whatever is wrong with an item, it alone is
+skipped, by name.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-from urllib.parse import urljoin, urlsplit
+from typing import Any, Protocol
+from urllib.parse import unquote, urlencode, urljoin, urlsplit
 
+import pystac
 from affine import Affine
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pystac.extensions.projection import ProjectionExtension
 from rasterio.errors import CRSError
 
-from app.imagery.inspection import acquired_of, inspect, scene_of
-from app.imagery.scene import ImageHeader, ReadOptions, Scene, UnsupportedImage
-from app.imagery.store.object_store import ObjectStore
+from app.errors import without_query
+from app.grid.pixel_grid import Bounds
+from app.imagery.catalog.index import SkippedFile
+from app.imagery.scene import (
+    REMOTE_SCHEMES,
+    Bands,
+    ImageHeader,
+    ReadOptions,
+    Scene,
+    UnsupportedImage,
+    acquired_of,
+    inspect,
+    scene_of,
+)
+from app.resilience import ServiceError
 
-NIR = frozenset({"nir", "nir08", "near infrared", "near-infrared", "nearinfrared"})
+PAGE = 250
+MOST_PAGES = 200
 DEFAULT_ASSET = "image"
+NIR = frozenset({"nir", "nir08", "near infrared", "near-infrared", "nearinfrared"})
+NAMES = (frozenset({"red"}), frozenset({"green"}), frozenset({"blue"}), NIR)
+
+_PLACE = ("proj:code", "proj:epsg", "proj:wkt2", "proj:transform", "proj:shape", "proj:bbox")
 
 
-class Asset(BaseModel):
-    """An asset; what the item says of all its assets holds where the asset itself is silent."""
+class JsonAnswer(Protocol):
+    """An answer of a JSON service."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    @property
+    def content(self) -> dict[str, Any]:
+        """The JSON object."""
+        ...
 
-    href: str
-    type: str | None = None
-    roles: tuple[str, ...] = ()
+
+class JsonClient(Protocol):
+    """A client of JSON services, as catalogs need it; every call may raise ServiceError."""
+
+    def get(self, url: str, headers: Mapping[str, str] | None = None) -> JsonAnswer:
+        """Return the answer to GET."""
+        ...
+
+    def post(
+        self, url: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    ) -> JsonAnswer:
+        """Return the answer to POST of a JSON body."""
+        ...
 
 
-class Item(BaseModel):
-    """What is used of an item."""
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What every search of a source requests, apart from the area. `datetime`: an interval of
+    RFC 3339; `filters`: the API's `query` extension, {"naip:state": {"eq": "ga"}}."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    collection: str = ""
+    datetime: str = ""
+    filters: Mapping[str, Any] = field(default_factory=dict)
 
-    id: str = Field(min_length=1, max_length=300)
-    collection: str | None = None
-    properties: dict[str, Any] = Field(default_factory=dict)
-    assets: dict[str, Asset] = Field(default_factory=dict)
+    def body(self, bounds: Bounds) -> dict[str, Any]:
+        """Return the JSON of a POST."""
+        body: dict[str, Any] = {"bbox": list(bounds), "limit": PAGE}
+        if self.collection:
+            body["collections"] = [self.collection]
+        if self.datetime:
+            body["datetime"] = self.datetime
+        if self.filters:
+            body["query"] = dict(self.filters)
+        return body
+
+    def address(self, url: str, bounds: Bounds) -> str:
+        """Return the address of a GET."""
+        fields = {"bbox": ",".join(f"{value:.7f}" for value in bounds), "limit": str(PAGE)}
+        if self.collection:
+            fields["collections"] = self.collection
+        if self.datetime:
+            fields["datetime"] = self.datetime
+        return f"{url}?{urlencode(fields)}"
+
+
+class StacApi:
+    """One STAC API. Searched with POST where its landing page offers it, else with GET; `next`
+    links are followed as given: GET addresses, POST bodies, and bodies to be merged into the one
+    before."""
+
+    def __init__(self, url: str, api: JsonClient, query: Query) -> None:
+        self.url = url.rstrip("/")
+        self.query = query
+        self._api = api
+        self._posts: bool | None = None
+
+    def collection(self) -> dict[str, Any]:
+        """Return the collection's document, without one the landing page; ServiceError."""
+        path = f"/collections/{self.query.collection}" if self.query.collection else "/"
+        return self._api.get(f"{self.url}{path}").content
+
+    def items(self, bounds: Bounds) -> Iterator[Any]:
+        """Yield every item whose footprint meets `bounds` (west, south, east, north).
+
+        ServiceError when a page does not come: a part of an answer is no answer.
+        """
+        method, url = ("POST" if self._by_post() else "GET"), f"{self.url}/search"
+        body: dict[str, Any] | None = self.query.body(bounds) if method == "POST" else None
+        headers: dict[str, str] = {}
+        if method == "GET":
+            url = self.query.address(url, bounds)
+        requested: set[str] = set()
+        for _ in range(MOST_PAGES):
+            requested.add(f"{method} {url} {body}")
+            if method == "POST":
+                page = self._api.post(url, body or {}, headers).content
+            else:
+                page = self._api.get(url, headers).content
+            features = page.get("features")
+            if not isinstance(features, list):
+                raise _error(url, "answered a search without `features`")
+            yield from features
+            links = objects_in(page, "links")
+            link = next((each for each in links if each.get("rel") == "next"), {})
+            if not link.get("href"):
+                return
+            method = str(link.get("method", "GET")).upper()
+            url = self._same_host(url, str(link["href"]))
+            given = link.get("body")
+            given = given if isinstance(given, dict) else {}
+            body = ({**(body or {}), **given} if link.get("merge") else given) or body
+            more = link.get("headers")
+            headers = {str(k): str(v) for k, v in more.items()} if isinstance(more, dict) else {}
+            if f"{method} {url} {body}" in requested:
+                raise _error(url, "names a page it has already given as the next")
+        raise _error(url, f"has more than {MOST_PAGES} pages for one area")
+
+    def _by_post(self) -> bool:
+        """Return whether the landing page offers POST; True when it does not say how to search."""
+        if self._posts is None:
+            links = objects_in(self._api.get(f"{self.url}/").content, "links")
+            searches = [link for link in links if link.get("rel") == "search"]
+            methods = {str(link.get("method", "GET")).upper() for link in searches}
+            self._posts = "POST" in methods or not methods
+        return self._posts or bool(self.query.filters)
+
+    def _same_host(self, base: str, href: str) -> str:
+        """Return the address of a next page; ServiceError when on another server."""
+        try:
+            url = urljoin(base, href)
+            if urlsplit(url).netloc == urlsplit(self.url).netloc:
+                return url
+        except ValueError:
+            url = href
+        own = without_query(self.url)
+        raise _error(url, f"is named as the next page by {own}: another server")
+
+
+def objects_in(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return the objects of a list in a document; none when it is no list."""
+    listed = document.get(name)
+    return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+
+
+def _error(url: str, reason: str) -> ServiceError:
+    return ServiceError(f"{without_query(url)} {reason}", status=200)
+
+
+def scenes_in(
+    items: Iterable[tuple[str, object]], reading: ReadOptions, store: str, asset: str
+) -> Iterator[Scene | SkippedFile]:
+    """Yield the scene of each (base, item), or why it is skipped; see `scene_of_item`."""
+    for base, item in items:
+        try:
+            yield scene_of_item(item, reading, store, asset=asset, base=base)
+        except UnsupportedImage as refusal:
+            name = item.get("id") if isinstance(item, dict) else None
+            name = name[:100] if isinstance(name, str) and name else f"an item of {base}"
+            yield SkippedFile(_printable(name), _printable(str(refusal)))
 
 
 def scene_of_item(
-    content: object, reading: ReadOptions, remote: ObjectStore, *, asset: str = "", base: str = ""
+    content: object, reading: ReadOptions, store: str = "", *, asset: str = "", base: str = ""
 ) -> Scene:
-    """The scene of an item's image; Refused with the reason when it cannot be served.
+    """Return the scene of an item's image; UnsupportedImage with the reason when it cannot be
+    served, whatever the item holds.
 
     `asset`: which asset is the image; empty: `image`, else the one that has a near infrared band
-    or is data by its role. `base`: address or path of the item, for relative hrefs. A local file
-    is opened, as its header tells more than the item.
+    or is data by its role. `base`: address or path of the item, for relative hrefs. `store`: the
+    source that reads remote images. A local file is opened, as its header tells more than the item.
     """
     try:
-        item = Item.model_validate(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UnsupportedImage(f"is not a STAC item: {where}: {first['msg']}") from error
-    chosen = _chosen(item, asset)
-    href = _absolute(chosen.href, base)
-    if "://" not in href:
-        return _of_file(Path(href), item, reading)
-    if urlsplit(href).scheme not in ("https", "http", "s3"):
-        raise UnsupportedImage(f"has its image at {urlsplit(href).scheme}://, which is not read")
-    facts = _facts(item, chosen)
+        return _scene_of_item(content, reading, store, asset, base)
+    except UnsupportedImage:
+        raise
+    except Exception as error:
+        # Foreign text all the way: no list of what it may do to a parser is complete.
+        reason = f"cannot be understood: {type(error).__name__}: {error}"
+        raise UnsupportedImage(reason[:300]) from error
+
+
+def _scene_of_item(
+    content: object, reading: ReadOptions, store: str, name: str, base: str
+) -> Scene:
+    item = _parsed(content, base)
+    asset = _image(item, name)
+    if asset.href.startswith("/vsi"):
+        raise UnsupportedImage("has its image in a virtual file system of GDAL, which is not read")
+    href = asset.get_absolute_href() or asset.href
+    if not href.isprintable() or urlsplit(href).port == 0:
+        raise UnsupportedImage(f"has its image at an address that is none: {href[:200]!r}")
+    scheme = urlsplit(href).scheme if "://" in href else "file"
+    if scheme == "file":
+        if "://" in base and not base.startswith("file:"):
+            raise UnsupportedImage("has its image in a local file, and the catalog is on the web")
+        path = Path(unquote(urlsplit(href).path) if "://" in href else href)
+        scene = inspect(path, replace(reading, bands=reading.bands or _order(asset)), item.id)
+        return replace(scene, acquired=_acquired(item) or scene.acquired)
+    if scheme not in REMOTE_SCHEMES:
+        raise UnsupportedImage(f"has its image at {scheme}://, which is not read")
+    header = _header(asset)
     try:
         scene = scene_of(
-            facts,
-            reading,
+            header,
+            replace(reading, bands=reading.bands or _order(asset)),
             item.id,
             href=href,
-            identity=identity_of_item(item, chosen),
-            acquired=acquired_in(item),
+            identity=_identity(asset),
+            acquired=_acquired(item),
         )
     except CRSError as error:
-        raise UnsupportedImage(f"has a CRS that is not known: {str(facts.crs)[:60]!r}") from error
-    return replace(scene, remote=remote)
+        raise UnsupportedImage(f"has a CRS that is not known: {str(header.crs)[:60]!r}") from error
+    return replace(scene, store=store)
 
 
-def acquired_in(item: Item) -> str:
-    """Day of acquisition, ISO 8601: `datetime`, else `start_datetime`, else the NAIP name's, else
-    the year in `naip:year`, which is a string there and the year of the program."""
-    for name in ("datetime", "start_datetime"):
-        value = item.properties.get(name)
-        if isinstance(value, str) and len(value) >= 10:
-            return value[:10]
+def _parsed(content: object, base: str) -> pystac.Item:
+    """Return the item without what is not used of it, which may be wrong; no schema is fetched."""
+    name = content.get("id") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or not isinstance(name, str):
+        raise UnsupportedImage("is not a STAC item: id: a text is needed")
+    if not 0 < len(name) <= 300 or not name.isprintable():
+        raise UnsupportedImage(f"is not a STAC item: id: {name[:100]!r}")
+    try:
+        used = {
+            "type": content.get("type", "Feature"),
+            "stac_version": "1.1.0",
+            "id": name,
+            # Items of NAIP may have a year only; STAC wants these two of those without a date.
+            "properties": {
+                "start_datetime": None,
+                "end_datetime": None,
+                **(content.get("properties") or {}),
+            },
+            "assets": content.get("assets") or {},
+        }
+        return pystac.Item.from_dict(used, base or None, migrate=False, preserve_dict=False)
+    except Exception as error:
+        raise UnsupportedImage(f"is not a STAC item: {error}"[:300]) from error
+
+
+def _acquired(item: pystac.Item) -> str:
+    """Return the day of acquisition, ISO 8601: `datetime`, else `start_datetime`, else the NAIP
+    name's, else the year in `naip:year`, which is a string there and the year of the program."""
+    stamp = item.datetime or item.common_metadata.start_datetime
+    if stamp is not None:
+        return str(stamp.date().isoformat())
     if named := acquired_of(item.id):
         return named
     year = str(item.properties.get("naip:year", ""))
     return year if len(year) == 4 and year.isdigit() else ""
 
 
-def identity_of_item(item: Item, asset: Asset) -> str:
-    """What changes when the image does, as far as the item tells: checksum or size, `updated`,
-    and all that places the image. A digest, so that no foreign text comes into a key."""
-    own = asset.model_extra or {}
+def _identity(asset: pystac.Asset) -> str:
+    """Return what changes when the image does, as far as the item tells: checksum or size,
+    `updated`, and all that places the image. A digest: no foreign text comes into a key."""
     known = {
-        "checksum": own.get("file:checksum"),
-        "size": own.get("file:size"),
-        "updated": own.get("updated", item.properties.get("updated")),
-        "placed": [_property(item, asset, name) for name in _PLACING],
+        "checksum": asset.extra_fields.get("file:checksum"),
+        "size": asset.extra_fields.get("file:size"),
+        "updated": _property(asset, "updated"),
+        "placed": [_property(asset, name) for name in _PLACE],
     }
     text = json.dumps(known, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
 
 
-_PLACING = ("proj:code", "proj:epsg", "proj:wkt2", "proj:transform", "proj:shape", "proj:bbox")
-
-
-def _chosen(item: Item, name: str) -> Asset:
+def _image(item: pystac.Item, name: str) -> pystac.Asset:
+    listed = ", ".join(item.assets) or "none"
     if name:
         if name not in item.assets:
-            raise UnsupportedImage(
-                f"has no asset {name!r}; it has {', '.join(item.assets) or 'none'}"
-            )
+            raise UnsupportedImage(f"has no asset {name!r}; it has {listed}")
         return item.assets[name]
     if DEFAULT_ASSET in item.assets:
         return item.assets[DEFAULT_ASSET]
     tiffs = [asset for asset in item.assets.values() if _is_tiff(asset)]
-    with_nir = [asset for asset in tiffs if _has_nir(_bands(item, asset))]
-    data = [asset for asset in tiffs if "data" in asset.roles]
-    candidates = with_nir or data
+    with_nir = [asset for asset in tiffs if any(_names(band) & NIR for band in _bands(asset) or ())]
+    candidates = with_nir or [asset for asset in tiffs if asset.has_role("data")]
     if len(candidates) != 1:
         raise UnsupportedImage(
-            f"has {len(candidates)} assets that may be its image among "
-            f"{', '.join(item.assets) or 'none'}: name one as the source's `asset`"
+            f"has {len(candidates)} assets that may be its image among {listed}: "
+            "name one as the source's `asset`"
         )
     return candidates[0]
 
 
-def _is_tiff(asset: Asset) -> bool:
+def _is_tiff(asset: pystac.Asset) -> bool:
     suffix = urlsplit(asset.href).path.lower().rpartition(".")[2]
-    return (asset.type or "").startswith("image/tiff") or suffix in ("tif", "tiff")
+    return (asset.media_type or "").startswith("image/tiff") or suffix in ("tif", "tiff")
 
 
-def _bands(item: Item, asset: Asset) -> list[dict[str, Any]] | None:
-    """`eo:bands` (STAC 1.0) or `bands` (1.1), None when nothing is said of them."""
+def _bands(asset: pystac.Asset) -> list[dict[str, Any]] | None:
+    """Return `eo:bands` (STAC 1.0) or `bands` (1.1), None when nothing is said of them."""
     for name in ("eo:bands", "bands"):
-        value = _property(item, asset, name)
+        value = _property(asset, name)
         if isinstance(value, list) and all(isinstance(band, dict) for band in value):
             return value
     return None
 
 
-def _has_nir(bands: list[dict[str, Any]] | None) -> bool:
-    names = {
-        str(band.get(key, "")).lower()
-        for band in bands or []
-        for key in ("common_name", "eo:common_name", "name", "description")
-    }
-    return bool(names & NIR)
+def _names(band: dict[str, Any]) -> set[str]:
+    keys = ("common_name", "eo:common_name", "name", "description")
+    return {str(band.get(key, "")).lower() for key in keys}
 
 
-def _facts(item: Item, asset: Asset) -> ImageHeader:
-    """Geometry and bands as the item tells them; Refused with what it leaves out."""
-    code = _property(item, asset, "proj:code") or _property(item, asset, "proj:wkt2")
-    epsg = _property(item, asset, "proj:epsg")
-    crs = code or (f"EPSG:{epsg}" if epsg else None)
+def _order(asset: pystac.Asset) -> Bands | None:
+    """Return which bands, from 1, are red, green, blue and near infrared by their names; None when
+    the item does not name each of them once."""
+    named = [_names(band) for band in _bands(asset) or ()]
+    places = [[n for n, each in enumerate(named, 1) if each & wanted] for wanted in NAMES]
+    if any(len(place) != 1 for place in places):
+        return None
+    red, green, blue, nir = (place[0] for place in places)
+    return red, green, blue, nir
+
+
+def _header(asset: pystac.Asset) -> ImageHeader:
+    """Return geometry and bands as the item tells them; UnsupportedImage with what it leaves
+    out."""
+    projection = ProjectionExtension.ext(asset, add_if_missing=True)
+    crs = projection.crs_string
     if crs is None:
         raise UnsupportedImage("does not say its CRS (proj:code or proj:epsg)")
-    shape = _numbers(item, asset, "proj:shape", 2)
-    transform = _numbers(item, asset, "proj:transform", 6, 9)
-    bounds = _numbers(item, asset, "proj:bbox", 4)
+    shape = _numbers(projection.shape, 2)
     if shape is None or min(shape) < 1:
         raise UnsupportedImage("does not say how many rows and columns its image has (proj:shape)")
     rows, cols = int(shape[0]), int(shape[1])
+    transform, bounds = _numbers(projection.transform, 6, 9), _numbers(projection.bbox, 4)
     if transform is not None:
         affine = Affine(*transform[:6])
     elif bounds is not None:
@@ -176,56 +367,44 @@ def _facts(item: Item, asset: Asset) -> ImageHeader:
         affine = Affine((right - left) / cols, 0, left, 0, (bottom - top) / rows, top)
     else:
         raise UnsupportedImage("does not say where its image lies (proj:transform or proj:bbox)")
-    raster = _property(item, asset, "raster:bands")
-    stated = _bands(item, asset)
+    raster, stated = _property(asset, "raster:bands"), _bands(asset)
     if stated is None and not isinstance(raster, list):
         raise UnsupportedImage(
             "does not say which bands its image has (eo:bands, bands or raster:bands)"
         )
     each = raster if isinstance(raster, list) else stated or []
-    of_band = [band if isinstance(band, dict) else {} for band in each]
-    count = max(len(stated or []), len(of_band))
-    dtypes = [str(band.get("data_type", "uint8")) for band in of_band]
-    nodata = of_band[0].get("nodata") if of_band else None
+    described = [band if isinstance(band, dict) else {} for band in each]
+    dtypes = [str(band.get("data_type", "uint8")) for band in described]
+    dtypes += ["uint8"] * (len(stated or []) - len(dtypes))
+    nodata = described[0].get("nodata") if described else None
     return ImageHeader(
         crs=crs,
         transform=affine,
         shape=(rows, cols),
-        dtypes=tuple(dtypes + ["uint8"] * (count - len(dtypes))),
-        nodata=float(nodata) if isinstance(nodata, int | float) else None,
+        dtypes=tuple(dtypes),
+        nodata=nodata if type(nodata) in (int, float) else None,
     )
 
 
-def _of_file(path: Path, item: Item, reading: ReadOptions) -> Scene:
-    scene = inspect(path, reading, item.id)
-    return replace(scene, acquired=acquired_in(item) or scene.acquired)
+def _property(asset: pystac.Asset, name: str) -> Any:  # noqa: ANN401 - JSON
+    """Return what the asset says, else what the item says of all its assets."""
+    value = asset.extra_fields.get(name)
+    return asset.owner.properties.get(name) if value is None and asset.owner else value
 
 
-def _property(item: Item, asset: Asset, name: str) -> Any:  # noqa: ANN401 - JSON
-    own = asset.model_extra or {}
-    return own[name] if own.get(name) is not None else item.properties.get(name)
-
-
-def _numbers(item: Item, asset: Asset, name: str, *counts: int) -> list[float] | None:
-    value = _property(item, asset, name)
+def _numbers(value: object, *counts: int) -> list[float] | None:
+    """Return a list of as many finite numbers, None for anything else."""
     if not isinstance(value, list) or len(value) not in counts:
         return None
     if not all(isinstance(each, int | float) and not isinstance(each, bool) for each in value):
         return None
-    return [float(each) for each in value]
+    try:
+        numbers = [float(each) for each in value]
+    except OverflowError:
+        return None
+    return numbers if all(map(math.isfinite, numbers)) else None
 
 
-def _absolute(href: str, base: str) -> str:
-    """The href seen from the item: a local path, or an address. GDAL's own are refused."""
-    if href.startswith("/vsi"):
-        raise UnsupportedImage("has its image in a virtual file system of GDAL, which is not read")
-    if "://" in base:
-        joined = urljoin(base, href)
-        if joined.startswith("file:"):
-            raise UnsupportedImage("has its image in a local file, and the catalog is on the web")
-        return joined
-    if href.startswith("file://"):
-        return urlsplit(href).path
-    if "://" in href or href.startswith("/"):
-        return href
-    return str((Path(base).parent / href).resolve())
+def _printable(text: str) -> str:
+    """Return the text with what UTF-8 cannot hold spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()

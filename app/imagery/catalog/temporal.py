@@ -1,7 +1,7 @@
-"""When: the dates of acquisition that are asked for.
+"""Which dates of acquisition a request accepts.
 
-`latest` is every date there is, newest first at each place. A year or an interval holds only what
-was acquired in it; what that leaves open is filled from older imagery on request (`older`).
+`latest` is every date there is, newest first at each place. A year or an interval contains only
+what was acquired in it; what that leaves open is filled from older imagery on request (`older`).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class TemporalFilter:
 
     @classmethod
     def of_year(cls, year: int, older: bool = False) -> TemporalFilter:
-        """The days of one year."""
+        """Return the days of one year."""
         return cls(f"{year:04d}-01-01", f"{year:04d}-12-31", older)
 
     @property
     def is_latest(self) -> bool:
-        """Whether it is every date there is."""
+        """Whether it is every date."""
         return not self.start and not self.end
 
     @property
@@ -48,10 +48,10 @@ class TemporalFilter:
         return f"{self.start or '..'}/{self.end or '..'}"
 
     def contains(self, acquired: str) -> bool:
-        """Whether a date shares a day with the interval.
+        """Return whether a date shares a day with the interval.
 
-        `acquired`: `2017-09-03`, `2017` (somewhen in that year) or empty (unknown: held only when
-        both ends are open).
+        `acquired`: `2017-09-03`, `2017` (somewhen in that year) or empty (unknown: contained only
+        when both ends are open).
         """
         if self.is_latest:
             return True
@@ -61,7 +61,7 @@ class TemporalFilter:
         return (not self.end or first <= self.end) and (not self.start or last >= self.start)
 
     def accepts(self, acquired: str) -> bool:
-        """Whether imagery of that date may be shown: held, or older where older fills."""
+        """Return whether imagery of that date may be shown: contained, or older as a fill."""
         if self.contains(acquired):
             return True
         return self.older and bool(acquired) and bool(self.start) and acquired < self.start
@@ -71,8 +71,8 @@ LATEST = TemporalFilter()
 
 
 def parse_interval(text: str) -> TemporalFilter:
-    """An OGC datetime: `2019`, `2019-07`, `2019-07-04`, RFC 3339, or two of them with a slash
-    between, `..` or nothing for an open end. InvalidRequest for anything else."""
+    """Return the filter of an OGC datetime: `2019`, `2019-07`, `2019-07-04`, RFC 3339, or two of
+    them with a slash between, `..` or nothing for an open end; InvalidRequest for anything else."""
     parts = text.strip().split("/")
     if len(parts) > 2 or not any(part not in ("", "..") for part in parts):
         raise _not_a_date(text)
@@ -84,7 +84,8 @@ def parse_interval(text: str) -> TemporalFilter:
 
 
 def days_of(acquired: str) -> tuple[str, str]:
-    """The first and the last day that a date of any precision (`2017`, `2017-09`) may mean."""
+    """Return the first and the last day that a date of any precision (`2017`, `2017-09`) may
+    mean."""
     if len(acquired) >= len("2017-09-03"):
         return acquired[:10], acquired[:10]
     year, month = acquired[:4], acquired[5:7]

@@ -1,46 +1,46 @@
-"""The far side of a source: its files by byte ranges, within a deadline, counted.
+"""The files of one source on a network, by byte ranges: within a deadline, counted, never mixed.
 
-GDAL is given bytes, never an address (see app.imagery.ranges): signing, deadlines, retries, entity
-tags and counts are ours. Chosen over /vsicurl because that cannot hold a file to its entity tag,
-bound a read (one costs up to 3 × its timeout), sign each read, or say what it cost.
+GDAL is given bytes, never an address (see store.opener). Every scheme is read over this one https
+transport: obstore's own `get` follows redirects and hides headers and status (`Retry-After`).
 """
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
+import httpx2
+
 from app.errors import SourceTooSlow, SourceUnavailable
-from app.imagery.store.range_cache import Range, RangeCache
-from app.imagery.store.range_request import (
-    Authenticator,
-    FileChanged,
-    ObjectStat,
-    Plain,
-    RangeRequest,
-    TransferStats,
-    TransientError,
-    Unauthorized,
+from app.imagery.store import Authenticator, ByScheme
+from app.imagery.store.range_cache import Range, RangeCache, coalesced, cut_from
+from app.resilience import (
+    RETRIED_STATUSES,
+    CircuitBreaker,
+    CircuitOpen,
+    RetryPolicy,
+    ServiceError,
+    retry_after,
 )
-from app.resilience import CircuitBreaker
 
 HEADER_BYTES = 32_768
 """The first request of a file: the header and tile index of a COG of up to 25,000² pixels."""
 
-GAP_BYTES = 16_384
-"""Ranges nearer than this are asked for as one: cheaper than another request."""
+_TOO_LATE = "no answer within the time a read may take"
+_UNAUTHORIZED = frozenset({401, 403, 409})
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class ReadLimits:
     """`read_s`: longest a read of one scene may take, retries included. `request_s`: longest
     silence within one request. `connections`: requests under way at once. After `failures` failed
-    reads in a row the source is left alone for `rest_s`. `pause_s`: before the first retry; twice
-    as long before each further one."""
+    reads in a row the source is left alone for `rest_s`. `pause_s`: before the first retry."""
 
     read_s: float = 15.0
     request_s: float = 5.0
@@ -52,6 +52,44 @@ class ReadLimits:
     pause_s: float = 0.2
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectStat:
+    """A file as its server describes it; `etag` is empty when it gives none."""
+
+    length: int
+    etag: str
+
+    @property
+    def identity(self) -> str:
+        """Return what changes when the content does."""
+        return f"{self.length}-{self.etag}"
+
+
+@dataclass(slots=True)
+class TransferStats:
+    """Counters that only grow. `requests` holds every request sent, `retries` those sent again;
+    `bytes` of bodies received; `failures` reads that ended without data."""
+
+    requests: int = 0
+    bytes: int = 0
+    retries: int = 0
+    failures: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def add(self, **counts: int) -> None:
+        """Add to the counters by name; safe from several threads."""
+        with self._lock:
+            for name, count in counts.items():
+                setattr(self, name, getattr(self, name) + count)
+
+
+class FileChanged(SourceUnavailable):
+    """The file is not the one it was."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, "the file changed while it was being served")
+
+
 class ObjectStore:
     """One source's server or bucket. Safe from several threads."""
 
@@ -59,180 +97,232 @@ class ObjectStore:
         self, source_id: str, access: Authenticator | None = None, limits: ReadLimits | None = None
     ) -> None:
         self.source_id = source_id
-        self.access: Authenticator = access or Plain()
+        self.access: Authenticator = access or ByScheme()
         self.limits = limits or ReadLimits()
-        self.traffic = TransferStats()
+        self.stats = TransferStats()
         self.circuit = CircuitBreaker(self.limits.failures, self.limits.rest_s)
-        self.segments = RangeCache(self.limits.cache_bytes)
         self.touched: set[str] = set()
         """Files that were read; whoever looks for changes empties it."""
-        self._stats: dict[str, ObjectStat] = {}
-        self._asking = [threading.Lock() for _ in range(64)]
+        self._policy = RetryPolicy(
+            self.limits.retries + 1, self.limits.request_s, self.limits.read_s, self.limits.pause_s
+        )
+        self._cache = RangeCache(self.limits.cache_bytes)
+        self._known: dict[str, ObjectStat] = {}
+        self._locks = [threading.Lock() for _ in range(64)]
 
     @property
     def unavailable(self) -> str | None:
-        """Why the source is being left alone, None when it is not."""
+        """Return why the source is being left alone, None when it is not."""
         return self.circuit.reason if self.circuit.is_open else None
 
     def stat(self, href: str, name: str, size: int = HEADER_BYTES) -> ObjectStat:
-        """Length and entity tag, asked anew with the file's first bytes, which are kept.
+        """Return length and entity tag, requested anew with the first bytes, which are kept.
 
         `name` is what errors call the file. SourceUnavailable when there is no answer.
         """
-        deadline = time.monotonic() + self.limits.read_s
-        data, stat = self._guarded(href, name, (0, size), "", deadline)
+        data, stat = self._read(href, name, (0, size), "", time.monotonic() + self.limits.read_s)
         if size >= HEADER_BYTES:
-            self.segments.put(_file(href, stat.etag), 0, data)
-        self._stats[href] = stat
+            self._cache.put(_file(href, stat.etag), 0, data)
+        self._known[href] = stat
         return stat
 
     def known(self, href: str, name: str) -> ObjectStat:
-        """What the file was when it was asked for last; asked now when it never was."""
+        """Return what the file was when last requested; requested now when it never was."""
         self.touched.add(href)
-        stat = self._stats.get(href)
+        stat = self._known.get(href)
         if stat is None:
-            with self._asking[hash(href) % len(self._asking)]:
-                stat = self._stats.get(href) or self.stat(href, name)
+            with self._locks[hash(href) % len(self._locks)]:
+                stat = self._known.get(href) or self.stat(href, name)
         return stat
 
     def changed(self, href: str, name: str) -> FileChanged:
-        """The error that says so; the file is asked for anew by the next who wants it."""
-        self._stats.pop(href, None)
+        """Return the error to raise; the next reader of the file requests its state anew."""
+        self._known.pop(href, None)
         return FileChanged(name)
 
     def fetch(
         self, href: str, name: str, stat: ObjectStat, ranges: Sequence[Range], deadline: float
     ) -> list[bytes]:
-        """The bytes of every range of the file that `stat` describes.
+        """Return the bytes of every range of the file that `stat` describes.
 
-        SourceUnavailable when they cannot be had by `deadline`, Changed when it is another file.
+        SourceUnavailable when they cannot be had by `deadline` (time.monotonic), FileChanged when
+        it is another file by now.
         """
         file = _file(href, stat.etag)
-        wanted = [part for each in ranges for part in self.segments.missing(file, each)]
-        found: dict[int, bytes] = {}
+        pieces: dict[int, bytes] = {}
 
-        def ask(part: Range) -> None:
-            data, _ = self._guarded(href, name, part, stat.etag, deadline)
-            self.segments.put(file, part[0], data)
-            found[part[0]] = data
+        def request(part: Range) -> None:
+            data, _ = self._read(href, name, part, stat.etag, deadline)
+            self._cache.put(file, part[0], data)
+            pieces[part[0]] = data
 
-        joined = _joined(wanted)
-        if len(joined) > 1:
-            list(self._threads.map(ask, joined))
-        elif joined:
-            ask(joined[0])
-        answers = []
+        missing = coalesced(part for each in ranges for part in self._cache.missing(file, each))
+        if len(missing) > 1:
+            list(self._threads.map(request, missing))
+        elif missing:
+            request(missing[0])
+        results = []
         for each in ranges:
-            data = self.segments.get(file, each)
-            if data is None:  # larger than what is kept, or pushed out already
-                data = _cut(found, each)
+            # Not in the cache: larger than what it keeps, or pushed out already.
+            data = self._cache.get(file, each) or cut_from(pieces.items(), each)
             if data is None:
-                ask(each)
-                data = found[each[0]]
-            answers.append(data)
-        return answers
+                request(each)
+                data = pieces[each[0]]
+            results.append(data)
+        return results
 
     def whole(self, href: str, name: str) -> bytes:
-        """All of a small file. SourceUnavailable when it cannot be had."""
+        """Return all of a small file; SourceUnavailable when it cannot be had."""
         stat = self.stat(href, name)
         deadline = time.monotonic() + self.limits.read_s
         return self.fetch(href, name, stat, [(0, stat.length)], deadline)[0]
 
     def forget(self, href: str, stat: ObjectStat) -> None:
-        """Drops what was read of a file: it turned out to be damaged."""
-        self.segments.forget(_file(href, stat.etag))
+        """Drop what was read of a file: it turned out to be damaged."""
+        self._cache.forget(_file(href, stat.etag))
 
     def close(self) -> None:
-        """Ends connections and threads."""
+        """End connections and threads."""
         if "_threads" in self.__dict__:
             self._threads.shutdown(wait=False, cancel_futures=True)
-        if "_exchange" in self.__dict__:
-            self._exchange.close()
+        if "_client" in self.__dict__:
+            self._client.close()
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.limits.connections, f"landcover-{self.source_id}")
 
     @cached_property
-    def _exchange(self) -> RangeRequest:
-        limits = self.limits
-        return RangeRequest(self.access, self.traffic, limits.request_s, limits.connections)
+    def _client(self) -> httpx2.Client:
+        connections = 2 * self.limits.connections
+        return httpx2.Client(
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=connections),
+            headers={"user-agent": "landcover", "accept-encoding": "identity"},
+            # A redirect leads where the operator did not point.
+            follow_redirects=False,
+        )
 
-    def _guarded(
+    def _read(
         self, href: str, name: str, part: Range, etag: str, deadline: float
     ) -> tuple[bytes, ObjectStat]:
-        """One range, behind the circuit."""
-        wait = self.circuit.enter(deadline - time.monotonic())
-        if wait:
-            reason = f"the source is left alone after failing: {self.circuit.reason}"
-            raise SourceUnavailable(name, reason, retry_after=wait, whole_source=True)
-        answered = False
+        """Return one range, retried within the deadline; the breaker sees every outcome."""
+        renewed = False
+
+        def attempt(ends: float) -> tuple[bytes, ObjectStat]:
+            nonlocal renewed
+            renew = False
+            while True:
+                try:
+                    return self._request(href, name, part, etag, ends, renew=renew)
+                except _Unauthorized as refusal:
+                    if renewed:
+                        raise SourceUnavailable(name, str(refusal), whole_source=True) from None
+                    renew = renewed = True
+                    self.stats.add(retries=1)
+
         try:
-            result = self._patiently(href, name, part, etag, deadline)
-            answered = True
-        except FileChanged:
-            self._stats.pop(href, None)
-            answered = True
-            raise
-        except TransientError as failure:
-            self.traffic.add(failures=1)
-            self.circuit.failed(str(failure))
-            kind = SourceTooSlow if failure.slow else SourceUnavailable
-            after = failure.after or 5
-            raise kind(name, str(failure), retry_after=after, whole_source=True) from None
-        except SourceUnavailable as refusal:
             # A file that is missing or forbidden says nothing about the others.
-            self.traffic.add(failures=1)
-            answered = not refusal.whole_source
-            if not answered:
-                self.circuit.failed(refusal.reason)
+            with self.circuit.guard(deadline - time.monotonic(), harmless=_is_of_one_file):
+                return self._policy.run(
+                    attempt, deadline=deadline, on_retry=lambda: self.stats.add(retries=1)
+                )
+        except FileChanged:
+            self._known.pop(href, None)
             raise
-        finally:
-            if answered:
-                self.circuit.succeeded()
-        return result
+        except CircuitOpen as error:
+            reason = f"the source is left alone after failing: {error.reason}"
+            raise SourceUnavailable(
+                name, reason, retry_after=error.wait_s, whole_source=True
+            ) from None
+        except ServiceError as error:
+            self.stats.add(failures=1)
+            kind = SourceTooSlow if error.timed_out else SourceUnavailable
+            after = error.retry_after or 5
+            raise kind(name, error.reason, retry_after=after, whole_source=True) from None
+        except SourceUnavailable:
+            self.stats.add(failures=1)
+            raise
 
-    def _patiently(
-        self, href: str, name: str, part: Range, etag: str, deadline: float
+    def _request(
+        self, href: str, name: str, part: Range, etag: str, deadline: float, *, renew: bool
     ) -> tuple[bytes, ObjectStat]:
-        """One range, asked for again as the limits allow."""
-        renew = renewed = False
-        attempt = 0
-        while True:
-            try:
-                return self._exchange.get(href, name, part, etag, deadline, renew=renew)
-            except Unauthorized as refusal:
-                if renewed:
-                    raise SourceUnavailable(name, str(refusal), whole_source=True) from None
-                renew = renewed = True
-                pause = 0.0
-            except TransientError as failure:
-                renew = False
-                pause = max(self.limits.pause_s * 2**attempt, failure.after)
-                attempt += 1
-                if attempt > self.limits.retries or time.monotonic() + pause >= deadline:
-                    raise
-            self.traffic.add(retries=1)
-            time.sleep(pause)
+        """Return one range of the file with that entity tag (empty: any), in one attempt."""
+        headers = {"range": f"bytes={part[0]}-{sum(part) - 1}"}
+        if etag.startswith('"'):
+            headers["if-match"] = etag
+        address = self.access.address(href, headers, renew=renew)
+        silence_s = min(self.limits.request_s, deadline - time.monotonic())
+        if silence_s <= 0:
+            raise ServiceError(_TOO_LATE, timed_out=True)
+        timeout = httpx2.Timeout(silence_s, connect=min(3.0, silence_s))
+        self.stats.add(requests=1)
+        body = bytearray()
+        # Texts of httpx2's errors may hold the address, and that a signature.
+        try:
+            with self._client.stream(
+                "GET", address.url, headers=dict(address.headers), timeout=timeout
+            ) as answer:
+                _check_status(answer, name, etag)
+                stat, expected = _described(answer, part, name)
+                if etag and stat.etag != etag:
+                    raise FileChanged(name)
+                for piece in answer.iter_raw():
+                    body += piece
+                    self.stats.add(bytes=len(piece))
+                    if time.monotonic() > deadline:
+                        raise ServiceError(_TOO_LATE, timed_out=True)
+                    if len(body) > expected:
+                        raise ServiceError("the answer is longer than it says")
+        except httpx2.TimeoutException:
+            raise ServiceError("the server does not answer in time", timed_out=True) from None
+        except httpx2.HTTPError as error:
+            raise ServiceError(f"the connection failed ({type(error).__name__})") from None
+        except httpx2.InvalidURL:
+            raise SourceUnavailable(name, "its address is not valid") from None
+        if len(body) < expected:
+            raise ServiceError("the answer ends early")
+        return bytes(body), stat
 
 
-def _joined(parts: Iterable[Range]) -> list[Range]:
-    """Ranges with those that nearly touch made one."""
-    joined: list[Range] = []
-    for offset, size in sorted(parts):
-        if joined and offset <= sum(joined[-1]) + GAP_BYTES:
-            start = joined[-1][0]
-            joined[-1] = (start, max(sum(joined[-1]), offset + size) - start)
-        else:
-            joined.append((offset, size))
-    return joined
+class _Unauthorized(Exception):
+    """401, 403 or 409: a signature or credentials are missing, or have run out."""
 
 
-def _cut(found: dict[int, bytes], wanted: Range) -> bytes | None:
-    for start, data in found.items():
-        if start <= wanted[0] and sum(wanted) <= start + len(data):
-            return data[wanted[0] - start : sum(wanted) - start]
-    return None
+def _is_of_one_file(error: Exception) -> bool:
+    return isinstance(error, SourceUnavailable) and not error.whole_source
+
+
+def _check_status(answer: httpx2.Response, name: str, etag: str) -> None:
+    status = answer.status_code
+    reason = f"the server answers {status}"
+    if status in RETRIED_STATUSES:
+        raise ServiceError(reason, status=status, retry_after=retry_after(answer.headers))
+    if status in _UNAUTHORIZED:
+        raise _Unauthorized(f"{reason}: it needs other credentials")
+    if status == 412 and etag:
+        raise FileChanged(name)
+    if status in (404, 410):
+        raise SourceUnavailable(name, "the file has vanished")
+    if status not in (200, 206):
+        raise SourceUnavailable(name, reason)
+
+
+def _described(answer: httpx2.Response, part: Range, name: str) -> tuple[ObjectStat, int]:
+    """Return what an answer says of the file, and how many bytes it must have."""
+    etag = answer.headers.get("etag", "") or answer.headers.get("last-modified", "")
+    if answer.status_code == 200:
+        text = answer.headers.get("content-length", "")
+        length = int(text) if text.isascii() and text.isdigit() else -1
+        if part[0] or not 0 <= length <= part[1]:
+            raise SourceUnavailable(name, "the server does not answer byte ranges")
+        return ObjectStat(length, etag), length
+    match = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
+    if match is None:
+        raise ServiceError("the answer does not say which bytes it holds")
+    first, last, length = map(int, match.groups())
+    if first != part[0] or last != min(sum(part), length) - 1:
+        raise ServiceError("the answer holds other bytes than were requested")
+    return ObjectStat(length, etag), last - first + 1
 
 
 def _file(href: str, etag: str) -> str:

@@ -1,0 +1,128 @@
+"""The commands that prepare training data: labels, mosaic, chips, split, demo-city."""
+
+# ruff: noqa: PLC0415 (--help does not wait for rasterio)
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Imagery = Annotated[Path, typer.Argument(help="an image, or a folder of them")]
+
+
+def labels(
+    imagery: Imagery,
+    source: Annotated[
+        Path, typer.Argument(help="GeoPackage, GeoJSON, Shapefile, or a label raster")
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="folder for the label rasters")] = Path("labels"),
+    field: Annotated[str, typer.Option(help="field that holds the class")] = "classvalue",
+    crosswalk: Annotated[
+        str, typer.Option(help="legend, chesapeake, chesapeake_lila, nlcd, cdl, or a .toml")
+    ] = "legend",
+    layer: Annotated[str | None, typer.Option(help="layer, where there are several")] = None,
+    image_field: Annotated[
+        str | None, typer.Option(help="field that names the image a feature was drawn on")
+    ] = None,
+    radius: Annotated[
+        float | None, typer.Option(help="meters around a point that get its class")
+    ] = None,
+) -> None:
+    """Rasterize polygons, points or another label raster onto the pixels of the imagery."""
+    from training.data.labels import LabelSettings, label
+
+    settings = LabelSettings(
+        source=source, field=field, crosswalk=crosswalk, layer=layer, image_field=image_field,
+        radius_m=radius,
+    )  # fmt: skip
+    for line in label(imagery, settings, out, typer.echo).lines():
+        typer.echo(line)
+
+
+def mosaic(
+    imagery: Imagery,
+    *,
+    out: Annotated[Path, typer.Option(help="a .gpkg, or a folder for two .geojson")] = Path(
+        "mosaic.gpkg"
+    ),
+) -> None:
+    """Write boundary and footprints of a folder of imagery."""
+    from training.data.mosaic import mosaic as write
+
+    for path in write(imagery, out):
+        typer.echo(str(path))
+
+
+def chips(
+    imagery: Annotated[
+        Path, typer.Argument(help="an image, a folder of them, or a list of labeled chips (.csv)")
+    ],
+    labels: Annotated[
+        Path | None, typer.Argument(help="folder of <name>_label.tif; not for a list")
+    ] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="folder for the chips; replaced")] = Path("chips"),
+    size: Annotated[int, typer.Option(help="side of a chip, pixels")] = 256,
+    stride: Annotated[int, typer.Option(help="pixels from chip to chip")] = 64,
+    max_background: Annotated[float, typer.Option(help="largest share of unlabeled pixels")] = 0.5,
+    place: Annotated[
+        str, typer.Option(help="place of all chips; default: the image's folder")
+    ] = "",
+) -> None:
+    """Cut labeled imagery into chips: one HDF5 file for each class, and a manifest."""
+    from training.data.chips import ChipSettings, cut
+    from training.progress import progress_bar
+
+    settings = ChipSettings(size=size, stride=stride, max_background=max_background, place=place)
+    with progress_bar("chips") as bar:
+        manifest = cut(imagery, labels, settings, out, log=bar.log, progress=bar.update)
+    for c in manifest.classes:
+        typer.echo(f"{c.value} {c.name}: {c.chips:,} chips contain it, {c.pixels:,} pixels")
+
+
+def split(
+    chips: Annotated[Path, typer.Argument(help="folder of chips")],
+    *,
+    out: Annotated[Path, typer.Option(help="the file to write")] = Path("split.json"),
+    held_out: Annotated[
+        list[str] | None, typer.Option(help="place that is the test; repeatable")
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(help="meters between training, validation and test")
+    ] = 64.0,
+    folds: Annotated[int, typer.Option(help="folds; 0: leave one place out, each in turn")] = 0,
+    seed: Annotated[int, typer.Option(help="random seed")] = 20261123,
+    labels: Annotated[
+        Path | None, typer.Option(help="label rasters, of which those of the test are written, too")
+    ] = None,
+) -> None:
+    """Split chips by ground: training, validation, test, and folds for cross-validation."""
+    from training.data.chip_splits import SplitSettings, split_chips
+    from training.data.custom_dataset import write_test_labels
+    from training.data.manifest import read_manifest
+
+    settings = SplitSettings(
+        held_out=tuple(held_out or ()), margin_m=margin, folds=folds, seed=seed
+    )
+    manifest = read_manifest(chips)
+    result = split_chips(manifest, settings)
+    result.write(out)
+    if labels is not None:
+        beside = out.with_name(out.stem + "_test")
+        for path in write_test_labels(labels, manifest, result.sides, beside):
+            typer.echo(f"labels of the test: {path}")
+    for sides in (result.sides, *result.folds):
+        typer.echo(f"{sides.name}: {sides.summary()}")
+
+
+def demo_city(
+    out: Annotated[Path, typer.Argument(help="folder to write")] = Path("demo-city"),
+) -> None:
+    """Write Demo City: synthetic imagery of two dense towns with their true land cover."""
+    from training.synthetic.demo_city import write_city
+
+    write_city(out, progress=typer.echo)
+    typer.echo(f"Wrote Demo City to {out}")

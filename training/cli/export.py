@@ -1,0 +1,79 @@
+"""The command that writes model files: export."""
+
+# ruff: noqa: PLC0415 (--help does not wait for torch)
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from training.cli.options import WEIGHTS
+
+if TYPE_CHECKING:
+    from training.data.scenes import Scene
+
+
+def export(
+    *,
+    run: Annotated[Path, typer.Option(help="folder of the run: its checkpoint is exported")] = Path(
+        "runs/default"
+    ),
+    checkpoint: Annotated[str, typer.Option(help="best or last")] = "best",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="the model file to write; with --weights, names the 8-bit one"),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="start from this model file instead of a run")
+    ] = None,
+    chips: Annotated[
+        Path | None,
+        typer.Option(help="list of labeled chips: parity and --int8 are checked on them"),
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="preset whose split --int8 uses; default: the model's")
+    ] = "",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="write <name>.int8.onnx beside it, too")
+    ] = False,
+    esri: Annotated[
+        Path | None, typer.Option(help="folder for <name>.emd and its raster function (ArcGIS)")
+    ] = None,
+) -> None:
+    """Write the model file and its card after checking it against torch; also 8-bit, ArcGIS."""
+    from model.session import Session
+
+    if int8 and chips is None:
+        raise typer.BadParameter("--int8 needs labeled chips: give --chips")
+    model = weights or out or WEIGHTS
+    if weights is None:
+        from training.export.onnx_export import export as write
+
+        card = write(run / f"{checkpoint}.pt", model, _scenes(chips))
+        typer.echo(f"{model}: {card.training.steps} steps, sha256 {card.sha256}")
+    if int8 and chips is not None:
+        from training.config import load_preset
+        from training.export.int8 import SUFFIX, calibration_split, quantize
+
+        name = preset or Session.load(model).card.training.preset
+        split = calibration_split(load_preset(name), chips)
+        full = out or model
+        small = full.with_name(full.stem + SUFFIX)
+        card, result = quantize(model, split.train, split.validation, small, typer.echo)
+        typer.echo(f"{small}: {100 * result.agreement:.2f} % as in 32 bits, sha256 {card.sha256}")
+    if esri is not None:
+        from training.export.esri import write_esri
+
+        files = write_esri(model, esri)
+        typer.echo(f"{files.emd}, {files.function.name}, {files.model.name}")
+
+
+def _scenes(chips: Path | None) -> tuple[Scene, ...]:
+    from training.data.scenes import read_chips
+
+    if chips is not None:
+        return tuple(read_chips(chips))
+    typer.echo("no --chips: parity is checked on synthetic imagery only")
+    return ()

@@ -1,0 +1,135 @@
+"""The commands that train: fit, crossval, run."""
+
+# ruff: noqa: PLC0415 (torch takes seconds to import; --help does not wait for it)
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.cli.options import (
+    Chips,
+    City,
+    County,
+    InitFrom,
+    OtherYears,
+    PresetName,
+    Steps,
+    Threads,
+    command_line,
+)
+
+
+def fit(
+    *,
+    preset: PresetName = "default",
+    chips: Annotated[
+        Path | None, typer.Option(help="folder of chips, or a list of labeled chips (.csv)")
+    ] = None,
+    county: County = None,
+    city: City = None,
+    run: Annotated[Path, typer.Option(help="folder of the run: checkpoints and record")] = Path(
+        "runs/default"
+    ),
+    steps: Steps = None,
+    split: Annotated[
+        Path | None, typer.Option(help="split of a folder of chips (split.json)")
+    ] = None,
+    fold: Annotated[str | None, typer.Option(help="a fold of the split")] = None,
+    init_from: InitFrom = None,
+    other_years: OtherYears = None,
+    stop_after: Annotated[
+        int, typer.Option(min=0, help="stop after this many steps, to resume later; 0: never")
+    ] = 0,
+    threads: Threads = 2,
+) -> None:
+    """Train a model, or resume the run in this folder."""
+    import torch
+
+    from training.config import load_preset
+    from training.data.custom_dataset import read_custom
+    from training.data.dataset import read_data
+    from training.fit.loop import fit as train
+    from training.network.checkpoint import Checkpoint
+    from training.progress import progress_bar
+
+    torch.set_num_threads(threads)
+    settings = load_preset(preset, steps=steps)
+    initial = Checkpoint.load(init_from) if init_from else None
+    if chips is not None and chips.is_dir():
+        if other_years is not None:
+            raise typer.BadParameter("--other-years needs a list of chips, not a folder")
+        data = read_custom(chips, split, fold, county=county, preset=settings)
+    elif split is not None or fold is not None:
+        raise typer.BadParameter("--split and --fold need a folder of chips (--chips)")
+    else:
+        data = read_data(settings, chips, county, other_years, city)
+    with progress_bar("fit") as bar:
+        best = train(
+            settings, data, run, init_from=initial, stop_after=stop_after, log=bar.log,
+            progress=bar.update,
+        )  # fmt: skip
+    typer.echo(f"best checkpoint: {best}")
+
+
+def crossval(
+    *,
+    preset: PresetName = "default",
+    chips: Chips,
+    run: Annotated[Path, typer.Option(help="folder of the folds")] = Path("runs/crossval"),
+    ground_folds: Annotated[
+        int, typer.Option(min=0, help="folds over the ground of every place; 0: one per place")
+    ] = 0,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--init-from",
+            "--begin",
+            help="checkpoint (of Demo County), or folder of a previous cross-validation",
+        ),
+    ] = None,
+    other_years: OtherYears = None,
+    county: County = None,
+    city: City = None,
+    shared_preset: Annotated[
+        str, typer.Option(help="preset of a run shared by half of the folds; empty: none")
+    ] = "",
+    shared_steps: Annotated[int | None, typer.Option(min=1, help="length of that run")] = None,
+    steps: Steps = None,
+    threads: Threads = 2,
+) -> None:
+    """Cross-validate a preset on held-out places (or ground); `accuracy` pools the results."""
+    import torch
+
+    from training.config import load_preset
+    from training.fit.crossval import crossvalidate
+
+    torch.set_num_threads(threads)
+    paths = crossvalidate(
+        load_preset(preset, steps=steps),
+        chips,
+        run,
+        ground_folds=ground_folds,
+        shared=load_preset(shared_preset, steps=shared_steps) if shared_preset else None,
+        init_from=init_from,
+        other_years=other_years,
+        county=county,
+        city=city,
+        command=command_line(),
+        threads=threads,
+    )
+    typer.echo(" ".join(map(str, paths)))
+
+
+def run(
+    preset: Annotated[Path, typer.Argument(help="the run as TOML: see docs/training.md")],
+    *,
+    out: Annotated[Path, typer.Option(help="folder of the run")] = Path("runs/own"),
+) -> None:
+    """Run all steps; finished, unchanged steps are skipped, an interrupted fit is resumed."""
+    from training.cli.pipeline import perform
+    from training.cli.recipe import load_recipe
+
+    typer.echo(str(perform(load_recipe(preset), out)))

@@ -1,0 +1,32 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+WEIGHTS = Path("model/weights/landcover.onnx")
+
+Weights = Annotated[Path, typer.Option(help="model file (.onnx)")]
+Chips = Annotated[Path, typer.Option(help="list of labeled chips (chips.csv)")]
+County = Annotated[Path | None, typer.Option(help="folder of Demo County, to train on as well")]
+City = Annotated[Path | None, typer.Option(help="folder of Demo City, beside the county")]
+OtherYears = Annotated[Path | None, typer.Option(help="images of the chips' ground in other years")]
+InitFrom = Annotated[
+    Path | None,
+    typer.Option("--init-from", "--begin", help="checkpoint whose weights to start from"),
+]
+PresetName = Annotated[
+    str, typer.Option(help="a name in training/config/presets, or the path of a .toml")
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="length of the run")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads")]
+
+
+def command_line() -> str:
+    """Return the command as it was typed, for the record in a result."""
+    return "python -m training " + shlex.join(sys.argv[1:])

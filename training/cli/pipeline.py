@@ -1,0 +1,199 @@
+"""From labels to a served model in one run: mosaic, labels, chips, split, fit, export, evaluate.
+
+A step is repeated only when its inputs or outputs have changed. Steps write files atomically, and
+`fit` resumes from its last checkpoint: after a crash the run is simply started again.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from training.cli.recipe import Recipe
+from training.cli.steps import Step, commit, digests, do, read_record
+from training.data.chip_splits import read_split, split_chips
+from training.data.chips import cut
+from training.data.custom_dataset import held_out_scenes, read_custom
+from training.data.files import atomic, sha256, write_json
+from training.data.imagery import find
+from training.data.labels import label
+from training.data.manifest import read_manifest
+from training.data.mosaic import mosaic
+from training.errors import StepError
+from training.evaluate.evaluation import Subject, evaluate
+from training.export.artifact import write_accuracy
+from training.export.onnx_export import export
+from training.fit.loop import fit
+from training.network.checkpoint import Checkpoint
+from training.progress import Bar
+from training.report.evaluation import write as write_evaluation
+from training.report.pictures import ScenePreviews
+
+MODEL = "landcover.onnx"
+PACKAGES = ("torch", "numpy", "rasterio", "onnx", "onnxruntime", "h5py", "shapely", "pyogrio")
+
+
+def perform(recipe: Recipe, folder: Path) -> Path:
+    """Do all steps that are not done yet and return the model file, `landcover.onnx` in the folder.
+
+    Raises StepError when the folder contains something else, and the errors of the steps.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    record = read_record(folder)
+    data = _data(recipe)
+    record |= {
+        "preset": recipe.model_dump(mode="json"),
+        "fit": recipe.fit.resolved_preset().model_dump(mode="json"),
+        "data": data,
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        "git": commit(),
+    }
+    torch.set_num_threads(recipe.threads)
+    for step in (_mosaic, _labels, _chips, _split, _fit, _export, _evaluate):
+        do(step(recipe, folder, data), folder, record)
+    return folder / MODEL
+
+
+def _mosaic(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
+    def work(bar: Bar) -> None:
+        if any(p.crs is None for p in find(recipe.imagery)):
+            bar.log("mosaic: skipped, as some imagery has no CRS")
+            (folder / "mosaic").mkdir(exist_ok=True)
+            write_json(folder / "mosaic" / "skipped.json", "some imagery has no CRS")
+            return
+        mosaic(recipe.imagery, folder / "mosaic")
+
+    return Step("mosaic", {"data": _images(data)}, ("mosaic",), work)
+
+
+def _labels(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
+    def work(bar: Bar) -> None:
+        for line in label(recipe.imagery, recipe.labels, folder / "labels", bar.log).lines():
+            bar.log(line)
+
+    settings = recipe.labels.model_dump(mode="json", exclude={"source"})
+    return Step("labels", {"data": data, "settings": settings}, ("labels",), work)
+
+
+def _chips(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
+    def work(bar: Bar) -> None:
+        cut(recipe.imagery, folder / "labels", recipe.chips, folder / "chips",
+            log=bar.log, progress=bar.update)  # fmt: skip
+
+    inputs = {
+        "data": _images(data),
+        "labels": digests(folder, ["labels"]),
+        "settings": recipe.chips.model_dump(mode="json"),
+    }
+    return Step("chips", inputs, ("chips",), work)
+
+
+def _split(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
+    def work(bar: Bar) -> None:
+        split = split_chips(read_manifest(folder / "chips"), recipe.split)
+        split.write(folder / "split.json")
+        bar.log(f"{len(split.places)} {split.unit}s; {split.sides.summary()}")
+
+    inputs = {
+        "chips": digests(folder, ["chips"]),
+        "settings": recipe.split.model_dump(mode="json"),
+    }
+    return Step("split", inputs, ("split.json",), work)
+
+
+def _fit(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
+    preset, county = recipe.fit.resolved_preset(), recipe.fit.county
+
+    def work(bar: Bar) -> None:
+        for unfinished in (folder / "fit").glob(".*.pt.*"):  # of a killed process
+            unfinished.unlink()
+        first = Checkpoint.load(recipe.fit.init_from) if recipe.fit.init_from else None
+        own = read_custom(
+            folder / "chips",
+            folder / "split.json",
+            county=county,
+            preset=preset,
+            attribution=recipe.attribution,
+        )
+        fit(preset, own, folder / "fit", init_from=first, log=bar.log, progress=bar.update)
+
+    inputs = {
+        "chips": digests(folder, ["chips", "split.json"]),
+        "settings": preset.model_dump(mode="json"),
+        "begin": sha256(recipe.fit.init_from) if recipe.fit.init_from else "",
+        "attribution": recipe.attribution,
+        "county": digests(county, ["."]) if county else {},
+    }
+    return Step("fit", inputs, ("fit",), work, resumable=True)
+
+
+def _export(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
+    def work(bar: Bar) -> None:
+        with atomic(folder / "export") as draft:
+            card = export(folder / "fit" / "best.pt", draft / MODEL)
+        bar.log(f"{card.training.steps} steps, sha256 {card.sha256}")
+
+    return Step("export", {"fit": digests(folder, ["fit/best.pt"])}, ("export",), work)
+
+
+def _evaluate(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
+    def work(bar: Bar) -> None:
+        weights = folder / MODEL
+        with atomic(weights) as draft:
+            shutil.copyfile(folder / "export" / MODEL, draft)
+        for beside in (folder / "export").glob("*.json"):
+            shutil.copyfile(beside, folder / beside.name)
+        split = read_split(folder / "split.json")
+        manifest = read_manifest(folder / "chips")
+        scenes = held_out_scenes(recipe.imagery, folder / "labels", manifest, split, split.sides)
+        with atomic(folder / "evaluation") as draft:
+            draft.mkdir()
+            if not scenes:
+                bar.log("warning: there is no test ground: the model has no accuracy")
+                write_json(draft / "test.json", {"scenes": []})
+                return
+            previews = ScenePreviews()
+            result = evaluate(
+                Subject.load(weights, recipe.threads),
+                scenes,
+                name="test",
+                role="own",
+                description=f"{len(scenes)} images of the run, on the ground of the test.",
+                command="python -m training run",
+                log=bar.log,
+                on_scene=previews.add,
+            )
+            write_evaluation(result, previews, draft, "test", recipe.evaluate.pictures)
+        accuracy = result.assessment()
+        write_accuracy(weights, [accuracy])
+        bar.log(f"test: {accuracy.overall_accuracy:.4f} of {accuracy.pixels:,} pixels")
+
+    inputs = {
+        "export": digests(folder, ["export"]),
+        "labels": digests(folder, ["labels", "split.json"]),
+        "settings": recipe.evaluate.model_dump(mode="json"),
+    }
+    outputs = (MODEL, MODEL.replace(".onnx", ".card.json"), "evaluation")
+    return Step("evaluate", inputs, outputs, work)
+
+
+def _data(recipe: Recipe) -> dict[str, str]:
+    """Return the SHA-256 of every file that the run reads: images by name, then the labels."""
+    digest_of = {f"image {p.name}": sha256(p.path) for p in find(recipe.imagery)}
+    source = recipe.labels.source
+    if not source.is_file():
+        raise StepError(f"labels: {source} is missing")
+    beside = [source] if source.suffix != ".shp" else sorted(source.parent.glob(source.stem + ".*"))
+    for path in beside:
+        digest_of[f"labels {path.name}"] = sha256(path)
+    if recipe.labels.crosswalk.endswith(".toml"):
+        digest_of["crosswalk"] = sha256(Path(recipe.labels.crosswalk))
+    return digest_of
+
+
+def _images(data: dict[str, str]) -> dict[str, str]:
+    return {name: digest for name, digest in data.items() if name.startswith("image ")}

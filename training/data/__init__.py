@@ -1,0 +1,1 @@
+"""Labeled imagery: read, labeled, cut, split, and drawn as crops."""

@@ -1,0 +1,173 @@
+"""The data of a run: real and synthetic places, split by ground, and the draft of its card."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.card import ModelCard, Training
+from model.legend import LEGEND
+from training.config import Preset
+from training.data.other_years import scenes_by_year
+from training.data.scenes import BANDS, CLASSES, Label, Scene, read_chips, read_county
+from training.data.splits import Split, split_county, split_places
+from training.errors import LabelError
+
+DESCRIPTION = (
+    "U-Net of 1,941,351 parameters, trained on photo-interpreted NAIP chips and on "
+    "procedural imagery (Demo County)."
+)
+
+ATTRIBUTION = (
+    "Imagery: USDA National Agriculture Imagery Program (public domain). Training chips from "
+    "Ventura et al. 2024, urban-tree-detection-data (CC BY 4.0); locationtech/rasterframes "
+    "(Apache-2.0); ermongroup/tile2vec (MIT); stactools (Apache-2.0); Chesapeake Land Cover, "
+    "Chesapeake Conservancy, LILA BC (CC0). Labels photo-interpreted for this project."
+)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Real and synthetic places, each split by ground."""
+
+    real: Split | None
+    synthetic: Split | None
+    description: str = DESCRIPTION
+    attribution: str = ATTRIBUTION
+
+    @property
+    def train(self) -> tuple[Scene, ...]:
+        """Return every training scene."""
+        return tuple(s for split in (self.real, self.synthetic) if split for s in split.train)
+
+    def counts(self) -> NDArray[np.int64]:
+        """Return labeled training pixels of the classes 1..6: int64 (6,)."""
+        return sum((s.counts() for s in self.train), np.zeros(CLASSES, np.int64))
+
+    @property
+    def validation(self) -> dict[str, tuple[Scene, ...]]:
+        """Return the scenes that checkpoints are selected by, real and synthetic apart."""
+        splits = {"real": self.real, "synthetic": self.synthetic}
+        return {name: s.validation for name, s in splits.items() if s and s.validation}
+
+
+def read_data(
+    preset: Preset,
+    chips: Path | None,
+    county: Path | None,
+    other_years: Path | None = None,
+    city: Path | None = None,
+) -> Data:
+    """Read and split `chips` (a chips.csv) and, where given, the folders of Demo County and Demo
+    City.
+
+    A preset with synthetic crops only reads no chips, one without them no county. Training ground
+    is also read in every other year of which `other_years` has an image. Raises LabelError when
+    chips are needed and none are given.
+    """
+    real = None
+    if preset.synthetic_share < 1 or county is None:
+        if chips is None:
+            raise LabelError(f"preset {preset.name!r} trains on labeled chips: give --chips")
+        real = split_places(read_chips(chips, without=preset.left_out), preset)
+        if other_years is not None:
+            real = with_other_years(real, other_years, preset)
+    return Data(real, read_synthetic(preset, county, city))
+
+
+def read_synthetic(preset: Preset, county: Path | None, city: Path | None = None) -> Split | None:
+    """Read Demo County as the preset splits it, and all of Demo City for training; None where no
+    crop is synthetic or no folder is given.
+    """
+    if not preset.synthetic_share or county is None:
+        return None
+    synthetic = split_county(read_county(county), preset)
+    if city is None:
+        return synthetic
+    return replace(synthetic, train=(*synthetic.train, *read_county(city, "demo_city")))
+
+
+def with_other_years(split: Split, folder: Path, preset: Preset) -> Split:
+    """Return the split with its training ground in every other year of which `folder` has an image.
+
+    The label is that of the labeled year where it still holds, without the pixels near a class
+    border.
+    """
+    others = [
+        replace(
+            image,
+            label=eroded(image.label, preset.transferred_erosion),
+            transferred=True,
+            name=f"{image.name}:transferred",
+        )
+        for scene, images in scenes_by_year(split.train, folder)
+        for year, image in images.items()
+        if year != scene.year
+    ]
+    return replace(split, train=(*split.train, *others))
+
+
+def eroded(label: Label, by: int) -> Label:
+    """Return the label without pixels that have another class (not: none) within `by` pixels."""
+    padded = np.pad(label, by)
+    rows, cols = label.shape
+    clear = np.ones(label.shape, np.bool_)
+    for down in range(2 * by + 1):
+        for right in range(2 * by + 1):
+            near = padded[down : down + rows, right : right + cols]
+            clear &= (near == 0) | (near == label)
+    return np.where(clear, label, 0).astype(np.uint8)
+
+
+def draft_card(preset: Preset, data: Data) -> ModelCard:
+    """Return the card before training: normalization from the training imagery, no accuracy yet."""
+    mean, std = _band_statistics(data)
+    return ModelCard(
+        name="landcover-unet",
+        version="1",
+        description=data.description,
+        mean=tuple(round(float(m) / 255, 4) for m in mean),
+        std=tuple(round(float(s) / 255, 4) for s in std),
+        ground_resolution=preset.ground_resolution_m,
+        training=Training(
+            preset=preset.name,
+            seed=preset.seed,
+            steps=preset.steps,
+            places=tuple(sorted({s.place for s in data.train})),
+            pixels={c.name: int(n) for c, n in zip(LEGEND.classes, data.counts(), strict=True)},
+            band_mean=tuple(round(float(m), 2) for m in mean),
+            band_std=tuple(round(float(s), 2) for s in std),
+        ),
+        license="MIT",
+        attribution=data.attribution,
+    )
+
+
+def digest(data: Data) -> str:
+    """Return the SHA-256 over every training and validation pixel and label, in order."""
+    sha = hashlib.sha256()
+    for scene in (*data.train, *(s for side in data.validation.values() for s in side)):
+        sha.update(scene.name.encode())
+        sha.update(scene.image.tobytes())
+        sha.update(scene.label.tobytes())
+    return sha.hexdigest()
+
+
+def _band_statistics(data: Data) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation per band, 0..255, places weighted equally: float64
+    (4,)."""
+    places: dict[str, list[Scene]] = {}
+    for scene in data.train:
+        if not scene.transferred:
+            places.setdefault(scene.place, []).append(scene)
+    means, squares = [], []
+    for members in places.values():
+        pixels = np.concatenate([s.image.reshape(BANDS, -1) for s in members], axis=1)
+        means.append(pixels.mean(axis=1, dtype=np.float64))
+        squares.append(np.square(pixels, dtype=np.float64).mean(axis=1))
+    mean = np.mean(means, axis=0)
+    return mean, np.sqrt(np.mean(squares, axis=0) - mean**2)

@@ -1,0 +1,1 @@
+"""Accuracy of a model file on labeled scenes, as JSON that can be pooled."""

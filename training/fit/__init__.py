@@ -1,0 +1,1 @@
+"""Training runs: one, or one for each fold of a cross-validation."""

@@ -1,0 +1,94 @@
+"""A run while it trains: validation, learning curves, predictions of a few scenes.
+
+The figures that are reported come from training/evaluate, on the exported file.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Pillow
+
+from model.card import ModelCard
+from model.segment import Segmentation
+from training.data.augment import resize_scene
+from training.data.dataset import Data
+from training.data.scenes import CLASSES, Scene
+from training.evaluate.metrics import Counts, contingency, scores
+from training.network.checkpoint import Checkpoint
+from training.network.inference import classes_of
+from training.network.unet import UNet
+from training.report.diagrams import learning_curves
+from training.report.pictures import preview_of
+
+ROWS = 6
+SIDE = 192
+"""Pixels of the card's resolution that are shown of a scene."""
+
+
+def contingency_of(net: UNet, scenes: Sequence[Scene], card: ModelCard) -> Counts:
+    """Return the contingency table, int64 (6, 6), of a network in evaluation mode on whole scenes
+    at the card's resolution.
+    """
+    total = np.zeros((CLASSES, CLASSES), np.int64)
+    for scene in scenes:
+        image, label = resize_scene(scene, card.ground_resolution)
+        total += contingency(label, classes_of(net, image, card), CLASSES)
+    return total
+
+
+def record_validation(
+    state: Checkpoint, ema: UNet, card: ModelCard, data: Data, loss: float
+) -> bool:
+    """Add the training loss and a validation to the state's history; return True when it is the
+    best so far.
+
+    The score is the mean of overall accuracy and macro F1, over real and synthetic scenes.
+    """
+    result = {
+        side: scores(contingency_of(ema, scenes, card)) for side, scenes in data.validation.items()
+    }
+    each = [(s.overall + s.macro_f1) / 2 for s in result.values()]
+    score = float(np.mean(each)) if each else float(state.step)
+    entry = {"step": float(state.step), "loss": loss, "score": score}
+    for side, s in result.items():
+        entry |= {f"{side}_overall": s.overall, f"{side}_macro_f1": s.macro_f1}
+    state.history.append(entry)
+    better = score > state.best_score
+    state.best_score, state.waited = (score, 0) if better else (state.best_score, state.waited + 1)
+    return better
+
+
+def write_pictures(run: Path, state: Checkpoint, ema: UNet, card: ModelCard, data: Data) -> None:
+    """Write `curves.svg`, and `samples.png` of validation scenes, or of training scenes where there
+    are none."""
+    (run / "curves.svg").write_text(learning_curves(state.history), encoding="utf-8")
+    kept = [s for side in data.validation.values() for s in side]
+    (run / "samples.png").write_bytes(samples(ema, kept or data.train, card))
+
+
+def samples(net: UNet, scenes: Sequence[Scene], card: ModelCard) -> bytes:
+    """Return imagery, label, prediction and errors (red) of up to six scenes as one PNG."""
+    if not scenes:
+        raise ValueError("no scene to show")
+    selected = [
+        scenes[i] for i in np.linspace(0, len(scenes) - 1, min(ROWS, len(scenes)), dtype=int)
+    ]
+    sheet = Pillow.new("RGB", (4 * (SIDE + 4), len(selected) * (SIDE + 4)), "#ffffff")
+    for row, scene in enumerate(selected):
+        side = round(SIDE * card.ground_resolution / scene.resolution)
+        part = scene.window(0, 0, *(min(side, n) for n in scene.label.shape))
+        image, label = resize_scene(part, card.ground_resolution)
+        classes = classes_of(net, image, card)
+        read = replace(part, image=image, label=label, resolution=card.ground_resolution)
+        shown = preview_of(read, Segmentation(classes, np.zeros_like(classes)))
+        for column, png in enumerate((shown.imagery, shown.label, shown.prediction, shown.errors)):
+            picture = Pillow.open(io.BytesIO(png)).convert("RGB")
+            sheet.paste(picture, (column * (SIDE + 4), row * (SIDE + 4)))
+    out = io.BytesIO()
+    sheet.save(out, "PNG", optimize=True)
+    return out.getvalue()

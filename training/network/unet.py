@@ -1,0 +1,151 @@
+"""The article's U-Net: 1,941,351 parameters, four bands in, seven classes out.
+
+Two 3 x 3 convolutions per level with 16, 32, 64, 128 and 256 filters, dropout between the two,
+2 x 2 max pooling, 2 x 2 transposed convolutions without activation, the skip concatenated after
+the upsampled half, a 1 x 1 convolution at the end (Ronneberger et al. 2015, and the notebooks
+of the article). Batch norm is only used in training: `fold` merges it into the convolutions.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from training.config import Activation, Preset
+
+BANDS = 4
+CLASSES = 7
+FILTERS = (16, 32, 64, 128, 256)
+PARAMETERS = 1_941_351
+DROPOUT = (0.1, 0.1, 0.2, 0.2, 0.3)
+
+ALIGNMENT = 2 ** (len(FILTERS) - 1)
+"""Rows and columns must be multiples of this: four poolings by two."""
+
+
+class Level(nn.Module):  # type: ignore[misc]
+    """Convolution, activation, dropout, convolution, activation; the size stays."""
+
+    def __init__(
+        self, inputs: int, outputs: int, dropout: float, activation: Activation, batch_norm: bool
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm1 = nn.BatchNorm2d(outputs) if batch_norm else nn.Identity()
+        self.dropout = Dropout(dropout)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.norm2 = nn.BatchNorm2d(outputs) if batch_norm else nn.Identity()
+        self.act = nn.ReLU(inplace=True) if activation == "relu" else nn.ELU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map float32 (N, inputs, rows, cols) to float32 (N, outputs, rows, cols)."""
+        x = self.dropout(self.act(self.norm1(self.conv1(x))))
+        return self.act(self.norm2(self.conv2(x)))
+
+
+class UNet(nn.Module):  # type: ignore[misc]
+    """Map standardized imagery to logits of the seven classes, background first."""
+
+    def __init__(
+        self,
+        activation: Activation = "relu",
+        batch_norm: bool = True,
+        dropout: Sequence[float] = DROPOUT,
+    ) -> None:
+        super().__init__()
+        inputs = (BANDS, *FILTERS[:-1])
+        self.down = nn.ModuleList(
+            Level(i, o, d, activation, batch_norm)
+            for i, o, d in zip(inputs, FILTERS, dropout, strict=True)
+        )
+        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, 2) for a, b in pairwise(FILTERS))
+        self.join = nn.ModuleList(
+            Level(2 * f, f, d, activation, batch_norm)
+            for f, d in zip(FILTERS[:-1], dropout[:-1], strict=True)
+        )
+        self.last = nn.Conv2d(FILTERS[0], CLASSES, 1)
+        self.apply(_he_normal)
+        if (count := parameter_count(self)) != PARAMETERS:
+            raise AssertionError(f"the U-Net has {count:,} parameters instead of {PARAMETERS:,}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map float32 (N, 4, rows, cols), multiples of 16, to logits (N, 7, rows, cols)."""
+        skips: list[Tensor] = []
+        for level in self.down[:-1]:
+            x = level(x)
+            skips.append(x)
+            x = nn.functional.max_pool2d(x, 2)
+        x = self.down[-1](x)
+        for up, join in zip(reversed(self.up), reversed(self.join), strict=True):
+            x = join(torch.cat([up(x), skips.pop()], dim=1))
+        return self.last(x)
+
+
+def build(preset: Preset) -> UNet:
+    """Return the network of a preset, with new weights from torch's current random state."""
+    return UNet(preset.activation, preset.batch_norm, preset.dropout)
+
+
+def parameter_count(net: nn.Module) -> int:
+    """Count weights and biases of the convolutions: all that is left after folding batch norm."""
+    convolutions = (m for m in net.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d))
+    return sum(p.numel() for m in convolutions for p in m.parameters(recurse=False))
+
+
+def fold(net: UNet) -> UNet:
+    """Return a copy in evaluation mode with batch norm merged into the convolutions.
+
+    w' = w * g / sqrt(v + eps) and b' = (b - m) * g / sqrt(v + eps) + beta, computed in float64
+    (Jacob et al. 2018, section 3.2). Outputs differ by rounding only.
+    """
+    folded: UNet = copy.deepcopy(net).eval()
+    for level in (*folded.down, *folded.join):
+        for conv_name, norm_name in (("conv1", "norm1"), ("conv2", "norm2")):
+            norm = getattr(level, norm_name)
+            if isinstance(norm, nn.BatchNorm2d):
+                _fold_one(getattr(level, conv_name), norm)
+                setattr(level, norm_name, nn.Identity())
+    return folded
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def _fold_one(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+    bias = (conv.bias.double() - norm.running_mean.double()) * scale + norm.bias.double()
+    conv.weight.copy_(conv.weight.double() * scale[:, None, None, None])
+    conv.bias.copy_(bias)
+
+
+def _he_normal(module: nn.Module) -> None:
+    """Initialize as He et al. 2015 (Keras' he_normal, as in the notebooks), biases zero."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        nn.init.zeros_(module.bias)
+
+
+LEVELS = 256
+"""The dropped share is a multiple of 1 / 256."""
+
+
+class Dropout(nn.Module):  # type: ignore[misc]
+    """Dropout (Srivastava et al. 2014) from torch's random state, with eight draws per random word:
+    torch's own draws one per value on one core, which took a fifth of a training step.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self._dropped = round(share * LEVELS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map float (N, C, rows, cols) to the same."""
+        if not self.training or self._dropped == 0:
+            return x
+        n, c, rows, cols = x.shape
+        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        drawn = words.view(torch.uint8)[: x.numel()].view(n, rows, cols, c).permute(0, 3, 1, 2)
+        keep = (drawn >= self._dropped).to(x.dtype)
+        return x * keep.mul_(LEVELS / (LEVELS - self._dropped))

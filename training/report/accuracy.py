@@ -1,0 +1,202 @@
+"""`docs/accuracy.md` and the accuracy paragraph of the README, from the results that are kept."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from model.card import ModelCard
+from training.errors import AssessmentError
+from training.evaluate.confidence import intervals
+from training.evaluate.lowres import LowRes
+from training.evaluate.metrics import scores
+from training.evaluate.results import Evaluation, Measured, Role, pooled
+from training.evaluate.years import Years
+from training.report.diagrams import class_diagram
+from training.report.evaluation import SUMMARY, section, source, summary_row
+from training.report.render import render
+from training.report.tables import (
+    NAMES,
+    Table,
+    between_years,
+    by_label_year,
+    by_resolution,
+    by_year,
+    classes_by_resolution,
+    percent,
+)
+
+ARTICLE = {
+    "buildings": (0.8650, 0.8528),
+    "roads": (0.8534, 0.8415),
+    "water": (0.9078, 0.8988),
+    "bare": (0.9333, 0.9457),
+    "forest": (0.9512, 0.9434),
+    "planted": (0.9288, 0.9305),
+}
+"""Precision and recall in Table 1 of the article, measured on one NAIP image of the region that
+its model was trained on."""
+
+TITLES: dict[Role, str] = {
+    "unseen": "Unseen places",
+    "region": "Same region, unseen ground",
+    "county": "Demo County",
+    "own": "Own labels",
+}
+
+SENTENCES: dict[Role, str] = {
+    "unseen": "in places that the model was not trained on ({where}; {pixels} pixels)",
+    "region": "on held-out ground of places that it was trained on ({pixels} pixels)",
+    "county": "on held-out ground of the synthetic Demo County ({pixels} pixels)",
+    "own": "on own labels ({pixels} pixels)",
+}
+
+THREE_YEARS = ("2016", "2018", "2020")
+"""Years that most sites have imagery of."""
+
+MARKS = ("<!-- accuracy: written by make docs -->", "<!-- end of accuracy -->")
+"""Lines of a page between which the accuracy paragraph stands."""
+
+
+@dataclass
+class Page:
+    """What docs/accuracy.md shows of a model. `graph`: digest of its network."""
+
+    card: ModelCard
+    graph: str
+    evaluations: dict[Role, Evaluation] = field(default_factory=dict)
+    years: Years | None = None
+    lowres: LowRes | None = None
+
+    def markdown(self, diagram: str = "accuracy.svg") -> str:
+        """Return the page; `diagram` is the path of `class_diagram` from it."""
+        parts = [(TITLES[role], section(e, self.graph)) for role, e in self.evaluations.items()]
+        summary = [summary_row(TITLES[role], e) for role, e in self.evaluations.items()]
+        compared = [role for role in ("region", "unseen") if role in self.evaluations]
+        context: dict[str, Any] = {
+            "card": self.card,
+            "sentence": self.sentence(),
+            "diagram": diagram,
+            "summary": Table(SUMMARY, summary) if summary else None,
+            "sections": parts,
+            "article": self._beside_article(compared) if compared else None,
+            "years": self._years(),
+            "lowres": self._lowres(),
+        }
+        titles = ["Summary", *(title for title, _ in parts)]
+        titles += ["Compared with the article"] if compared else []
+        titles += ["The same place in several years"] if self.years else []
+        titles += ["Coarser imagery"] if self.lowres else []
+        return render("accuracy.md", context | {"titles": titles})
+
+    def sentence(self) -> str:
+        """Return the accuracy in one paragraph of plain words."""
+        figures = []
+        for role, e in self.evaluations.items():
+            s = scores(e.table)
+            where = ", ".join(place.replace("_", " ").title() for place in e.places)
+            what = SENTENCES[role].format(where=where, pixels=f"{s.pixels.sum():,}")
+            figures.append(f"**{percent(s.overall)}** {what}")
+        if not figures:
+            return "Nothing has been measured yet."
+        text = f"Labeled pixels that are classified correctly: {'; '.join(figures)}."
+        if any({m.graph for m in e.models} != {self.graph} for e in self.evaluations.values()):
+            text += (
+                " Real places were tested with an earlier stage of the shipped model that was "
+                "trained without the tested ground; the shipped model is trained on all of it."
+            )
+        return textwrap.fill(text, 100, break_on_hyphens=False)
+
+    def diagram(self) -> str:
+        """Return F1 by class of every evaluation as SVG."""
+        series = [
+            (TITLES[role], scores(e.table).f1.tolist(), intervals(e).f1)
+            for role, e in self.evaluations.items()
+        ]
+        return class_diagram("F1 by class and test", series) + "\n"
+
+    def _beside_article(self, roles: Sequence[Role]) -> Table:
+        head = ["class", "article: precision, recall"]
+        head += [f"{TITLES[role].lower()}: precision, recall, pixels" for role in roles]
+        every = [scores(self.evaluations[role].table) for role in roles]
+        rows = [
+            [
+                name,
+                ", ".join(map(percent, ARTICLE[name])),
+                *(
+                    f"{percent(s.precision[i])}, {percent(s.recall[i])}, {s.pixels[i]:,}"
+                    for s in every
+                ),
+            ]
+            for i, name in enumerate(NAMES)
+        ]
+        return Table(head, rows)
+
+    def _years(self) -> dict[str, Any] | None:
+        years = self.years
+        if years is None:
+            return None
+        three = bool(years.in_all_of(THREE_YEARS))
+        held = years.where_labels_hold
+        return {
+            "description": years.description,
+            "source": source(years, self.graph),
+            "commands": years.commands,
+            "holding": by_year(held, THREE_YEARS) if three else None,
+            "agreement": between_years(held, THREE_YEARS) if three else None,
+            "all": by_year(years, THREE_YEARS) if three else None,
+            "by_label_year": by_label_year(years),
+        }
+
+    def _lowres(self) -> dict[str, Any] | None:
+        if self.lowres is None:
+            return None
+        return {
+            "resolution": f"{self.lowres.ground_resolution:g}",
+            "scenes": len(self.lowres.scenes),
+            "source": source(self.lowres, self.graph),
+            "commands": self.lowres.commands,
+            "by_resolution": by_resolution(self.lowres),
+            "classes": classes_by_resolution(self.lowres),
+        }
+
+
+def collect(card: ModelCard, graph: str, results: Sequence[Measured]) -> Page:
+    """Return the page of a model: evaluations of one role are pooled (the folds of a
+    cross-validation), and so are years and low resolutions.
+
+    Raises AssessmentError when results of different presets would be mixed, or a scene comes twice.
+    """
+    page = Page(card, graph)
+    for role, title in TITLES.items():
+        mine = [r for r in results if isinstance(r, Evaluation) and r.role == role]
+        if len(presets := sorted({m.preset for e in mine for m in e.models})) > 1:
+            raise AssessmentError(f"{title}: results of different presets: {presets}")
+        if mine:
+            page.evaluations[role] = pooled(mine)
+    if years := [r for r in results if isinstance(r, Years)]:
+        page.years = pooled(years)
+    if lowres := [r for r in results if isinstance(r, LowRes)]:
+        page.lowres = pooled(lowres)
+    return page
+
+
+def with_paragraph(text: str, paragraph: str) -> str:
+    """Return a page with `paragraph` between its MARKS; AssessmentError when it has none."""
+    head, start, rest = text.partition(MARKS[0])
+    _, end, tail = rest.partition(MARKS[1])
+    if not (start and end):
+        raise AssessmentError(f"the page has no lines {MARKS[0]} and {MARKS[1]}")
+    return f"{head}{start}\n{paragraph}\n{end}{tail}"
+
+
+def write_docs(page: Page, out: Path, readme: Path | None = None) -> None:
+    """Write the page and its diagram beside it, and the paragraph of the README."""
+    out.write_text(page.markdown(out.with_suffix(".svg").name), encoding="utf-8")
+    out.with_suffix(".svg").write_text(page.diagram(), encoding="utf-8")
+    if readme is not None:
+        text = readme.read_text(encoding="utf-8")
+        readme.write_text(with_paragraph(text, page.sentence()), encoding="utf-8")

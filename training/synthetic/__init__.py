@@ -1,0 +1,1 @@
+"""Demo City: synthetic imagery of a dense town, with its true land cover."""
