@@ -18,13 +18,16 @@ from app.imagery.catalog import Catalog
 from app.imagery.catalog.lazy import LazyCatalog
 from app.imagery.reader import Reader
 from app.landcover.backfill import Backfill
+from app.landcover.batching import Batcher, edge_within
 from app.landcover.blocks import LandCover, Selection
 from app.landcover.source import Source, Sources
+from app.monitoring import metrics
 from app.monitoring.metrics import Collector
 from app.scheduling import Gate, Pool
 from app.settings import Settings
-from model.cores import available_cores
-from model.errors import ModelError
+from model.autotune import open_session, user_notes
+from model.cores import available_cores, available_memory
+from model.errors import EngineError, ModelError
 from model.session import Session
 
 _MB = 1_000_000
@@ -52,15 +55,15 @@ class Services:
         """Build everything. ConfigurationError when the settings cannot work, such as without
         imagery or with a model that is refused."""
         gdal.configure(settings.gdal_cache_mb)
+        workers = settings.infer_workers or available_cores()
+        session = _session_of(settings, workers)
+        # Whoever computes for this process, on other machines too, runs the same engine.
+        settings = settings.model_copy(update={"engine": str(session.engine.spec)})
+        metrics.ENGINE.labels(session.engine.spec.name, session.engine.spec.precision).set(1)
         self.settings = settings
-        try:
-            session = Session.load(settings.model, threads=1)
-        except ModelError as error:
-            raise ConfigurationError(f"the model is refused: {error}") from error
         self.models = {session.card.name: session}
         self.reads = Pool("read", settings.read_workers)
         self.sources = Sources(load_sources(settings, session.card.ground_resolution, self.reads))
-        workers = settings.infer_workers or available_cores()
         self.infers = Pool("infer", workers)
         self.gate = Gate(settings.queue_blocks, workers)
         disk = (
@@ -72,7 +75,10 @@ class Services:
         self.reader = Reader({each.id: each.store for each in self.sources if each.store})
         self.collectors: list[Collector] = []
         """Figures of the whole service, not of a process, that `/metrics` collects on request."""
-        self.landcover = LandCover(cache, self.reader, self.reads, self.infers, self.gate)
+        cores = settings.processes * workers
+        edge = edge_within(settings.join_blocks, cores, session.card.halo, available_memory())
+        batcher = Batcher(self.infers, edge)
+        self.landcover = LandCover(cache, self.reader, self.reads, self.infers, self.gate, batcher)
         self.backfill = Backfill(self.landcover)
         self.rendered: MemoryStore[tuple[str, bytes, int], Rendered] = MemoryStore(
             settings.rendered_memory_mb * _MB
@@ -116,6 +122,25 @@ class Services:
             pool.close()
         for source in self.sources:
             source.close()
+
+
+def engine_of(settings: Settings) -> str:
+    """Return the engine that runs the model on this machine; ConfigurationError as `Services`."""
+    return str(_session_of(settings, 1).engine.spec)
+
+
+def _session_of(settings: Settings, workers: int) -> Session:
+    try:
+        return open_session(
+            settings.model,
+            settings.engine,
+            streams=workers,
+            notes=settings.cache_dir or user_notes(),
+        )
+    except EngineError as error:
+        raise ConfigurationError(f"LANDCOVER_ENGINE={settings.engine}: {error}") from error
+    except ModelError as error:
+        raise ConfigurationError(f"the model is refused: {error}") from error
 
 
 def load_sources(settings: Settings, ground_resolution: float, reads: Pool) -> list[Source]:

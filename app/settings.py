@@ -9,9 +9,9 @@ import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 SHIPPED_MODEL = Path(__file__).parent.parent / "model" / "weights" / "landcover.onnx"
@@ -34,6 +34,16 @@ class Settings(BaseSettings):
     )
     attribution: str = Field("Imagery: USDA NAIP (public domain)", description="shown on every map")
     model: Path = Field(SHIPPED_MODEL, description=".onnx model file")
+
+    engine: str = Field(
+        "auto",
+        pattern=r"^(auto|(onnxruntime|openvino|cuda)(:(fp32|bf16|int8))?)$",
+        description="what runs the model: `onnxruntime`, `openvino` or `cuda`, with `:fp32`, "
+        "`:bf16` or `:int8`; `auto`: the fastest here whose classes agree",
+    )
+    join_blocks: Annotated[Literal[1, 2, 4], BeforeValidator(int)] = Field(
+        2, description="neighboring blocks inferred in one window, along a side; memory: squared"
+    )
 
     cache_dir: Path | None = Field(
         None, description="directory of the disk cache of classified blocks; unset: memory only"

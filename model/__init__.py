@@ -1,4 +1,4 @@
 """The contract between training and serving: what a model file is and how it is run.
 
-numpy, pydantic and onnxruntime only; no torch, no web framework, no raster library.
+numpy, pydantic and an inference engine only; no torch, no web framework, no raster library.
 """

@@ -137,3 +137,9 @@ class ModelCard(BaseModel):
     def path_beside(onnx_path: Path) -> Path:
         """Return the path of the card beside a model file: `<stem>.card.json`."""
         return onnx_path.with_suffix(".card.json")
+
+
+class ServedCard(ModelCard):
+    """The card as results carry it: with the digest of the file and what runs it."""
+
+    engine: str = Field(description="engine and precision, such as `openvino:bf16`")

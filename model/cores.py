@@ -32,3 +32,20 @@ def _quota(cgroup: Path) -> float | None:
     if limit in ("max", "-1") or int(period) <= 0:
         return None
     return int(limit) / int(period)
+
+
+def available_memory(cgroup: Path = CGROUP, meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    """Return the bytes this process may use: the machine's memory or the cgroup's limit; None
+    where neither is known."""
+    known = []
+    for path in (cgroup / "memory.max", cgroup / "memory" / "memory.limit_in_bytes"):
+        try:
+            known.append(int(path.read_text()))
+        except (OSError, ValueError):
+            continue
+    try:
+        kilobytes = next(line for line in meminfo.read_text().splitlines() if "MemTotal" in line)
+        known.append(int(kilobytes.split()[1]) * 1024)
+    except (OSError, ValueError, StopIteration):
+        pass
+    return min(known, default=None)

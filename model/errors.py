@@ -3,6 +3,7 @@
 ModelError
 ├── CardError        the card is unreadable or contradicts itself
 ├── ArtifactError    the .onnx file is missing, altered, unsafe or disagrees with its card
+├── EngineError      this machine or installation has no such engine
 ├── ImageError       an image handed in has the wrong shape or dtype
 └── Cancelled        the run was stopped on request
 """
@@ -18,6 +19,10 @@ class CardError(ModelError):
 
 class ArtifactError(ModelError):
     """The .onnx file is missing, altered, unsafe or disagrees with its card."""
+
+
+class EngineError(ModelError):
+    """This machine or installation has no such engine."""
 
 
 class ImageError(ModelError, ValueError):

@@ -73,12 +73,54 @@ def segment_window(
     if not inner.any():
         empty = np.full((BLOCK, BLOCK), NODATA, dtype=np.uint8)
         return Segmentation(empty, empty.copy())
-    probabilities = probabilities_of(session, image, valid, cancellation)
-    classes, best = _best(probabilities)
-    confidence = np.rint(best * 100).astype(np.uint8)
-    classes[~inner] = NODATA
-    confidence[~inner] = NODATA
-    return Segmentation(classes, confidence)
+    return _segmentation(probabilities_of(session, image, valid, cancellation), inner)
+
+
+def segment_blocks(
+    session: Session,
+    image: Image,
+    valid: Valid,
+    rows: int,
+    cols: int,
+    cancellation: Cancellation | None = None,
+) -> tuple[Segmentation, ...]:
+    """Classify `rows` × `cols` neighboring blocks in one window with one halo.
+
+    `image`: uint8 (bands, rows · 512 + 2 · halo, cols · 512 + 2 · halo); `valid`: bool of its
+    shape, True = data. Return the blocks row by row from the north-west, each as `segment_window`
+    returns it to the last bit: where joining would change one, or costs more, they run one by one.
+    Cancelled when `cancellation` is used.
+    """
+    _check(image, valid)
+    size, halo = session.card.window, session.card.halo
+    expected = rows * BLOCK + 2 * halo, cols * BLOCK + 2 * halo
+    if valid.shape != expected:
+        raise ImageError(
+            f"a window of {rows} × {cols} blocks must be {expected[0]} × {expected[1]} pixels, "
+            f"got {valid.shape}"
+        )
+    extent = Window(0, 0, expected[1], expected[0])
+    blocks = [
+        Window(halo + col * BLOCK, halo + row * BLOCK, BLOCK, BLOCK)
+        for row in range(rows)
+        for col in range(cols)
+    ]
+    inside = [block.expand(halo).slices_in(extent) for block in blocks]
+    core = _core(session)
+    wanted = [part for part in inside if valid[part][core].any()]
+    filled = reflect_pad_invalid(image, valid)
+    joined = (
+        len(wanted) * size * size > extent.rows * extent.cols
+        and (valid.all() or all(_fills_alike(image, valid, filled, part) for part in wanted))
+        and session.halo_covers_reach
+    )
+    if not joined:
+        return tuple(
+            segment_window(session, image[:, *part], valid[part], cancellation) for part in inside
+        )
+    probabilities = session.predict(normalize(filled, session.card)[None], cancellation)[0]
+    places = [block.slices_in(extent) for block in blocks]
+    return tuple(_segmentation(probabilities[:, *place], valid[place]) for place in places)
 
 
 def probabilities_of(
@@ -97,6 +139,19 @@ def probabilities_of(
 def _core(session: Session) -> tuple[slice, slice]:
     halo = session.card.halo
     return slice(halo, halo + BLOCK), slice(halo, halo + BLOCK)
+
+
+def _fills_alike(image: Image, valid: Valid, filled: Image, part: tuple[slice, slice]) -> bool:
+    """Whether a window alone is continued beyond its data as it is within a larger one."""
+    return np.array_equal(reflect_pad_invalid(image[:, *part], valid[part]), filled[:, *part])
+
+
+def _segmentation(probabilities: Probabilities, inner: Valid) -> Segmentation:
+    classes, best = _best(probabilities)
+    confidence = np.rint(best * 100).astype(np.uint8)
+    classes[~inner] = NODATA
+    confidence[~inner] = NODATA
+    return Segmentation(classes, confidence)
 
 
 def _best(probabilities: Probabilities) -> tuple[npt.NDArray[np.uint8], Probabilities]:

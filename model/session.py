@@ -1,4 +1,4 @@
-"""One model file, checked against its card and run by ONNX Runtime.
+"""One model file, checked against its card and run by an engine.
 
 The file is read once; what was hashed is what runs. A file is refused, with the reason, when
 its digest, metadata, inputs or outputs are not what its card says, or when its weights lie in
@@ -7,35 +7,23 @@ other files.
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
+import copy
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
-from model.card import METADATA_PREFIX, ModelCard
+from model.card import METADATA_PREFIX, ModelCard, ServedCard
+from model.engines import DEFAULT, Cancellation, Engine, OnnxRuntimeEngine, Probabilities
 from model.errors import ArtifactError, Cancelled, CardError, ImageError
 from model.windows import MULTIPLE
 
+__all__ = ["CARD_KEY", "Cancellation", "Probabilities", "Session"]
+
 CARD_KEY = f"{METADATA_PREFIX}card"
-
-Probabilities = npt.NDArray[np.float32]
-
-
-class Cancellation:
-    """Stops a run from another thread, within one operator."""
-
-    def __init__(self) -> None:
-        self.options = ort.RunOptions()
-        self.cancelled = False
-
-    def cancel(self) -> None:
-        """Stop the runs that hold this object, now and later."""
-        self.cancelled = True
-        self.options.terminate = True
 
 
 class Session:
@@ -46,15 +34,16 @@ class Session:
 
         Without `card` the one inside the file is used. `threads`: ONNX Runtime's intra-op threads.
         """
-        self._run = _load(content, threads)
+        engine = OnnxRuntimeEngine(content, threads)
+        self.engine: Engine = engine
+        self._embedded = engine.metadata.get(CARD_KEY)
         self.card = card or self.embedded_card()
-        self.sha256 = hashlib.sha256(content).hexdigest()
+        self.sha256 = engine.digest
         if self.card.sha256 not in (None, self.sha256):
             raise ArtifactError(
                 f"sha256 of the model file is {self.sha256}, its card says {self.card.sha256}"
             )
-        self._check_graph()
-        self._input = self._run.get_inputs()[0].name
+        self._check_graph(engine.inputs, engine.outputs)
         self._check_output()
 
     @classmethod
@@ -79,16 +68,46 @@ class Session:
         return session
 
     @property
-    def metadata(self) -> ModelCard:
-        """Return the card with the digest of the file that runs, as results carry it."""
-        return self.card.model_copy(update={"sha256": self.sha256})
+    def metadata(self) -> ServedCard:
+        """Return the card with the digest of the file and what runs it, as results carry it."""
+        fields = {name: getattr(self.card, name) for name in ModelCard.model_fields}
+        return ServedCard(**fields | {"sha256": self.sha256, "engine": str(self.engine.spec)})
+
+    @property
+    def identity(self) -> str:
+        """Return what classes depend on besides the pixels: the digest of the file and, unless that
+        is ONNX Runtime in fp32, the engine, its precision and the digest of the file it runs."""
+        if self.engine.spec == DEFAULT:
+            return self.sha256
+        return f"{self.sha256} {self.engine.spec} {self.engine.digest}"
+
+    @cached_property
+    def halo_covers_reach(self) -> bool:
+        """Return whether no class depends on what lies outside its block's halo, so that windows
+        may be joined: measured once, as the reach of the network is nowhere written."""
+        halo, bands = self.card.halo, len(self.card.bands)
+        size = 2 * halo + 4 * MULTIPLE
+        noise = np.random.default_rng(0).standard_normal((1, bands, size, size), dtype=np.float32)
+        inner = slice(MULTIPLE, size - MULTIPLE)
+        whole = self.predict(noise)[..., inner, inner]
+        alone = self.predict(np.ascontiguousarray(noise[..., inner, inner]))
+        core = slice(halo, halo + 2 * MULTIPLE)
+        return bool(np.array_equal(whole[..., core, core], alone[..., core, core]))
+
+    def with_engine(self, engine: Engine) -> Session:
+        """Return the same model run by another engine; ArtifactError when it computes something
+        else than probabilities."""
+        other = copy.copy(self)
+        other.__dict__.pop("halo_covers_reach", None)
+        other.engine = engine
+        other._check_output()
+        return other
 
     def embedded_card(self) -> ModelCard:
         """Return the card inside the file; ArtifactError without one, CardError when it is bad."""
-        metadata = self._run.get_modelmeta().custom_metadata_map
-        if CARD_KEY not in metadata:
+        if self._embedded is None:
             raise ArtifactError(f"it carries no card (metadata key {CARD_KEY})")
-        return ModelCard.parse(metadata[CARD_KEY], CARD_KEY)
+        return ModelCard.parse(self._embedded, CARD_KEY)
 
     def check_card(self) -> None:
         """Raise ArtifactError when the card in use differs from the one inside the file."""
@@ -119,19 +138,9 @@ class Session:
             raise ImageError(f"a batch must be float32, got {batch.dtype}")
         if cancellation is not None and cancellation.cancelled:
             raise Cancelled("cancelled before the run")
-        options = cancellation.options if cancellation is not None else None
-        try:
-            (probabilities,) = self._run.run(None, {self._input: batch}, options)
-        except Exception:
-            # ONNX Runtime raises its own unexported types when a run is terminated.
-            if cancellation is not None and cancellation.cancelled:
-                raise Cancelled("cancelled during the run") from None
-            raise
-        result: Probabilities = probabilities
-        return result
+        return self.engine.run(batch, cancellation)
 
-    def _check_graph(self) -> None:
-        inputs, outputs = self._run.get_inputs(), self._run.get_outputs()
+    def _check_graph(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         if len(inputs) != 1 or len(outputs) != 1:
             raise ArtifactError(
                 f"the graph has {len(inputs)} inputs and {len(outputs)} outputs, one each expected"
@@ -168,39 +177,6 @@ class Session:
             raise ArtifactError("the graph predicts background (channel 0); it must be 0")
         if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
             raise ArtifactError("the graph's output does not sum to 1: a softmax is expected")
-
-
-def _session_options(threads: int) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 4
-    # Planned memory is taken as one chunk per concurrent run and kept: a fifth more in all, and
-    # not faster (measured, two windows of 704 px at once).
-    options.enable_mem_pattern = False
-    # Spinning threads slow whatever else serves on these cores; switching it off costs 5 %.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return options
-
-
-def _load(content: bytes, threads: int) -> ort.InferenceSession:
-    """Return a session on `content`; weights in other files are looked up in an empty folder."""
-    with tempfile.TemporaryDirectory(prefix="landcover-") as empty:
-        options = _session_options(threads)
-        options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", empty
-        )
-        try:
-            return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's exception types are not exported
-            if "external" in str(error).lower() or empty in str(error):
-                raise ArtifactError(
-                    "its weights lie in other files (external data); export one single file"
-                ) from error
-            first_line = str(error).splitlines()[0]
-            raise ArtifactError(f"ONNX Runtime cannot load it: {first_line}") from error
 
 
 def _card_beside(path: Path) -> ModelCard | None:

@@ -20,6 +20,7 @@ from app.area.polygon import AreaOfInterest, polygons_of
 from app.area.totals import Progress, silent, values_of
 from app.errors import InvalidRequest
 from app.grid.pixel_grid import LONLAT, NORTH, PixelGrid, by_central_meridian, transformer
+from app.landcover.batching import neighbors_together
 from app.landcover.blocks import LandCover, Selection
 from app.render.attribute_table import Table, table_of
 from app.render.geotiff import class_cog
@@ -144,7 +145,8 @@ async def write_raster(
     nothing is left at `path`.
     """
     grids = selections[0].source.grids()
-    count = 2 * landcover.infers.workers if output.is_native(grids) else 0
+    native = output.is_native(grids)
+    count, edge = (landcover.in_flight, landcover.batcher.edge) if native else (0, 1)
     total, done = output.count(), 0
     table, description = raster_table([each.session.card.legend for each in selections])
 
@@ -155,8 +157,9 @@ async def write_raster(
             for selection in selections
         )
 
+    ordered = neighbors_together(output.chunks(), _place_of, edge)
     with class_cog(path, output.grid, output.window, table, description) as raster:
-        async with aclosing(prefetch(output.chunks(), look_up, count)) as chunks:
+        async with aclosing(prefetch(ordered, look_up, count)) as chunks:
             async for (window, inside), shown in chunks:
                 values = np.where(inside, values_of(shown), NODATA).astype(np.uint8)
                 scenes = [scene for each in shown for scene in each.scenes]
@@ -180,6 +183,11 @@ async def write_window(
     """Classify `extent` of `grid` into the GeoTIFF `path`; errors as `write_raster`."""
     output = OutputGrid(grid, extent, None)
     await write_raster(landcover, [selection], output, path, progress)
+
+
+def _place_of(chunk: Chunk) -> tuple[object, int, int]:
+    window, _ = chunk
+    return None, window.row // BLOCK, window.col // BLOCK
 
 
 def raster_table(legends: Sequence[Legend]) -> tuple[Table, str]:

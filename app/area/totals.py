@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from app.area.plan import Part, Plan, Shares
 from app.grid.classified import SceneRef
+from app.landcover.batching import neighbors_together
 from app.landcover.blocks import LandCover, Selection
 from app.render.transition import codes, transition_table
 from app.sampling.placer import Classes, Placed, classes_under
@@ -81,11 +82,17 @@ async def walk(
         )
         return part, shares, shown
 
-    async with aclosing(prefetch(plan.parts(), look_up, 2 * landcover.infers.workers)) as results:
+    ordered = neighbors_together(plan.parts(), _place_of, landcover.batcher.edge)
+    async with aclosing(prefetch(ordered, look_up, landcover.in_flight)) as results:
         async for _, classes in results:
             yield classes
             done += 1
             progress(done, max(total, done))
+
+
+def _place_of(part: Part) -> tuple[object, int, int]:
+    block = part.block
+    return block.grid, block.row, block.col
 
 
 async def sum_area(

@@ -31,6 +31,7 @@ def doctor(
     session = services.model(None)
     out = terminal.out
     out.print(f"model   {session.card.name} {session.card.version}  sha256 {session.sha256[:12]}…")
+    out.print(f"engine  {session.engine.spec}")
     skipped = faults = 0
     try:
         for source in services.sources:

@@ -7,7 +7,10 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
 from app.cli import terminal
+from app.errors import ConfigurationError
 from app.main import create_app
 from app.monitoring import logs
-from app.services import Services
+from app.services import Services, engine_of
 from app.settings import Settings
 from model.cores import available_cores
 
@@ -106,7 +110,7 @@ def _run_several(settings: Settings) -> None:
     # One store for all: any of them may be asked for a job of another.
     jobs = tempfile.mkdtemp(prefix="landcover-jobs-") if settings.jobs_dir is None else None
     try:
-        share = settings.share(available_cores())
+        share = _with_engine(settings.share(available_cores()))
         if jobs:
             share = share.model_copy(update={"jobs_dir": Path(jobs)})
         config = _config(settings, partial(worker, share), factory=True)
@@ -117,6 +121,18 @@ def _run_several(settings: Settings) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         if jobs:
             shutil.rmtree(jobs, ignore_errors=True)
+
+
+def _with_engine(settings: Settings) -> Settings:
+    """Settings with the engine for all processes, measured by one that ends before they begin."""
+    if settings.engine != "auto":
+        return settings
+    with ProcessPoolExecutor(1, get_context("spawn")) as alone:
+        try:
+            engine = alone.submit(engine_of, settings).result()
+        except (ConfigurationError, BrokenProcessPool):
+            return settings  # each process reports what is wrong with them
+    return settings.model_copy(update={"engine": engine})
 
 
 def _config(settings: Settings, app: Any, *, factory: bool = False) -> uvicorn.Config:  # noqa: ANN401

@@ -70,7 +70,7 @@ class WorkerContext:
         shared = self.services.landcover
         cache = FolderCache(Folder(root), shared.cache, shared.reads) if root else shared.cache
         gate = Gate(_UNLIMITED, shared.infers.workers)
-        return LandCover(cache, shared.reader, shared.reads, shared.infers, gate)
+        return LandCover(cache, shared.reader, shared.reads, shared.infers, gate, shared.batcher)
 
     def call(
         self, work: Coroutine[Any, Any, Result], stopped: Callable[[], bool] = _never
@@ -201,7 +201,8 @@ def dispatch(
     A block whose imagery cannot be read is tried `ATTEMPTS` times; then its error is raised.
     Stopped when `stopped`.
     """
-    waiting = iter(tasks)
+    # Neighbors together, whatever the largest window is that its executor joins.
+    waiting = iter(sorted(tasks, key=_group_of))
     pending: dict[Future[Record], tuple[Task, int]] = {}
 
     def submit(task: Task, attempt: int) -> None:
@@ -229,6 +230,11 @@ def dispatch(
         wait([future for future in pending if not future.cancel()], timeout=60)
 
 
+def _group_of(task: Task) -> tuple[object, ...]:
+    row, col = task.row, task.col
+    return task.grid, task.dates, row // 4, col // 4, row // 2, col // 2
+
+
 def executor_of(context: WorkerContext) -> tuple[Executor, int]:
     """Return what computes tasks by the settings, and how many it is given at once: the workers of
     a scheduler, or threads that only wait for blocks the service computes in its pools.
@@ -239,8 +245,7 @@ def executor_of(context: WorkerContext) -> tuple[Executor, int]:
     if scheduler:
         cluster = Cluster(scheduler)
         return cluster, 2 * cluster.threads
-    # Two for each inference thread, so that reading hides behind inference.
-    workers = 2 * context.services.landcover.infers.workers
+    workers = context.services.landcover.batcher.in_flight
     threads = ThreadPoolExecutor(workers, "landcover-job", initializer=bind, initargs=(context,))
     return threads, workers
 

@@ -24,10 +24,11 @@ from app.imagery.catalog.temporal import TemporalFilter
 from app.imagery.mosaic import Mosaic
 from app.imagery.reader import Reader
 from app.imagery.scene import Scene
+from app.landcover.batching import Batcher
 from app.landcover.source import Source
 from app.monitoring import metrics
 from app.scheduling import Gate, Pool
-from model.segment import Image, Valid, probabilities_of, segment_window
+from model.segment import Image, Valid, probabilities_of
 from model.session import Cancellation, Probabilities, Session
 from model.windows import Window
 
@@ -66,13 +67,21 @@ class LandCover:
     """Blocks of land cover, computed at most once at a time and kept."""
 
     def __init__(
-        self, cache: BlockCache, reader: Reader, reads: Pool, infers: Pool, gate: Gate
+        self,
+        cache: BlockCache,
+        reader: Reader,
+        reads: Pool,
+        infers: Pool,
+        gate: Gate,
+        batcher: Batcher | None = None,
     ) -> None:
+        """`batcher`: joins neighbors, also those of others that share it; none by default."""
         self.cache = cache
         self.reader = reader
         self.reads = reads
         self.infers = infers
         self.gate = gate
+        self.batcher = batcher or Batcher(infers, 1)
         self._plans = lru_cache(maxsize=16384)(_plan)
         self._in_progress: Counter[str] = Counter()
 
@@ -94,6 +103,12 @@ class LandCover:
     def plan(self, selection: Selection, block: Block) -> BlockPlan | None:
         """Return what a block is to be made from; None where there is no imagery."""
         return self._plans(selection, selection.source.catalog.generation, block)
+
+    @property
+    def in_flight(self) -> int:
+        """Return how many blocks one area may have in progress: as many as may be joined, but so
+        that others still find a place at the gate."""
+        return min(self.batcher.in_flight, max(2 * self.infers.workers, self.gate.limit // 4))
 
     def key(self, selection: Selection, block: Block) -> str | None:
         """Return the key of a block; None where there is no imagery."""
@@ -147,10 +162,10 @@ class LandCover:
 
     async def _classify(self, selection: Selection, plan: BlockPlan) -> ClassifiedBlock:
         async with self._admitted(selection.source):
-            image = await self._read(selection, plan)
-            result = await self._infer(
-                segment_window, selection.session, image.pixels.image, image.pixels.valid
-            )
+            with self.batcher.expect(selection, plan.block) as neighbors:
+                image = await self._read(selection, plan)
+                pixels = image.pixels
+                result = await neighbors.segment(selection.session, pixels.image, pixels.valid)
         return ClassifiedBlock(result.classes, result.confidence, image.scenes)
 
     @asynccontextmanager
@@ -210,7 +225,7 @@ def _plan(selection: Selection, generation: int, block: Block) -> BlockPlan | No
         return None
     parts = [
         PROCESSING,
-        selection.session.sha256,
+        selection.session.identity,
         str(card.halo),
         f"{grid.crs} {grid.resolution} {block.col} {block.row}",
         *(scene.key for scene in scenes),

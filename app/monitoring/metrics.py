@@ -77,7 +77,7 @@ REQUEST_BLOCKS = Histogram(
 )
 INFERENCE_SECONDS = Histogram(
     "landcover_inference_seconds",
-    "One block through the network, waiting not included.",
+    "One window, of one block or of neighbors, through the network, waiting not included.",
     buckets=_SECONDS,
     registry=REGISTRY,
 )
@@ -104,6 +104,13 @@ REDIS_TROUBLE = Counter(
     "landcover_redis_trouble",
     "Calls of Redis that failed: timeout, unreachable, refused (an error in its answer).",
     ("kind",),
+    registry=REGISTRY,
+)
+ENGINE = Gauge(
+    "landcover_engine",
+    "1 for the engine that runs the model, by its precision.",
+    ("engine", "precision"),
+    multiprocess_mode="livemax",
     registry=REGISTRY,
 )
 RESIDENT = Gauge(

@@ -23,7 +23,7 @@ from app.grid.pixel_grid import Bounds, PixelGrid
 from app.render.attribute_table import Table, aux_xml, stac_of, table_of
 from app.render.overviews import write_overviews
 from app.render.qgis import write_sidecars
-from model.card import ModelCard
+from model.card import ModelCard, ServedCard
 from model.legend import NODATA, Rgb
 from model.windows import BLOCK, Window
 
@@ -168,6 +168,7 @@ def provenance(card: ModelCard, scenes: Sequence[SceneRef]) -> dict[str, str]:
     tags = {
         "LANDCOVER_MODEL": f"{card.name} {card.version}",
         "LANDCOVER_MODEL_SHA256": card.sha256 or "",
+        "LANDCOVER_ENGINE": card.engine if isinstance(card, ServedCard) else "",
         "LANDCOVER_LICENSE": card.license,
         "LANDCOVER_ATTRIBUTION": card.attribution,
         "TIFFTAG_SOFTWARE": f"landcover {__version__}",

@@ -31,6 +31,7 @@ async def readyz(request: Request) -> Response:
     content = {
         "status": "unavailable" if none_left else "ready",
         "models": {name: session.sha256 for name, session in services.models.items()},
+        "engines": {name: str(each.engine.spec) for name, each in services.models.items()},
         "sources_unavailable": sorted(unavailable),
         "reasons": unavailable,
         "cache_degraded": degraded.get("disk"),

@@ -136,7 +136,7 @@ class Placer:
                     yield plan, block
             plans = missing
         # The blocks of a tile at once; those under a coarse raster would not fit in memory.
-        count = len(plans) if self.planned is not None else 2 * self.landcover.infers.workers
+        count = len(plans) if self.planned is not None else self.landcover.in_flight
         async with aclosing(prefetch(plans, self._compute, count)) as results:
             async for plan, classified in results:
                 if classified is not None:

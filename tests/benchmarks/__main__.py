@@ -13,7 +13,18 @@ from pathlib import Path
 
 from app.demo import write_county
 from app.settings import SHIPPED_MODEL
-from tests.benchmarks import areas, halo, inference, int8, jobs, processes, shared, sources, tiles
+from tests.benchmarks import (
+    areas,
+    engines,
+    halo,
+    inference,
+    int8,
+    jobs,
+    processes,
+    shared,
+    sources,
+    tiles,
+)
 from tests.benchmarks.report import Finding, write
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +42,8 @@ def _fit() -> Sequence[Finding]:
 
 MEASURES: dict[str, Measure] = {
     "inference": lambda: inference.measure(SHIPPED_MODEL),
+    "engines": lambda: engines.measure_engines(SHIPPED_MODEL),
+    "joined": lambda: engines.measure_joined(SHIPPED_MODEL),
     "halo": lambda: halo.measure(SHIPPED_MODEL, DATA) if DATA.exists() else (),
     "int8": lambda: int8.measure(SHIPPED_MODEL, DATA) if DATA.exists() else (),
     "block": lambda: tiles.measure_block(COUNTY),

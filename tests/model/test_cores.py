@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from model.cores import available_cores
+from model.cores import available_cores, available_memory
 
 
 @pytest.fixture(autouse=True)
@@ -96,3 +96,28 @@ def test_where_there_is_no_affinity_the_machine_counts(
 
 def test_this_machine_has_a_core() -> None:
     assert 1 <= available_cores() <= 16
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"memory.max": "2147483648\n"}, 2_147_483_648),
+        ({"memory.max": "max\n"}, 8_000_000 * 1024),
+        ({"memory/memory.limit_in_bytes": "1000000\n"}, 1_000_000),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, 8_000_000 * 1024),
+        ({}, 8_000_000 * 1024),
+    ],
+)
+def test_memory_is_the_lower_of_the_machine_and_the_cgroup(
+    tmp_path: Path, files: dict[str, str], expected: int
+) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:        8000000 kB\nMemFree:  1 kB\n")
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert available_memory(tmp_path, meminfo) == expected
+
+
+def test_memory_that_nobody_tells_is_unknown(tmp_path: Path) -> None:
+    assert available_memory(tmp_path, tmp_path / "none") is None
