@@ -55,7 +55,7 @@ setup: $(VENV)/.test  ## install everything for development
 
 lock: $(VENV)/.test  ## update the pinned dependencies
 	$(PIP) uv
-	$(BIN)/python -m uv pip compile --universal --generate-hashes --no-header --python-version 3.11 -q --upgrade -o docker/requirements.txt pyproject.toml
+	$(BIN)/python -m uv pip compile --universal --generate-hashes --no-header --python-version 3.11 -q --upgrade --extra openvino -o docker/requirements.txt pyproject.toml
 	$(BIN)/python -m uv pip compile --universal --generate-hashes --no-header --python-version 3.11 -q --upgrade --extra dev -o .ci/requirements.txt pyproject.toml
 
 clean:           ## remove generated files

@@ -25,7 +25,7 @@ PROJECT = "landcovertest"
 WEB, REDIS, NGINX = (f"{PROJECT}_{name}_1" for name in ("web", "redis", "nginx"))
 BACK = f"{PROJECT}_back"
 PORT, PROXY_PORT = 18080, 18081
-MOST_BYTES = 600e6
+MOST_BYTES = 800e6
 READY_S, UP_S = 10.0, 15.0
 
 
@@ -84,10 +84,10 @@ def tiles(zoom: int) -> list[str]:
 
 
 def size() -> None:
-    """The server image is at most 600 MB."""
+    """The server image, OpenVINO included, is at most 800 MB."""
     found = podman.image_bytes(podman.SERVER)
     print(f"  server image {found / 1e6:.0f} MB", flush=True)
-    expect(found <= MOST_BYTES, f"the image has {found / 1e6:.0f} MB, the limit is 600")
+    expect(found <= MOST_BYTES, f"the image has {found / 1e6:.0f} MB, the limit is {MOST_BYTES / 1e6:.0f}")
 
 
 def up() -> None:
