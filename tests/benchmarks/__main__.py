@@ -16,6 +16,7 @@ from app.settings import SHIPPED_MODEL
 from tests.benchmarks import (
     areas,
     engines,
+    estimates,
     halo,
     inference,
     int8,
@@ -48,6 +49,7 @@ MEASURES: dict[str, Measure] = {
     "int8": lambda: int8.measure(SHIPPED_MODEL, DATA) if DATA.exists() else (),
     "block": lambda: tiles.measure_block(COUNTY),
     "viewport": lambda: tiles.measure_viewport(COUNTY),
+    "estimates": lambda: estimates.measure(COUNTY),
     "warm": lambda: tiles.measure_warm(COUNTY),
     "memory": lambda: tiles.measure_memory(COUNTY),
     "processes": lambda: processes.measure(COUNTY),
