@@ -22,6 +22,7 @@ from app.grid.pixel_grid import Bounds, PixelGrid
 from app.imagery.catalog.files import DirectoryCatalog
 from app.imagery.catalog.index import SkippedFile
 from app.imagery.catalog.stac_api import (
+    REST_S,
     WORLD,
     SearchResult,
     StacApiCatalog,
@@ -596,6 +597,9 @@ def test_expired_ground_is_searched_again_in_the_background_if_somebody_asks_for
         catalog.refresh()
     assert len(catalog.search("EPSG:26916", made[1].bounds, LATEST)) == 2
     services.search_status = 0
+    with pytest.raises(SourceUnavailable):
+        catalog.refresh()  # it failed just now: it is left alone for a while
+    clock.now += REST_S
     catalog.refresh()
     assert services.count("/search") > requested
     assert catalog.generation > 0
