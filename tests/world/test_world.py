@@ -145,7 +145,12 @@ def test_loopback_is_open() -> None:
 
 def test_the_environment_is_clean() -> None:
     """But for what a server of this session has set itself (a module's server outlives a test), and
-    what pyogrio sets when it is imported."""
-    ours = {*gdal.KNOBS.items(), ("GDAL_CACHEMAX", "64"), ("GDAL_CURL_CA_BUNDLE", certifi.where())}
+    what pyogrio sets when it is imported, and the engine that tests run."""
+    ours = {
+        *gdal.KNOBS.items(),
+        ("GDAL_CACHEMAX", "64"),
+        ("GDAL_CURL_CA_BUNDLE", certifi.where()),
+        ("LANDCOVER_ENGINE", "onnxruntime"),
+    }
     foreign = {n: v for n, v in os.environ.items() if n.startswith(FOREIGN)}
     assert foreign.items() <= ours
