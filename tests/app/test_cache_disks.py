@@ -51,6 +51,7 @@ def pool() -> Iterator[Pool]:
     pool.close()
 
 
+@pytest.mark.slow
 def test_killed_while_writing_a_store_leaves_nothing_that_is_served_damaged(tmp_path: Path) -> None:
     """kill -9 at 200 moments: every entry is whole or absent, and what is half-written is swept."""
     keys = [f"{number:040x}" for number in range(64)]

@@ -19,7 +19,7 @@ from tests.app.redis_server import redis_server
 from tests.app.running import area_of
 from tests.world.world import World
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 
 def tile_paths(place: World, zoom: int = 17, reach: int = 0) -> list[str]:

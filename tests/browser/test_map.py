@@ -24,7 +24,7 @@ from model.legend import LEGEND
 from tests.browser.launch import CHROMIUM, launched, served
 from tests.world.world import World
 
-pytestmark = [pytest.mark.browser, pytest.mark.alone]
+pytestmark = [pytest.mark.browser, pytest.mark.alone, pytest.mark.slow]
 
 WIDE = {"width": 1200, "height": 760}
 PHONE = {"width": 390, "height": 844}

@@ -30,7 +30,7 @@ from tests.app.conftest import tiles_around
 from tests.app.running import server
 from tests.world.world import World
 
-pytestmark = [pytest.mark.browser, pytest.mark.alone]
+pytestmark = [pytest.mark.browser, pytest.mark.alone, pytest.mark.slow]
 
 SCRIPTS = Path(os.environ.get("CLIENT_SCRIPTS", "client-scripts"))
 WIDTH, HEIGHT = 800, 600

@@ -108,6 +108,7 @@ def test_training_ground_is_read_in_its_other_years_and_tested_ground_is_not(
     assert (second.label[known] == own.label[known]).all()
 
 
+@pytest.mark.slow
 def test_a_crossvalidation_judges_exported_files_and_is_not_run_twice(
     make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +163,7 @@ def test_a_fold_does_not_begin_from_a_net_that_saw_its_place(
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_is_learned_once_for_several_folds_was_seen_by_each_and_judged_in_none(
     make_scene: MakeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,6 +132,7 @@ def test_deepness_names_its_layers_as_the_legend_and_reads_meters(tmp_path: Path
     assert plugin.resolution == 60.0
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_on_real_imagery_deepness_and_arcgis_show_the_shipped_models_classes(
     tmp_path: Path,

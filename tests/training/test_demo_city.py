@@ -15,6 +15,7 @@ pytestmark = pytest.mark.timeout(300)  # drawing it takes some 15 s of a core
 BUILDING, ROAD, WATER, OPEN, FOREST, PLANTED = range(1, 7)
 
 
+@pytest.mark.slow
 def test_the_city_is_dense_wholly_labeled_and_seen_alike_by_its_cameras(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,6 +123,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
         Checkpoint.load(tmp_path / "none.pt")
 
 
+@pytest.mark.slow
 def test_the_made_world_is_learned(make_scene: MakeScene, tmp_path: Path) -> None:
     scenes = [make_scene(seed=i, name=f"s{i}") for i in range(4)]
     data = Data(Split(tuple(scenes[:3]), tuple(scenes[3:]), ()), None)

@@ -185,6 +185,7 @@ pipeline.perform(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("step", "after"), [("chips", 7), ("fit", 3)])
 def test_a_killed_run_ends_as_an_undisturbed_one(
     synthetic: Path, tmp_path: Path, step: str, after: int
