@@ -84,6 +84,8 @@ class Placer:
                 here = is_open & (choice == number)
                 if here.any():
                     await self._place_grid(grid, here, placed)
+            if placed.missing:
+                break  # what other grids would add is not shown either
             is_open &= placed.values == NODATA
         return placed
 

@@ -21,6 +21,8 @@ from app.grid.tile import TMS
 from app.main import create_app
 from app.settings import Settings
 from model.legend import LEGEND, NODATA
+from tests.app.running import server
+from tests.world.world import World
 
 Classes = npt.NDArray[np.uint8]
 Serve = Callable[..., AbstractContextManager[TestClient]]
@@ -37,6 +39,15 @@ def _served(imagery: Path, model: Path, **settings: object) -> Iterator[TestClie
 def serve() -> Serve:
     """serve(imagery, model, **settings): the application as a client sees it."""
     return _served
+
+
+@pytest.fixture(scope="module")
+def live(
+    two_years: World, pixelwise_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The address of a running server over `two_years`."""
+    with server(two_years, pixelwise_model, tmp_path_factory.mktemp("jobs")) as (base, _):
+        yield base
 
 
 def classes_in(content: bytes, suffix: str) -> Classes:

@@ -30,22 +30,13 @@ from app.render.transition import transition_table
 from model.legend import LEGEND, NODATA
 from tests.app import gis
 from tests.app.conftest import Serve, classes_in, tiles_around
-from tests.app.running import area_of, server, until
+from tests.app.running import area_of, until
 from tests.world.world import World
 
 pytestmark = pytest.mark.alone
 
 TABLE = table_of(LEGEND)
 SIX = [[c.value, c.title, "#{:02x}{:02x}{:02x}".format(*c.rgb)] for c in LEGEND.classes]
-
-
-@pytest.fixture(scope="module")
-def live(
-    two_years: World, pixelwise_model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """The address of a running server over `two_years`."""
-    with server(two_years, pixelwise_model, tmp_path_factory.mktemp("jobs")) as (base, _):
-        yield base
 
 
 @pytest.fixture(scope="module")

@@ -17,22 +17,12 @@ from starlette.testclient import TestClient
 from app.grid.tile import TMS, Tile
 from tests.app import gis
 from tests.app.conftest import Serve, classes_in, tiles_around
-from tests.app.running import server
 from tests.world.world import World
 
 pytestmark = pytest.mark.alone
 
 REL = "http://www.opengis.net/def/rel/ogc/1.0/"
 TILES = "http://www.opengis.net/spec/ogcapi-tiles-1/1.0/conf/"
-
-
-@pytest.fixture(scope="module")
-def live(
-    two_years: World, pixelwise_model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """The address of a running server over `two_years`."""
-    with server(two_years, pixelwise_model, tmp_path_factory.mktemp("jobs")) as (base, _):
-        yield base
 
 
 @pytest.fixture(scope="module")

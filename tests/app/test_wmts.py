@@ -18,7 +18,6 @@ from app.grid.tile import Tile
 from model.legend import NODATA
 from tests.app import gis
 from tests.app.conftest import Serve, classes_in, tiles_around
-from tests.app.running import server
 from tests.world.world import World
 
 pytestmark = pytest.mark.alone
@@ -27,15 +26,6 @@ WMTS = "{http://www.opengis.net/wmts/1.0}"
 OWS = "{http://www.opengis.net/ows/1.1}"
 XLINK = "{http://www.w3.org/1999/xlink}"
 KVP = "/wmts?service=WMTS&version=1.0.0&"
-
-
-@pytest.fixture(scope="module")
-def live(
-    two_years: World, pixelwise_model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """The address of a running server over `two_years`."""
-    with server(two_years, pixelwise_model, tmp_path_factory.mktemp("jobs")) as (base, _):
-        yield base
 
 
 @pytest.fixture(scope="module")
