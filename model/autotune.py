@@ -38,7 +38,10 @@ MIN_GAIN = 0.05
 """Share of the time that must be saved: below it the choice would be chance."""
 
 BUDGET_S = 3.0
-"""Longest that a start measures, seconds; what is left over is measured by the next start."""
+"""After this many seconds a start begins to measure no other engine."""
+
+LONGEST_S = 6.0
+"""Longest that a start waits for the first measurement, seconds."""
 
 PROBE = Path(__file__).parent / "probe" / "naip.npz"
 INT8_SUFFIX = ".int8.onnx"
@@ -66,6 +69,12 @@ class Measurement:
     ratio: float
     agreement: float
     loss: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.ratio:.2f} of the time of {DEFAULT}, "
+            f"{100 * self.agreement:.2f} % of the classes the same"
+        )
 
     @property
     def agrees(self) -> bool:
@@ -119,6 +128,8 @@ class Tuner:
         self._threads, self._streams = threads, streams
         self._int8_path = path.with_suffix(INT8_SUFFIX)
         self._notes = notes / f"engines-{self._digest()}.json" if notes else None
+        self._chosen: str | None = None
+        self._writing = threading.Lock()
 
     def explicit(self, spec: EngineSpec) -> Session:
         """Return the model run by `spec`; EngineError when it is not there or does not agree."""
@@ -142,33 +153,42 @@ class Tuner:
         return selected
 
     def fastest(self) -> Session:
-        """Return the model run by the fastest engine that agrees."""
+        """Return the model run by the fastest engine that agrees.
+
+        Chosen once: a later start takes the same, so that a pixel keeps its class.
+        """
         candidates = offered(self._int8_path.exists())
         if not candidates or self._probe is None:
             return self._session
         known = self._remembered()
-        missing = [spec for spec in candidates if str(spec) not in known]
-        if missing:
+        best = next((spec for spec in (DEFAULT, *candidates) if str(spec) == self._chosen), None)
+        if best is None:
             # What it is at when the time is up is finished beside the service that starts.
+            missing = [spec for spec in candidates if str(spec) not in known]
             measuring = threading.Thread(target=self._measure_all, args=(missing, known))
             measuring.start()
             measuring.join(BUDGET_S)
+            if not known:
+                measuring.join(max(LONGEST_S - BUDGET_S, 0))
             known = dict(known)
-        agreeing = {spec: known[str(spec)] for spec in candidates if str(spec) in known}
-        agreeing = {spec: each for spec, each in agreeing.items() if each.agrees}
-        best = min(agreeing, key=lambda spec: agreeing[spec].ratio, default=DEFAULT)
-        if best == DEFAULT or agreeing[best].ratio > 1 - MIN_GAIN:
+            best = self._best(candidates, known)
+            if known:
+                self._remember(known, best)
+        if best == DEFAULT:
             log.info("engine: %s; no other is faster here", DEFAULT)
             return self._session
-        result = agreeing[best]
-        log.info(
-            "engine: %s, %.2f of the time of %s, %.2f %% of the classes the same",
-            best,
-            result.ratio,
-            DEFAULT,
-            100 * result.agreement,
-        )
-        return self._session.with_engine(self._create(best))
+        selected = self._session.with_engine(self._create(best))
+        log.info("engine: %s, %s", best, known.get(str(best), "chosen by an earlier start"))
+        return selected
+
+    def _best(self, candidates: list[EngineSpec], known: dict[str, Measurement]) -> EngineSpec:
+        ratios = {
+            spec: known[str(spec)].ratio
+            for spec in candidates
+            if str(spec) in known and known[str(spec)].agrees
+        }
+        best = min(ratios, key=lambda spec: ratios[spec], default=DEFAULT)
+        return best if ratios.get(best, 1.0) <= 1 - MIN_GAIN else DEFAULT
 
     def _measure_all(self, specs: list[EngineSpec], known: dict[str, Measurement]) -> None:
         """Add to `known` as many of `specs` as there is time for; one that fails is left out."""
@@ -179,7 +199,7 @@ class Tuner:
         for number, spec in enumerate(specs):
             if time.monotonic() - began + each > BUDGET_S:
                 left = ", ".join(map(str, specs[number:]))
-                log.info("engine: no time to measure %s; the next start does", left)
+                log.info("engine: no time to measure %s", left)
                 break
             started = time.monotonic()
             try:
@@ -272,27 +292,34 @@ class Tuner:
         return hashlib.blake2b("\n".join(parts).encode(), digest_size=12).hexdigest()
 
     def _remembered(self) -> dict[str, Measurement]:
+        """What was measured before; sets what was chosen."""
         if self._notes is None:
             return {}
         try:
             kept = json.loads(self._notes.read_text())
-            return {name: Measurement(**figures) for name, figures in kept.items()}
+            known = {name: Measurement(**each) for name, each in kept["measured"].items()}
+            self._chosen = kept["engine"]
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             log.warning("engine: %s cannot be used: %s", self._notes, error)
             return {}
+        return known
 
-    def _remember(self, known: dict[str, Measurement]) -> None:
-        if self._notes is None or not known:
-            return
-        temporary = self._notes.with_suffix(f".{os.getpid()}.part")
-        try:
-            self._notes.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps({name: asdict(each) for name, each in known.items()}))
-            temporary.replace(self._notes)
-        except OSError as error:
-            log.warning("engine: what was measured is not kept: %s", error)
+    def _remember(self, known: dict[str, Measurement], chosen: EngineSpec | None = None) -> None:
+        with self._writing:
+            if chosen is not None:
+                self._chosen = str(chosen)
+            if self._notes is None or not known:
+                return
+            measured = {name: asdict(each) for name, each in known.items()}
+            temporary = self._notes.with_suffix(f".{os.getpid()}.part")
+            try:
+                self._notes.parent.mkdir(parents=True, exist_ok=True)
+                temporary.write_text(json.dumps({"engine": self._chosen, "measured": measured}))
+                temporary.replace(self._notes)
+            except OSError as error:
+                log.warning("engine: what was measured is not kept: %s", error)
 
 
 def _side_by_side(windows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

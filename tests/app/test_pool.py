@@ -207,7 +207,11 @@ def test_work_a_background_task_starts_is_in_the_background_too() -> None:
 
 def test_background_work_cancelled_before_it_begins_never_begins() -> None:
     began: list[str] = []
-    release = threading.Event()
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        release.wait(10)
 
     async def wait_in_background(pool: Pool) -> None:
         with background():
@@ -215,16 +219,16 @@ def test_background_work_cancelled_before_it_begins_never_begins() -> None:
 
     async def story() -> None:
         async with pool_of(1) as pool:
-            busy = asyncio.create_task(pool.run(release.wait, 10))
-            await asyncio.sleep(0)
+            busy = asyncio.create_task(pool.run(hold))
+            await asyncio.to_thread(held.wait, 10)
             job = asyncio.create_task(wait_in_background(pool))
             tile = asyncio.create_task(pool.run(began.append, "tile"))
             await asyncio.sleep(0)
             job.cancel()
-            release.set()
-            await asyncio.gather(busy, tile)
             with pytest.raises(asyncio.CancelledError):
                 await job
+            release.set()
+            await asyncio.gather(busy, tile)
 
     asyncio.run(story())
     assert began == ["tile"]
