@@ -128,7 +128,7 @@ class Tuner:
         self._threads, self._streams = threads, streams
         self._int8_path = path.with_suffix(INT8_SUFFIX)
         self._notes = notes / f"engines-{self._digest()}.json" if notes else None
-        self._chosen: str | None = None
+        self._selected: str | None = None
         self._writing = threading.Lock()
 
     def explicit(self, spec: EngineSpec) -> Session:
@@ -161,7 +161,7 @@ class Tuner:
         if not candidates or self._probe is None:
             return self._session
         known = self._remembered()
-        best = next((spec for spec in (DEFAULT, *candidates) if str(spec) == self._chosen), None)
+        best = next((spec for spec in (DEFAULT, *candidates) if str(spec) == self._selected), None)
         if best is None:
             # What it is at when the time is up is finished beside the service that starts.
             missing = [spec for spec in candidates if str(spec) not in known]
@@ -298,7 +298,7 @@ class Tuner:
         try:
             kept = json.loads(self._notes.read_text())
             known = {name: Measurement(**each) for name, each in kept["measured"].items()}
-            self._chosen = kept["engine"]
+            self._selected = kept["engine"]
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
@@ -306,17 +306,17 @@ class Tuner:
             return {}
         return known
 
-    def _remember(self, known: dict[str, Measurement], chosen: EngineSpec | None = None) -> None:
+    def _remember(self, known: dict[str, Measurement], selected: EngineSpec | None = None) -> None:
         with self._writing:
-            if chosen is not None:
-                self._chosen = str(chosen)
+            if selected is not None:
+                self._selected = str(selected)
             if self._notes is None or not known:
                 return
             measured = {name: asdict(each) for name, each in known.items()}
             temporary = self._notes.with_suffix(f".{os.getpid()}.part")
             try:
                 self._notes.parent.mkdir(parents=True, exist_ok=True)
-                temporary.write_text(json.dumps({"engine": self._chosen, "measured": measured}))
+                temporary.write_text(json.dumps({"engine": self._selected, "measured": measured}))
                 temporary.replace(self._notes)
             except OSError as error:
                 log.warning("engine: what was measured is not kept: %s", error)
