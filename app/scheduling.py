@@ -1,20 +1,22 @@
-"""Bounded work: threads that run it by priority, and a gate that refuses what they cannot take."""
+"""Bounded work: threads that run it by priority and in fair shares, and a gate that refuses what
+they cannot take."""
 
 from __future__ import annotations
 
 import asyncio
 import math
+import os
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
-from app.errors import Busy
+from app.errors import Busy, QuotaExceeded
 from app.monitoring import metrics
 
 Args = ParamSpec("Args")
@@ -22,16 +24,32 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Whose work something is: a client's or a job's. `weight`: its share beside the others."""
+
+    name: str
+    weight: float = 1.0
+
+
+OWN = Flow("")
+"""Work of the process itself, such as a command: it has no share to exceed."""
+
+
 class Priority:
-    """The priority of one computation: interactive, or in the background of whatever is.
+    """The priority of one computation: interactive, or in the background of whatever is; and the
+    flows it belongs to, one for each client that waits for it."""
 
-    It may become interactive, when an interactive request waits for it too.
-    """
+    __slots__ = ("flows", "interactive")
 
-    __slots__ = ("interactive",)
-
-    def __init__(self, interactive: bool) -> None:
+    def __init__(self, interactive: bool, *flows: Flow) -> None:
         self.interactive = interactive
+        self.flows = flows or (OWN,)
+
+    def join(self, other: Priority) -> None:
+        """Raise it to what another one, whose request waits for it too, would have."""
+        self.interactive |= other.interactive
+        self.flows += tuple(flow for flow in other.flows if flow not in self.flows)
 
 
 _INTERACTIVE = Priority(True)
@@ -44,14 +62,53 @@ def current_priority() -> Priority:
 
 
 @contextmanager
-def background() -> Iterator[Priority]:
-    """Give what is done inside the priority of the background."""
-    priority = Priority(False)
+def prioritized(interactive: bool, *flows: Flow) -> Iterator[Priority]:
+    """Give what is done inside a priority of its own, with the same flows unless they are given."""
+    priority = Priority(interactive, *(flows or _current.get().flows))
     token = _current.set(priority)
     try:
         yield priority
     finally:
         _current.reset(token)
+
+
+@contextmanager
+def background(*flows: Flow) -> Iterator[Priority]:
+    """Give what is done inside the priority of the background."""
+    with prioritized(False, *flows) as priority:
+        yield priority
+
+
+class _Shares:
+    """The seconds that each flow has used, over its weight: start-time fair queueing (Goyal, Vin
+    and Cheng 1996). The flow that has used least is next; one that was idle saves nothing up."""
+
+    def __init__(self) -> None:
+        self._used: dict[str, float] = {}
+        self._now = 0.0
+        self._typical = 0.01
+
+    def start(self, flow: Flow) -> float:
+        """Return the flow's place in the order."""
+        return max(self._used.get(flow.name, 0.0), self._now)
+
+    def begin(self, flow: Flow) -> float:
+        """Charge a call of typical length to a flow whose turn it is; return what was charged."""
+        start = self.start(flow)
+        self._now = start
+        self._used[flow.name] = start + self._typical / flow.weight
+        if len(self._used) > _MOST_FLOWS:
+            self._used = {name: used for name, used in self._used.items() if used > start}
+        return self._typical
+
+    def end(self, flow: Flow, charged: float, seconds: float) -> None:
+        """Charge the seconds that it really took."""
+        self._typical += 0.1 * (seconds - self._typical)
+        used = self._used.get(flow.name, self._now)
+        self._used[flow.name] = used + (seconds - charged) / flow.weight
+
+
+_MOST_FLOWS = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,12 +121,20 @@ class _Call:
 
 
 class Pool:
-    """A fixed number of named threads, awaited from the event loop; interactive work goes first."""
+    """A fixed number of named threads, awaited from the event loop; interactive work goes first.
 
-    def __init__(self, name: str, workers: int) -> None:
+    Of equal priority the client goes first that has used the threads least, so that none waits for
+    all that another has asked for.
+    """
+
+    def __init__(self, name: str, workers: int, nice: int = 0) -> None:
+        """`nice`: added to the threads' nice value, so that other threads get a core before."""
         self.workers = workers
-        self._executor = ThreadPoolExecutor(workers, thread_name_prefix=f"landcover-{name}")
+        self._executor = ThreadPoolExecutor(
+            workers, f"landcover-{name}", initializer=yield_cores, initargs=(nice,)
+        )
         self._waiting: list[_Call] = []
+        self._shares = _Shares()
         self._lock = threading.Lock()
 
     async def run(
@@ -95,21 +160,48 @@ class Pool:
 
     def _turn(self) -> None:
         with self._lock:
-            # The first interactive one, else the first: looked up now, as priorities may rise.
-            call = next((c for c in self._waiting if c.priority.interactive), self._waiting[0])
+            # Looked up now, as priorities may rise and shares change while a call waits.
+            call = min(self._waiting, key=self._order)
             self._waiting.remove(call)
-        if not call.future.set_running_or_notify_cancel():
-            return
+            if not call.future.set_running_or_notify_cancel():
+                return
+            flow = min(call.priority.flows, key=self._shares.start)
+            charged = self._shares.begin(flow)
+        began = time.perf_counter()
         try:
             result = call.function()
         except BaseException as error:
             call.future.set_exception(error)
         else:
             call.future.set_result(result)
+        finally:
+            with self._lock:
+                self._shares.end(flow, charged, time.perf_counter() - began)
+
+    def _order(self, call: _Call) -> tuple[bool, float]:
+        priority = call.priority
+        return not priority.interactive, min(map(self._shares.start, priority.flows))
+
+
+def yield_cores(nice: int) -> None:
+    """Raise the nice value of this thread, and of those it will start, where that is possible."""
+    if nice:
+        with suppress(OSError, AttributeError):
+            thread = threading.get_native_id()
+            own = os.getpriority(os.PRIO_PROCESS, thread)
+            os.setpriority(os.PRIO_PROCESS, thread, own + nice)
+
+
+SHARE = 3
+"""A lone client may have three quarters of the queue, two of them three sevenths each."""
 
 
 class Gate:
-    """A limit on computations in progress; the next one is told when to try again."""
+    """A limit on computations in progress; the next one is told when to try again.
+
+    A client may hold `SHARE` times what is free, so that some places are always left for others:
+    the dynamic threshold of Choudhury and Hahne (1998).
+    """
 
     def __init__(self, limit: int, workers: int) -> None:
         """Set the limit; `workers`, how many run at once, is used to estimate the waiting time."""
@@ -118,13 +210,22 @@ class Gate:
         self._seconds = 0.5
         self.measured = False
         self.inside = 0
+        self._held: Counter[str] = Counter()
 
     @asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:
-        """Hold a place; Busy when there is none."""
+        """Hold a place; Busy when there is none, QuotaExceeded when it would be too many of one
+        client."""
         if self.inside >= self.limit:
             raise Busy(self.inside, self.limit, self.retry_after)
+        flow = current_priority().flows[0]
+        held, most = self._held[flow.name], SHARE * flow.weight * (self.limit - self.inside)
+        if flow.name and held >= most:
+            metrics.REFUSED.labels("queue").inc()
+            what = f"blocks that one client has in work, while {self.inside} of {self.limit} are"
+            raise QuotaExceeded(what, held, math.ceil(most), self.retry_after)
         self.inside += 1
+        self._held[flow.name] += 1
         metrics.QUEUE.inc()
         began, queued = time.monotonic(), self.inside
         try:
@@ -135,6 +236,9 @@ class Gate:
             self.measured = True
         finally:
             self.inside -= 1
+            self._held[flow.name] -= 1
+            if not self._held[flow.name]:
+                del self._held[flow.name]
             metrics.QUEUE.dec()
 
     @property

@@ -21,7 +21,7 @@ from shapely.geometry import box
 from app.grid.pixel_grid import PixelGrid, transformer
 from app.jobs.files import Folder
 from app.jobs.job import Spec, spec_of
-from app.jobs.runner import LocalRunner
+from app.jobs.local import LocalRunner
 from app.services import Services
 from app.settings import SHIPPED_MODEL, Settings
 from model.cores import available_cores
