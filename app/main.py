@@ -22,6 +22,7 @@ from app.routes import (
     map_style,
     meta,
     ogc,
+    openapi,
     point,
     problems,
     processes,
@@ -78,6 +79,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         docs_url="/api.html",
         redoc_url=None,
     )
+    openapi.install(app)
     problems.install(app)
     app.add_exception_handler(JobHasNoResults, jobs.no_results)
     # Tiles last: their short address matches any three segments.

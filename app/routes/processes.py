@@ -126,7 +126,50 @@ async def process(request: Request, processID: str) -> dict[str, Any]:  # noqa: 
     return _describe(_known(processID), str(request.base_url), True)
 
 
-@router.post("/processes/{processID}/estimate", response_model=None)
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["inputs"],
+                    "properties": {
+                        "inputs": {
+                            "type": "object",
+                            "required": ["area"],
+                            "properties": {
+                                "area": {"type": "object", "description": _INPUTS["area"]},
+                                **{
+                                    name: {"type": "string", "description": text}
+                                    for name, text in _INPUTS.items()
+                                    if name != "area"
+                                },
+                            },
+                        },
+                        "outputs": {
+                            "type": "object",
+                            "additionalProperties": {
+                                "type": "object",
+                                "properties": {
+                                    "transmissionMode": {"enum": ["value", "reference"]},
+                                    "format": {
+                                        "type": "object",
+                                        "properties": {"mediaType": {"type": "string"}},
+                                    },
+                                },
+                            },
+                        },
+                        "response": {"enum": ["raw", "document"], "default": "document"},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post("/processes/{processID}/estimate", response_model=None, openapi_extra=_BODY)
 async def estimate(request: Request, processID: str) -> dict[str, Any]:  # noqa: N803
     """Return the blocks, seconds and bytes of an execution, without executing it. Takes the same
     body."""
@@ -134,7 +177,7 @@ async def estimate(request: Request, processID: str) -> dict[str, Any]:  # noqa:
     return await asyncio.to_thread(service.estimate, spec)
 
 
-@router.post("/processes/{processID}/execution", response_model=None)
+@router.post("/processes/{processID}/execution", response_model=None, openapi_extra=_BODY)
 async def execute(request: Request, processID: str) -> Response:  # noqa: N803
     """Execute a process: at once for a small area, as a job with `Prefer: respond-async`."""
     service, spec, order = await _request(request, processID)
