@@ -98,17 +98,22 @@ class _Shares:
         self._now = start
         self._used[flow.name] = start + self._typical / flow.weight
         if len(self._used) > _MOST_FLOWS:
-            self._used = {name: used for name, used in self._used.items() if used > start}
+            self.forget()
         return self._typical
 
     def end(self, flow: Flow, charged: float, seconds: float) -> None:
         """Charge the seconds that it really took."""
         self._typical += 0.1 * (seconds - self._typical)
-        used = self._used.get(flow.name, self._now)
-        self._used[flow.name] = used + (seconds - charged) / flow.weight
+        if flow.name in self._used:
+            self._used[flow.name] += (seconds - charged) / flow.weight
+
+    def forget(self) -> None:
+        """Begin anew, as everybody has had what was asked for."""
+        self._used, self._now = {}, 0.0
 
 
-_MOST_FLOWS = 1024
+_MOST_FLOWS = 10_000
+"""Flows that are told apart without a pause."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,6 +139,7 @@ class Pool:
             workers, f"landcover-{name}", initializer=yield_cores, initargs=(nice,)
         )
         self._waiting: list[_Call] = []
+        self._running = 0
         self._shares = _Shares()
         self._lock = threading.Lock()
 
@@ -167,6 +173,7 @@ class Pool:
                 return
             flow = min(call.priority.flows, key=self._shares.start)
             charged = self._shares.begin(flow)
+            self._running += 1
         began = time.perf_counter()
         try:
             result = call.function()
@@ -176,7 +183,10 @@ class Pool:
             call.future.set_result(result)
         finally:
             with self._lock:
+                self._running -= 1
                 self._shares.end(flow, charged, time.perf_counter() - began)
+                if not self._running and not self._waiting:
+                    self._shares.forget()
 
     def _order(self, call: _Call) -> tuple[bool, float]:
         priority = call.priority

@@ -262,11 +262,6 @@ class Store:
             found = db.execute(_LARGEST).fetchone() if total > limit_bytes else None
         return found[0] if found else None
 
-    def has(self, job_id: str) -> bool:
-        """Return whether there is such a job."""
-        with self._connected(read=True) as db:
-            return db.execute("SELECT 1 FROM jobs WHERE id = ?", (job_id,)).fetchone() is not None
-
     @contextmanager
     def _connected(self, *, read: bool = False) -> Iterator[sqlite3.Connection]:
         try:
