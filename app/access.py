@@ -90,12 +90,12 @@ class Clients:
 
     def of_key(self, key: str) -> Client | None:
         """Return whose key it is; None when it is nobody's."""
-        digest, found = hashlib.sha256(key.encode()).digest(), None
+        digest, owner = hashlib.sha256(key.encode()).digest(), None
         for known, client in self._keys:
             # All of them, whichever it is: the time tells nothing.
             if hmac.compare_digest(known, digest):
-                found = client
-        return found
+                owner = client
+        return owner
 
     def of_address(self, address: str) -> Client:
         """Return the client at an address; the addresses of an IPv6 network (/64), which one

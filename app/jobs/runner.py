@@ -117,7 +117,7 @@ class Runner:
             self.folder(job_id).remove()
             self.store.remove(job_id)
         limit = self._settings.jobs_mb * _MB
-        while (largest := self.store.beyond(limit)) is not None:
+        while (largest := self.store.largest_above(limit)) is not None:
             with suppress(IllegalTransition, UnknownName):
                 message = (
                     f"Removed: all results together were more than {self._settings.jobs_mb} MB."

@@ -146,16 +146,16 @@ class Store:
         now = time.time()
         with self._connected() as db:
             db.execute("BEGIN IMMEDIATE")
-            row = db.execute(_NEXT, (now, _ANY_SIZE if most_blocks is None else most_blocks))
-            found = row.fetchone()
-            if found is None:
+            rows = db.execute(_NEXT, (now, _ANY_SIZE if most_blocks is None else most_blocks))
+            row = rows.fetchone()
+            if row is None:
                 return None
             db.execute(
                 "UPDATE jobs SET status = 'running', started = COALESCE(started, ?), "
                 "owner = ?, lease = ? WHERE id = ?",
-                (now, owner, now + LEASE_S, found[0]),
+                (now, owner, now + LEASE_S, row[0]),
             )
-        return self.get(found[0])
+        return self.get(row[0])
 
     def renew(self, job_id: str, owner: str) -> bool:
         """Prolong the lease; return False when the job is no longer this owner's."""
@@ -253,14 +253,14 @@ class Store:
             rows = db.execute("SELECT id FROM jobs WHERE finished < ?", (moment,))
             return [job_id for (job_id,) in rows]
 
-    def beyond(self, limit_bytes: int) -> str | None:
+    def largest_above(self, limit_bytes: int) -> str | None:
         """Return the job whose results are to go first while all of them exceed the limit: the
         oldest of the client that keeps most."""
         with self._connected(read=True) as db:
             query = "SELECT COALESCE(SUM(nbytes), 0) FROM jobs WHERE status = 'successful'"
             (total,) = db.execute(query).fetchone()
-            found = db.execute(_LARGEST).fetchone() if total > limit_bytes else None
-        return found[0] if found else None
+            row = db.execute(_LARGEST).fetchone() if total > limit_bytes else None
+        return row[0] if row else None
 
     @contextmanager
     def _connected(self, *, read: bool = False) -> Iterator[sqlite3.Connection]:

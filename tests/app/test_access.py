@@ -130,7 +130,7 @@ def test_the_list_is_the_operators_and_a_clients_is_its_own(
 @pytest.mark.parametrize("path", ["/jobs", "/legend", "/point/-97,33", "/healthz"])
 def test_a_key_that_is_nobodys_is_refused(client: TestClient, path: str) -> None:
     for wrong in ("", OPERATOR[:-1], f"{OPERATOR}x", PLANNER.upper(), "é" * 30):
-        answer = client.get(path, headers={"authorization": f"Bearer {wrong}".encode()})
+        answer = client.get(path, headers={b"authorization": f"Bearer {wrong}".encode()})
         assert answer.status_code == 401, wrong
         assert answer.headers["www-authenticate"].startswith("Bearer")
         assert answer.headers["content-type"] == "application/problem+json"
@@ -233,7 +233,7 @@ def test_clients_take_turns_and_a_small_job_passes_a_large_one(tmp_path: Path) -
     many = [store.add(SPEC, 1000, 99, Order("a")).id for _ in range(3)]
     other = store.add(SPEC, 1000, 99, Order("b")).id
     small = store.add(SPEC, 4, 99, Order("a")).id
-    order = []
+    order: list[str] = []
     while job := store.claim("x", 4 if len(order) == 1 else None):
         order.append(job.id)
         if len(order) != 1:
@@ -245,12 +245,13 @@ def test_clients_take_turns_and_a_small_job_passes_a_large_one(tmp_path: Path) -
 def test_a_client_above_its_quota_is_told_limit_value_and_when(
     serve: Serve, two_quads: World, slow_model: Path
 ) -> None:
-    def post(address: str) -> Any:  # noqa: ANN401
-        headers = {**ASYNC, "x-forwarded-for": address}
-        return client.post(EXECUTE, json=request_of(two_quads), headers=headers)
-
     settings = {"jobs_per_client": 2, "trusted_proxies": ["*"]}
     with serve(two_quads.directory, slow_model, **settings) as client:
+
+        def post(address: str) -> Any:  # noqa: ANN401
+            headers = {**ASYNC, "x-forwarded-for": address}
+            return client.post(EXECUTE, json=request_of(two_quads), headers=headers)
+
         answers = [post("192.0.2.1") for _ in range(3)]
         assert [answer.status_code for answer in answers] == [201, 201, 429]
         refusal = answers[2]

@@ -30,6 +30,7 @@ from app.scheduling import (
     yield_cores,
 )
 from app.services import Services
+from model.segment import probabilities_of
 from tests.app.conftest import Serve, tiles_around
 from tests.app.running import area_of, until
 from tests.world.world import World
@@ -242,7 +243,7 @@ def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return call
 
-    monkeypatch.setattr(blocks, "probabilities_of", slowed(blocks.probabilities_of))
+    monkeypatch.setattr(blocks, "probabilities_of", slowed(probabilities_of))
     monkeypatch.setattr(batching, "_infer", slowed(batching._infer))
 
 

@@ -166,9 +166,9 @@ def test_raw_several_outputs_are_the_parts_of_one_answer(
     head = f"Content-Type: {answer.headers['content-type']}\r\n\r\n".encode()
     message = message_from_bytes(head + answer.content, policy=HTTP)
     assert message.get_content_type() == "multipart/related"
-    parts = {part["content-id"]: part for part in message.iter_parts()}  # type: ignore[attr-defined]
+    parts = {part["content-id"]: part for part in message.iter_parts()}
     assert list(parts) == ["<cog>", "<statistics>", "<csv>"]
-    content = {name: part.get_payload(decode=True) for name, part in parts.items()}
+    content = {name: bytes(part.get_payload(decode=True)) for name, part in parts.items()}
     assert content["<cog>"] == client.get(document["cog"]["href"]).content
     assert json.loads(content["<statistics>"]) == document["statistics"]
     assert content["<csv>"] == b""

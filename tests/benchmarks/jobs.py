@@ -39,10 +39,10 @@ DOLLARS = 0.04
 """Assumed price of a core-hour."""
 
 
-def write_noise(path: Path) -> None:
+def write_noise(path: Path, edge: int = EDGE) -> None:
     """Imagery of noise: what the network sees does not change what it costs."""
     random = np.random.default_rng(0)
-    size = EDGE * BLOCK
+    size = edge * BLOCK
     extent = Window((FIRST_COL - 1) * BLOCK, (FIRST_ROW - 1) * BLOCK, size, size)
     options = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "crs": GRID.crs}
     where: Affine = GRID.transform(extent)
