@@ -76,8 +76,10 @@ class TooLarge(LandcoverError):
 class Busy(LandcoverError):
     """The queue is full; worth trying again after `retry_after` seconds."""
 
-    def __init__(self, waiting: int, limit: int, retry_after: int) -> None:
-        super().__init__(f"{waiting} blocks are in work, the limit is {limit}")
+    def __init__(
+        self, waiting: int, limit: int, retry_after: int, what: str = "blocks are in work"
+    ) -> None:
+        super().__init__(f"{waiting} {what}, the limit is {limit}")
         self.retry_after = retry_after
 
 

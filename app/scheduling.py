@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, ParamSpec, TypeVar
 
 from app.errors import Busy, QuotaExceeded
@@ -40,16 +41,28 @@ class Priority:
     """The priority of one computation: interactive, or in the background of whatever is; and the
     flows it belongs to, one for each client that waits for it."""
 
-    __slots__ = ("flows", "interactive")
+    __slots__ = ("_watchers", "flows", "interactive")
 
     def __init__(self, interactive: bool, *flows: Flow) -> None:
         self.interactive = interactive
         self.flows = flows or (OWN,)
+        self._watchers: list[Callable[[], None]] = []
 
     def join(self, other: Priority) -> None:
         """Raise it to what another one, whose request waits for it too, would have."""
         self.interactive |= other.interactive
         self.flows += tuple(flow for flow in other.flows if flow not in self.flows)
+        for watcher in self._watchers:
+            watcher()
+
+    @contextmanager
+    def watched(self, watcher: Callable[[], None]) -> Iterator[None]:
+        """Have `watcher` called when it is raised."""
+        self._watchers.append(watcher)
+        try:
+            yield
+        finally:
+            self._watchers.remove(watcher)
 
 
 _INTERACTIVE = Priority(True)
@@ -116,13 +129,80 @@ _MOST_FLOWS = 10_000
 """Flows that are told apart without a pause."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Call:
     """A call that waits for a thread."""
 
     function: Callable[[], Any]
     future: Future[Any]
     priority: Priority
+    number: int
+    placed: int = 0
+    """How many of the flows have it in their queues."""
+    taken: bool = False
+
+
+class _Waiting:
+    """Calls that wait: interactive ones in a queue for each flow, as one client may have thousands;
+    those of the background, of which there are few, in a list."""
+
+    def __init__(self) -> None:
+        self._queues: dict[Flow, deque[_Call]] = {}
+        self._background: list[_Call] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, call: _Call) -> None:
+        """Add a call."""
+        self._count += 1
+        if call.priority.interactive:
+            self.place(call)
+        else:
+            self._background.append(call)
+
+    def place(self, call: _Call) -> None:
+        """Put an interactive call that waits into the queues of all its flows."""
+        if call.taken or not call.priority.interactive:
+            return
+        flows = call.priority.flows
+        for flow in flows[call.placed :]:
+            self._queues.setdefault(flow, deque()).append(call)
+        call.placed = len(flows)
+
+    def take(self, start: Callable[[Flow], float]) -> tuple[_Call, Flow]:
+        """Remove the call whose turn it is and return it with the flow that it is the turn of: the
+        one of the first place in the order, by `start`; within it, the first."""
+        for call in [call for call in self._background if call.priority.interactive]:
+            self._background.remove(call)
+            self.place(call)
+        for flow in list(self._queues):
+            queue = self._queues[flow]
+            while queue and queue[0].taken:
+                queue.popleft()
+            if not queue:
+                del self._queues[flow]
+        if self._queues:
+            _, _, flow = min(
+                ((start(flow), queue[0].number, flow) for flow, queue in self._queues.items()),
+                key=lambda place: place[:2],
+            )
+            call = self._queues[flow].popleft()
+        else:
+            call = min(self._background, key=lambda call: min(map(start, call.priority.flows)))
+            flow = min(call.priority.flows, key=start)
+            self._background.remove(call)
+        call.taken = True
+        self._count -= 1
+        return call, flow
+
+    def clear(self) -> list[_Call]:
+        """Remove and return all calls."""
+        queued = [call for queue in self._queues.values() for call in queue if not call.taken]
+        calls = [*queued, *self._background]
+        self._queues, self._background, self._count = {}, [], 0
+        return calls
 
 
 class Pool:
@@ -138,7 +218,8 @@ class Pool:
         self._executor = ThreadPoolExecutor(
             workers, f"landcover-{name}", initializer=yield_cores, initargs=(nice,)
         )
-        self._waiting: list[_Call] = []
+        self._waiting = _Waiting()
+        self._numbers = count()
         self._running = 0
         self._shares = _Shares()
         self._lock = threading.Lock()
@@ -149,29 +230,29 @@ class Pool:
         """Return the function's result. When the caller is cancelled, work not yet begun never
         begins."""
         future: Future[Result] = Future()
-        call = _Call(lambda: function(*args, **kwargs), future, current_priority())
+        priority = current_priority()
+        call = _Call(lambda: function(*args, **kwargs), future, priority, next(self._numbers))
         with self._lock:
-            self._waiting.append(call)
+            self._waiting.add(call)
         # One turn for every call; which call a turn takes is decided when a thread is free.
         self._executor.submit(self._turn)
-        return await asyncio.wrap_future(future)
+        with priority.watched(lambda: self._raised(call)):
+            return await asyncio.wrap_future(future)
 
     def close(self) -> None:
         """Drop what has not begun and wait for what has."""
         self._executor.shutdown(wait=True, cancel_futures=True)
         with self._lock:
-            dropped, self._waiting = self._waiting, []
+            dropped = self._waiting.clear()
         for call in dropped:
             call.future.cancel()
 
     def _turn(self) -> None:
         with self._lock:
             # Looked up now, as priorities may rise and shares change while a call waits.
-            call = min(self._waiting, key=self._order)
-            self._waiting.remove(call)
+            call, flow = self._waiting.take(self._shares.start)
             if not call.future.set_running_or_notify_cancel():
                 return
-            flow = min(call.priority.flows, key=self._shares.start)
             charged = self._shares.begin(flow)
             self._running += 1
         began = time.perf_counter()
@@ -188,9 +269,9 @@ class Pool:
                 if not self._running and not self._waiting:
                     self._shares.forget()
 
-    def _order(self, call: _Call) -> tuple[bool, float]:
-        priority = call.priority
-        return not priority.interactive, min(map(self._shares.start, priority.flows))
+    def _raised(self, call: _Call) -> None:
+        with self._lock:
+            self._waiting.place(call)
 
 
 INFERENCE_NICE = 5

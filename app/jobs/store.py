@@ -111,7 +111,7 @@ class Store:
             if quota:
                 _check_quota(db, order.client, quota, nbytes)
             if waiting >= max_waiting:
-                raise Busy(waiting, max_waiting, RETRY_S)
+                raise Busy(waiting, max_waiting, RETRY_S, "jobs wait")
             db.execute(
                 "INSERT INTO jobs (id, spec, status, created, total, run_order, client, nbytes) "
                 "VALUES (?, ?, 'accepted', ?, ?, ?, ?, ?)",

@@ -117,7 +117,10 @@ async def no_results(_: Request, error: Exception) -> Response:
     job = error.job
     detail = f"job {job.id} is {job.status}" + (f": {job.message}" if job.message else "")
     return problem(
-        NOT_READY[job.status], "No results", detail, type=f"{OGC_EXCEPTIONS}result-not-ready"
+        NOT_READY.get(job.status, 404),
+        "No results",
+        detail,
+        type=f"{OGC_EXCEPTIONS}result-not-ready",
     )
 
 

@@ -76,7 +76,8 @@ def _check_format(name: str, wanted: object) -> None:
 def deliver(job: Job, base: str, folder: Path) -> Response:
     """Return the answer with a job's results, whose files lie in `folder`; JobHasNoResults when
     there are none, TooLarge when they are too much for one document. `base`: URL of the service."""
-    if job.status != "successful":
+    files = [folder / each["file"] for each in job.results.values() if "file" in each]
+    if job.status != "successful" or not all(file.is_file() for file in files):
         raise JobHasNoResults(job)
     if not job.order.raw:
         return JSONResponse(_document(job, base, folder), headers=FRESH)

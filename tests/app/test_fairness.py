@@ -23,6 +23,7 @@ from app.scheduling import (
     Flow,
     Gate,
     Pool,
+    Priority,
     _Shares,
     background,
     current_priority,
@@ -106,6 +107,45 @@ def test_who_was_idle_has_saved_nothing_up() -> None:
 
     order = asyncio.run(story())
     assert 3 <= Counter(order[:10])["a"] <= 7
+
+
+def test_what_another_client_joins_while_it_waits_has_that_ones_turn_too() -> None:
+    async def story() -> list[int]:
+        order: list[int] = []
+        pool = Pool("test", 1)
+        release, held = threading.Event(), threading.Event()
+
+        def call(number: int) -> None:
+            order.append(number)
+            time.sleep(0.002)
+
+        def hold() -> None:
+            held.set()
+            release.wait(10)
+
+        priorities = []
+
+        async def submit(number: int, interactive: bool) -> None:
+            with prioritized(interactive, A) as priority:
+                priorities.append(priority)
+                await pool.run(call, number)
+
+        with prioritized(True, A):
+            busy = asyncio.create_task(pool.run(hold))
+        await asyncio.to_thread(held.wait, 10)
+        tasks = [asyncio.create_task(submit(n, n < 20)) for n in range(22)]
+        await asyncio.sleep(0)
+        for joined in (19, 21):
+            priorities[joined].join(Priority(True, B))
+        release.set()
+        await asyncio.gather(busy, *tasks)
+        pool.close()
+        return order
+
+    order = asyncio.run(story())
+    assert sorted(order) == list(range(22))
+    assert max(order.index(19), order.index(21)) <= 5
+    assert order[-1] == 20
 
 
 def test_flows_without_end_take_no_memory() -> None:
