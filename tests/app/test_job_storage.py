@@ -222,3 +222,17 @@ def test_a_job_whose_results_would_never_fit_is_refused(
         answer = submit(client, two_quads)
         assert answer.status_code == 413
         assert answer.json()["limit"] == 100
+
+
+def test_results_whose_files_have_gone_are_no_error_of_the_server(
+    serve: Serve, two_quads: World, pixelwise_model: Path, tmp_path: Path
+) -> None:
+    with serve(two_quads.directory, pixelwise_model, jobs_dir=tmp_path) as client:
+        job = submit(client, two_quads).json()["jobID"]
+        successful(client, job)
+        href = client.get(f"/jobs/{job}/results").json()["cog"]["href"]
+        for path in (tmp_path / job / "results").glob("*.tif"):
+            path.unlink()
+        assert client.get(href).status_code == 404
+        assert client.get(f"/jobs/{job}/results").status_code == 404
+        assert client.get(f"/jobs/{job}").status_code == 200
