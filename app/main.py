@@ -51,14 +51,14 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         redis = app.state.services.landcover.cache.redis
         if redis:
             await redis.look()
-        refresh = asyncio.create_task(app.state.services.refresh())
+        watch = asyncio.create_task(app.state.services.watch())
         app.state.jobs = await asyncio.to_thread(
             JobService, app.state.services, asyncio.get_running_loop()
         )
         try:
             yield
         finally:
-            refresh.cancel()
+            watch.cancel()
             app.state.services.backfill.close()
             # In a thread: work in progress is stopped on this loop.
             await asyncio.to_thread(app.state.jobs.close)

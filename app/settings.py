@@ -32,6 +32,13 @@ class Settings(BaseSettings):
     refresh_s: float = Field(
         60, ge=0, description="seconds between scans for new and changed files; 0: never"
     )
+    probe_s: float = Field(
+        1,
+        ge=0,
+        le=60,
+        description="seconds between probes of a source that is unavailable; 0: only requests find "
+        "out that it is back",
+    )
     attribution: str = Field("Imagery: USDA NAIP (public domain)", description="shown on every map")
     model: Path = Field(SHIPPED_MODEL, description=".onnx model file")
 

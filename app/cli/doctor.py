@@ -41,7 +41,8 @@ def doctor(
             faults += len(checkup.faults)
             if source.store is not None and source.catalog.scenes:
                 image = source.catalog.scenes[0]
-                faults += _report_findings(source.id, check_image(source.store.access, image))
+                found = check_image(source.store.access, image, source.store.reach)
+                faults += _report_findings(source.id, found)
         faults += _check_services(services.settings, session.card.ground_resolution)
     finally:
         services.close()

@@ -8,6 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from app.monitoring import metrics
+from app.routes.sources import last_refresh
 from app.services import Services
 
 router = APIRouter(tags=["operation"])
@@ -34,6 +35,10 @@ async def readyz(request: Request) -> Response:
         "engines": {name: str(each.engine.spec) for name, each in services.models.items()},
         "sources_unavailable": sorted(unavailable),
         "reasons": unavailable,
+        "sources": {
+            each.id: {"unavailable": each.unavailable, "last_refresh": last_refresh(each)}
+            for each in services.sources
+        },
         "cache_degraded": degraded.get("disk"),
         "redis": degraded.get("redis", "ok") if cache.redis else None,
         "blocks_in_work": services.gate.inside,
