@@ -123,7 +123,7 @@ class CircuitBreaker:
         self._changed = threading.Condition()
         self._failed = 0
         self._opened_at = 0.0
-        self._asked = False
+        self._requested = False
         self._trying = False
         self._closings = 0
         self._reason: str | None = None
@@ -136,16 +136,16 @@ class CircuitBreaker:
     @property
     def reason(self) -> str | None:
         """Return why it is open, and for how long the server asked to be left alone."""
-        asked_s = self.asked_s
-        if self._reason is None or not asked_s:
+        requested_s = self.requested_s
+        if self._reason is None or not requested_s:
             return self._reason
-        return f"{self._reason}; it asked to be left alone, for {asked_s:.0f} s more"
+        return f"{self._reason}; it asked to be left alone, for {requested_s:.0f} s more"
 
     @property
-    def asked_s(self) -> float:
+    def requested_s(self) -> float:
         """Return the seconds that the server itself still asks to be left alone, at most 60."""
         left = self._opened_at + self._rests_s - self._clock()
-        return max(left, 0.0) if self._asked and self.is_open else 0.0
+        return max(left, 0.0) if self._requested and self.is_open else 0.0
 
     @contextmanager
     def guard(
@@ -166,7 +166,7 @@ class CircuitBreaker:
             if harmless(error):
                 self.succeeded()
             else:
-                self._count(_reason_of(error), _asked_by(error), closings)
+                self._count(_reason_of(error), _requested_by(error), closings)
             raise
         except BaseException:  # cancelled
             self._undecided()
@@ -180,17 +180,17 @@ class CircuitBreaker:
         A probe that fails does not prolong the rest, but by what the server asks for: a call of the
         traffic may succeed where a short probe does not.
         """
-        if self.asked_s:
+        if self.requested_s:
             return False
         try:
             call()
         except Exception as error:
-            asked = _asked_by(error)
+            requested = _requested_by(error)
             with self._changed:
                 if self.is_open:
                     self._reason = _reason_of(error)
-                    if asked:
-                        self._rest(asked)
+                    if requested:
+                        self._rest(requested)
             log.debug("probe: %s", _reason_of(error))
             return False
         self.succeeded()
@@ -200,14 +200,14 @@ class CircuitBreaker:
         """Close the circuit: the server answers."""
         with self._changed:
             self._closings += self.is_open
-            self._failed, self._trying, self._asked, self._reason = 0, False, False, None
+            self._failed, self._trying, self._requested, self._reason = 0, False, False, None
             self._changed.notify_all()
 
     def failed(self, reason: str, retry_after: float = 0.0) -> None:
         """Count a failure; `retry_after`: seconds the server asked to be left alone."""
         self._count(reason, retry_after, self._closings)
 
-    def _count(self, reason: str, asked: float, closings: int) -> None:
+    def _count(self, reason: str, requested: float, closings: int) -> None:
         with self._changed:
             if closings != self._closings:
                 return  # it began before the server was found to be back
@@ -216,12 +216,12 @@ class CircuitBreaker:
             self._changed.notify_all()
             if self.is_open:
                 self._reason = reason
-                self._rest(asked)
+                self._rest(requested)
 
-    def _rest(self, asked: float) -> None:
+    def _rest(self, requested: float) -> None:
         self._opened_at = self._clock()
-        self._asked = asked > 0
-        self._rests_s = max(self._rest_s, min(asked, LONGEST_WAIT_S))
+        self._requested = requested > 0
+        self._rests_s = max(self._rest_s, min(requested, LONGEST_WAIT_S))
 
     def _undecided(self) -> None:
         """End a call that says nothing of the server."""
@@ -248,7 +248,7 @@ def _reason_of(error: Exception) -> str:
     return str(getattr(error, "reason", f"unexpected {type(error).__name__}"))
 
 
-def _asked_by(error: BaseException) -> float:
+def _requested_by(error: BaseException) -> float:
     """Return the seconds a server asked for, of its own error or of one that came from it."""
     while not isinstance(error, ServiceError):
         if error.__cause__ is None:

@@ -41,8 +41,8 @@ def doctor(
             faults += len(checkup.faults)
             if source.store is not None and source.catalog.scenes:
                 image = source.catalog.scenes[0]
-                found = check_image(source.store.access, image, source.store.reach)
-                faults += _report_findings(source.id, found)
+                findings = check_image(source.store.access, image, source.store.reach)
+                faults += _report_findings(source.id, findings)
         faults += _check_services(services.settings, session.card.ground_resolution)
     finally:
         services.close()

@@ -13,7 +13,7 @@ from app.imagery.catalog.temporal import TemporalFilter
 from app.imagery.scene import Scene
 from app.resilience import CircuitBreaker, CircuitOpen
 
-PATIENCE_S = 1.0
+WAIT_S = 1.0
 EVERYWHERE: Bounds = (-180.0, -85.0, 180.0, 85.0)
 
 
@@ -89,7 +89,7 @@ class LazyCatalog:
         waits for the server."""
         if self._catalog is not None:
             return self._catalog
-        if not self._building.acquire(timeout=PATIENCE_S):
+        if not self._building.acquire(timeout=WAIT_S):
             raise self._reason
         try:
             if self._catalog is None:

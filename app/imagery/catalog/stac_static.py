@@ -48,7 +48,7 @@ class StaticStacCatalog(InMemoryCatalog):
         self._expires_s = expires_s
         self._clock = clock
         self._read_at = 0.0
-        self._asked_until = 0.0
+        self._left_alone_until = 0.0
         self._stamps: dict[str, int] = {}
         try:
             self.index = self._read()
@@ -82,8 +82,8 @@ class StaticStacCatalog(InMemoryCatalog):
                 index = self._read()
                 self._unavailable = None if index.scenes else f"{self._url}: no scene can be served"
             except (ServiceError, _Unreadable) as error:
-                asked = error.retry_after if isinstance(error, ServiceError) else 0.0
-                self._asked_until = self._clock() + asked
+                rest_s = error.retry_after if isinstance(error, ServiceError) else 0.0
+                self._left_alone_until = self._clock() + rest_s
                 self._unavailable = str(error)
                 self._read_at = min(self._read_at, self._clock() - self._expires_s)
             if self._unavailable:
@@ -94,7 +94,7 @@ class StaticStacCatalog(InMemoryCatalog):
 
     def probe(self) -> None:
         """Request the first document briefly; once it is there, read all of it."""
-        if self._clock() < self._asked_until:
+        if self._clock() < self._left_alone_until:
             return
         try:
             if "://" in self._url:

@@ -23,7 +23,7 @@ from app.imagery.store import BUCKET_SCHEMES
 from app.resilience import OutOfReach
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Kind = Literal["public", "private", "loopback", "link-local", "reserved"]
 
 WEB_PORTS = frozenset({80, 443})
@@ -58,7 +58,7 @@ class Rule:
             return address is None and host.endswith(self.text[1:])
         return host == self.text
 
-    def leads_to(self, address: Address, kind: Kind) -> bool:
+    def leads_to(self, address: IPAddress, kind: Kind) -> bool:
         """Return whether the name may stand for that address. Those who own a name's DNS choose the
         address: of a name that the operator wrote out it may be in a private network, the machine
         itself only by a name that no public DNS has."""
@@ -136,7 +136,7 @@ class Reach:
         """Return whether a connection to a host is one of this source."""
         return any(rule.matches(host, port) for rule in (*self._rules, *self._servers))
 
-    def address_refusal(self, host: str, port: int, address: Address) -> str | None:
+    def address_refusal(self, host: str, port: int, address: IPAddress) -> str | None:
         """Return why a host may not be reached at an address that its name stands for."""
         address = _unwrapped(address)
         kind = kind_of(address)
@@ -189,7 +189,7 @@ def rule_of(text: str) -> Rule:
     return Rule(name, ports)
 
 
-def kind_of(address: Address) -> Kind:
+def kind_of(address: IPAddress) -> Kind:
     """Return what network an address belongs to; what is wrapped in IPv6 counts as it is inside."""
     address = _unwrapped(address)
     if address.is_loopback:
@@ -279,12 +279,12 @@ class _CheckedConnections(httpcore2.NetworkBackend):
         """Return a connection; OutOfReach when no address may be reached."""
         ends = None if timeout is None else time.monotonic() + timeout
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
             raise httpcore2.ConnectError("the name cannot be resolved") from None
         name, refusal = host.lower().rstrip("."), None
         failure: Exception | None = None
-        for address in dict.fromkeys(ipaddress.ip_address(each[4][0]) for each in found):
+        for address in dict.fromkeys(ipaddress.ip_address(each[4][0]) for each in resolved):
             reason = self._reach.address_refusal(name, port, address)
             if reason is not None:
                 refusal = reason
@@ -353,14 +353,14 @@ def _name(url: httpx2.URL) -> str:
     return url.raw_host.decode("ascii", "replace").strip("[]").lower().rstrip(".")
 
 
-def _literal(host: str) -> Address | None:
+def _literal(host: str) -> IPAddress | None:
     try:
         return _unwrapped(ipaddress.ip_address(host))
     except ValueError:
         return None
 
 
-def _unwrapped(address: Address) -> Address:
+def _unwrapped(address: IPAddress) -> IPAddress:
     """Return the IPv4 address that an IPv6 one stands for (mapped, NAT64, 6to4), else itself."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
