@@ -25,7 +25,7 @@ Headers = Mapping[str, str]
 Body = Mapping[str, Any]
 
 POLICY = RetryPolicy(attempts=3, attempt_s=4, total_s=12)
-PROBE = RetryPolicy(attempts=1, attempt_s=3, total_s=3)
+PROBE = RetryPolicy(attempts=1, attempt_s=2.5, total_s=2.5)
 """Of a service that failed: asked again soon."""
 
 
