@@ -242,6 +242,8 @@ def scene_of_item(
     """
     try:
         scene = _scene_of_item(content, reading, store, asset, base)
+        if not all(map(math.isfinite, (*scene.bounds, *scene.footprint().bounds))):
+            raise UnsupportedImage("has its image at no place on Earth")  # noqa: TRY301
         is_remote = urlsplit(scene.href).scheme in REMOTE_SCHEMES
         reason = refusal(scene.href) if is_remote else None
     except UnsupportedImage:
