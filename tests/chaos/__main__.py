@@ -26,7 +26,7 @@ from tests.chaos.trial import Outcome, Trial
 from tests.world.graphs import write_model
 
 GROUPS = (
-    sources.GROUP, clients.GROUP, clients.OVERLOAD, caches.DISKS, caches.REDIS,
+    sources.GROUP, clients.GROUP, clients.HOSTILE, clients.OVERLOAD, caches.DISKS, caches.REDIS,
     processes.GROUP, processes.TWO,
 )  # fmt: skip
 SIDE_M, YEARS = 3300, range(2013, 2016)

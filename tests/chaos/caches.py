@@ -75,8 +75,8 @@ def _degraded(begin: Callable[[Path], None], end: Callable[[Path], None]) -> Fau
             begin(bench.disk)
             trial.cold(tiles.take(3))
             time.sleep(3)
-            said = bench.server.ready().get("cache_degraded")
-            trial.expect(said, "readyz does not say that the cache is degraded")
+            reported = bench.server.ready().get("cache_degraded")
+            trial.expect(reported, "readyz does not say that the cache is degraded")
             end(bench.disk)
         trial.recover(tiles.take(2), also=lambda: not bench.server.ready().get("cache_degraded"))
 
@@ -99,9 +99,9 @@ def _suppressed() -> Iterator[None]:
 
 
 def _remount(option: str) -> Callable[[Path], None]:
-    return lambda disk: subprocess.run(
-        ["mount", "-o", f"remount,{option}", str(disk)], check=True
-    ) and None  # type: ignore[func-returns-value]
+    return lambda disk: (
+        subprocess.run(["mount", "-o", f"remount,{option}", str(disk)], check=True) and None
+    )  # type: ignore[func-returns-value]
 
 
 def _deleted(bench: Bench, trial: Trial) -> None:
@@ -209,8 +209,8 @@ def _redis(begin: Callable[[RedisBench], None], end: Callable[[RedisBench], None
             begin(bench)
             trial.cold(tiles.take(4))
             time.sleep(3)
-            said = bench.server.ready().get("redis")
-            trial.expect(said != "ok", "readyz says that Redis is ok")
+            reported = bench.server.ready().get("redis")
+            trial.expect(reported != "ok", "readyz says that Redis is ok")
             end(bench)
         trial.recover(tiles.take(2), also=lambda: bench.server.ready().get("redis") == "ok")
 

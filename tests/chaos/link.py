@@ -28,6 +28,7 @@ class Link:
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._listener: socket.socket | None = None
+        self._threads: list[threading.Thread] = []
         self.port = 0
         self._listen()
 
@@ -47,8 +48,10 @@ class Link:
             self._break_all()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Listen no more; nothing is left open."""
         self.set("refuse")
+        for thread in self._threads:
+            thread.join(5)
 
     def _listen(self) -> None:
         listener = socket.socket()
@@ -57,7 +60,9 @@ class Link:
         listener.listen(512)
         self.port = listener.getsockname()[1]
         self._listener = listener
-        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+        thread = threading.Thread(target=self._accept, args=(listener,), daemon=True)
+        thread.start()
+        self._threads.append(thread)
 
     def _unlisten(self) -> None:
         listener, self._listener = self._listener, None
@@ -83,9 +88,10 @@ class Link:
             with self._lock:
                 self._open |= {client, server}
             for source, sink, slowed in ((client, server, False), (server, client, True)):
-                threading.Thread(
-                    target=self._forward, args=(source, sink, slowed), daemon=True
-                ).start()
+                arguments = (source, sink, slowed)
+                thread = threading.Thread(target=self._forward, args=arguments, daemon=True)
+                thread.start()
+                self._threads.append(thread)
 
     def _forward(self, source: socket.socket, sink: socket.socket, slowed: bool) -> None:
         try:

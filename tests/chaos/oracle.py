@@ -68,9 +68,7 @@ def expected_tile(scene: SyntheticScene, z: int, x: int, y: int) -> npt.NDArray[
     """Return uint8 (256, 256): the classes of a scene under a tile's pixels, 255 outside it."""
     span = 2 * HALF_WORLD / 2**z
     steps = (np.arange(SIZE) + 0.5) / SIZE
-    mercator = np.meshgrid(
-        -HALF_WORLD + (x + steps) * span, HALF_WORLD - (y + steps) * span
-    )
+    mercator = np.meshgrid(-HALF_WORLD + (x + steps) * span, HALF_WORLD - (y + steps) * span)
     east, north = Transformer.from_crs(3857, scene.epsg, always_xy=True).transform(*mercator)
     col, row = np.floor(east - scene.left), np.floor(scene.top - north)
     inside = (col >= 0) & (row >= 0) & (col < scene.cols) & (row < scene.rows)

@@ -147,10 +147,10 @@ class Probes:
     def _tiles(self, kind: str, pause: float) -> None:
         connection, number = Connection(self._port), 0
         while not self._stopped.wait(pause):
-            asked = self._lists[kind]
-            if not asked:
+            requested = self._lists[kind]
+            if not requested:
                 continue
-            path, digests = asked[number % len(asked)]
+            path, digests = requested[number % len(requested)]
             number += 1
             began = time.monotonic()
             code, body, headers = connection.get(path)

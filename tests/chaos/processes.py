@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from tests.chaos.oracle import area_in, expected_at, tile_at
+from tests.chaos.oracle import area_in
 from tests.chaos.server import Server
 from tests.chaos.stage import Fault, Group, Stage, open_bench
 from tests.chaos.storms import Running
@@ -40,9 +40,7 @@ def _open(stage: Stage) -> Iterator[Bench]:
     tiles = stage.local
     options = ("--imagery", stage.world.directory, "--cache-dir", folder / "cache")
     settings: dict[str, Any] = {"model": stage.model, "jobs_dir": folder / "jobs"}
-    with open_bench(
-        stage, folder, {"local": tiles}, tiles.take(4), *options, **settings
-    ) as opened:
+    with open_bench(stage, folder, {"local": tiles}, tiles.take(4), *options, **settings) as opened:
         bench = ProcessBench(opened.server, opened.prober, opened.tiles, opened.warm)
         bench.stage = stage
         yield bench
@@ -180,12 +178,16 @@ def _killed_mid_job(times: int) -> Fault:
                     kills += 1
                     server.start()
             trial.until(
-                lambda: _job(server, job).get("status") == "successful", 120, f"the {name} job"  # noqa: B023
+                lambda: _job(server, job).get("status") == "successful",
+                120,
+                f"the {name} job",
             )
             rasters.append(_raster(server, job))
             server.stop()
         trial.outcome.times = kills
-        trial.note(f"killed {kills} times, {len(rasters[0])} bytes equal: {rasters[0] == rasters[1]}")
+        trial.note(
+            f"killed {kills} times, {len(rasters[0])} bytes equal: {rasters[0] == rasters[1]}"
+        )
         trial.expect(kills == times, f"the job was done after {kills} kills")
         trial.expect(rasters[0] == rasters[1], "the raster is not that of an undisturbed job")
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from tests.chaos.link import Link, State, link_to
 from tests.chaos.oracle import Expected, Tiles, digest_of, expected_tile
@@ -34,7 +33,7 @@ class SourceBench(Bench):
 
 
 def _toml(files: str, named: str, stac: str, years: list[SyntheticScene]) -> str:
-    few = 'read_s = 3\nrequest_s = 1\nretries = 1\n'
+    few = "read_s = 3\nrequest_s = 1\nretries = 1\n"
     urls = ", ".join(f'"{files}/{s.path.name}"' for s in years if s.year != NAMED)
     tables = [f'[[source]]\nid = "remote"\ntype = "cogs"\nurls = [{urls}]\n{few}']
     by_name = [s for s in years if s.year == NAMED]
@@ -217,9 +216,7 @@ GROUP = Group(
         "imagery server: link cut": _linked("cut"),
         "a file is replaced while it is read": replace(Fault("", _replaced), quick=True),
         "host names do not resolve": _trouble("named", _names(False), _names(True)),
-        "STAC API: search answers 503": _search(
-            "catalog", _search_status(503), _search_status(0)
-        ),
+        "STAC API: search answers 503": _search("catalog", _search_status(503), _search_status(0)),
         "STAC API: hangs": _search("catalog-two", _stac_link("hang"), _stac_link("ok")),
         "STAC API: images answer 503": _trouble("catalog", _stac_status(503), _stac_status(0)),
         "STAC API: images answer 404": _trouble("catalog", _stac_status(404), _stac_status(0)),

@@ -29,13 +29,9 @@ def _address(number: int) -> tuple[str, int]:
     return f"127.1.{number // 250 % 250}.{number % 250 + 1}", 0
 
 
-async def _connect(
-    port: int, number: int
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connect(port: int, number: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     return await asyncio.wait_for(
-        asyncio.open_connection(
-            "127.0.0.1", port, local_addr=_address(number), limit=LIMIT
-        ),
+        asyncio.open_connection("127.0.0.1", port, local_addr=_address(number), limit=LIMIT),
         30,
     )
 
@@ -47,7 +43,9 @@ async def _request(port: int, number: int, path: str, timeout: float = 60) -> Fi
     try:
         reader, writer = await _connect(port, number)
         answer |= {"code": "reset", "connected": time.monotonic()}
-        writer.write(f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode())
+        writer.write(
+            f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode()
+        )
         await writer.drain()
         async with asyncio.timeout(timeout):
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
@@ -66,7 +64,7 @@ async def _request(port: int, number: int, path: str, timeout: float = 60) -> Fi
     return answer
 
 
-def _judged(judge: Judge, answer: Fields, digests: list[str]) -> Fields:
+def _evaluated(judge: Judge, answer: Fields, digests: list[str]) -> Fields:
     body = answer.pop("body", b"")
     answer["wrong"] = answer["code"] == "200" and judge.is_wrong(body, digests)
     return answer
@@ -76,13 +74,11 @@ async def same(port: int, fields: Fields) -> Fields:
     """`tiles` are asked for at once by `clients`, in turn."""
     judge = Judge()
     turns = itertools.islice(itertools.cycle(fields["tiles"]), fields["clients"])
-    asked = list(turns)
+    requested = list(turns)
     answers = await asyncio.gather(
-        *(_request(port, number, path) for number, (path, _) in enumerate(asked))
+        *(_request(port, number, path) for number, (path, _) in enumerate(requested))
     )
-    return {
-        "answers": [_judged(judge, a, d) for a, (_, d) in zip(answers, asked, strict=True)]
-    }
+    return {"answers": [_evaluated(judge, a, d) for a, (_, d) in zip(answers, requested, strict=True)]}
 
 
 async def leave(port: int, fields: Fields) -> Fields:
@@ -208,7 +204,7 @@ async def closed_loop(port: int, fields: Fields) -> Fields:
 
     async def one(number: int) -> None:
         for path, digests in tiles:
-            answers.append(_judged(judge, await _request(port, number, path), digests))
+            answers.append(_evaluated(judge, await _request(port, number, path), digests))
 
     await asyncio.gather(*(one(n) for n in range(fields["clients"])))
     return {"answers": answers, "seconds": time.monotonic() - began}
@@ -221,7 +217,7 @@ async def open_loop(port: int, fields: Fields) -> Fields:
     began = time.monotonic()
 
     async def one(number: int, tile: tuple[str, list[str]]) -> None:
-        answer = _judged(judge, await _request(port, number, tile[0]), tile[1])
+        answer = _evaluated(judge, await _request(port, number, tile[0]), tile[1])
         answers.append(answer)
         if answer["code"] != "200":
             tiles.append(tile)
@@ -275,6 +271,11 @@ class Running:
         self._process.stdin.flush()
         self._process.stdout.readline()  # it is about to begin
         self.began = time.monotonic()
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it is not over."""
+        return self._process.poll() is None
 
     def result(self, timeout: float = 240) -> Fields:
         """Wait for it; RuntimeError when it failed."""

@@ -91,7 +91,7 @@ class RangeServer:
 
 
 @lru_cache(maxsize=8)
-def _content(path: Path, changed_ns: int) -> tuple[bytes, str]:  # noqa: ARG001 - part of the key
+def _content(path: Path, changed_ns: int) -> tuple[bytes, str]:
     """Return a file's bytes and entity tag."""
     content = path.read_bytes()
     return content, f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
