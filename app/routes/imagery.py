@@ -10,7 +10,7 @@ from app.grid.tile import Tile
 from app.imagery.catalog.temporal import TemporalFilter
 from app.landcover.source import Source
 from app.routes.requests import while_connected
-from app.routes.schemas import PictureQuery, tile_parameters, query_of, tile_and_suffix
+from app.routes.schemas import PictureQuery, query_of, tile_and_suffix, tile_parameters
 from app.sampling.pictures import MEDIA_TYPES, encode, picture
 from app.services import Services
 

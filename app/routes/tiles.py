@@ -13,7 +13,7 @@ from app.render import geotiff
 from app.render.images import MEDIA_TYPES, Palette, render, shown_values
 from app.render.transition import BASE, stayed, transition_table
 from app.routes.requests import selections_of, while_connected
-from app.routes.schemas import TileQuery, TileRequest, tile_parameters, parse_tile
+from app.routes.schemas import TileQuery, TileRequest, parse_tile, tile_parameters
 from app.sampling.confidence import compose_confident
 from app.sampling.outlines import OUTLINE, draw_outlines
 from app.sampling.placer import Layer, Placed

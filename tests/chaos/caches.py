@@ -7,10 +7,13 @@ import random
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -84,24 +87,17 @@ def _degraded(begin: Callable[[Path], None], end: Callable[[Path], None]) -> Fau
 
 
 def _fill(disk: Path) -> None:
-    with (disk / "filler").open("wb") as file, _suppressed():
+    with (disk / "filler").open("wb") as file, suppress(OSError):
         while True:
             file.write(bytes(65536))
             file.flush()
 
 
-@contextmanager
-def _suppressed() -> Iterator[None]:
-    try:
-        yield
-    except OSError:
-        pass
-
-
 def _remount(option: str) -> Callable[[Path], None]:
-    return lambda disk: (
-        subprocess.run(["mount", "-o", f"remount,{option}", str(disk)], check=True) and None
-    )  # type: ignore[func-returns-value]
+    def change(disk: Path) -> None:
+        subprocess.run(["mount", "-o", f"remount,{option}", str(disk)], check=True)
+
+    return change
 
 
 def _deleted(bench: Bench, trial: Trial) -> None:
@@ -183,6 +179,7 @@ class RedisBench(Bench):
 
     redis: RedisServer
     link: Link
+    settings: dict[str, Any]
 
 
 @contextmanager
@@ -192,12 +189,16 @@ def _open_redis(stage: Stage) -> Iterator[Bench]:
     tiles = stage.local
     with redis_server(folder) as redis, link_to(redis.port) as link:
         options = ("--imagery", stage.world.directory)
-        settings = {"model": stage.model, "redis_url": f"redis://127.0.0.1:{link.port}/0"}
+        settings: dict[str, Any] = {
+            "model": stage.model,
+            "redis_url": f"redis://127.0.0.1:{link.port}/0",
+            "redis_lease_s": 1,
+        }
         with open_bench(
             stage, folder, {"local": tiles}, tiles.take(4), *options, **settings
         ) as opened:
             bench = RedisBench(opened.server, opened.prober, opened.tiles, opened.warm)
-            bench.redis, bench.link = redis, link
+            bench.redis, bench.link, bench.settings = redis, link, settings
             yield bench
 
 
@@ -221,24 +222,22 @@ def _lease_holder(bench: Bench, trial: Trial) -> None:
     """F12: another server that computes a block is killed; this one takes the block over."""
     assert isinstance(bench, RedisBench)
     tiles = bench.tiles["local"]
-    other = Server(
-        bench.server.folder / "other", "--imagery", tiles.scenes[0].path.parent,
-        model=bench.model, redis_url=f"redis://127.0.0.1:{bench.link.port}/0", redis_lease_s=1,
-    )  # fmt: skip
+    other = Server(bench.server.folder / "other", "--imagery", tiles.folder, **bench.settings)
     (tile,) = tiles.take(1)
     other.start()
+    claimed = bench.server.figure("landcover_leases_total")
     try:
-        holder = subprocess.Popen(
-            ["curl", "-s", "-o", "/dev/null", f"http://127.0.0.1:{other.port}{tile.path}"]
-        )
-        time.sleep(0.15)
+        request = threading.Thread(target=other.get, args=(tile.path,))
+        request.start()
+        time.sleep(0.1)
         with trial.fault():
             other.kill()
-        holder.wait(10)
+        request.join(30)
         trial.recover([tile])
     finally:
         other.stop()
     trial.outcome.times = 1
+    trial.expect(bench.server.figure("landcover_leases_total") > claimed, "no lease was asked for")
 
 
 REDIS = Group(
@@ -246,8 +245,11 @@ REDIS = Group(
     _open_redis,
     {
         "Redis killed": _redis(lambda b: b.redis.kill(), lambda b: b.redis.start()),
-        "Redis hung": _redis(lambda b: b.redis.hang(), lambda b: b.redis.resume()),
+        "Redis hung": replace(
+            _redis(lambda b: b.redis.hang(), lambda b: b.redis.resume()), quick=True
+        ),
         "Redis cut off": _redis(lambda b: b.link.set("cut"), lambda b: b.link.set("ok")),
+        "holder of a lease killed": Fault("", _lease_holder, ONLY_200),
         "Redis connections reset": _redis(
             lambda b: b.link.set("reset"), lambda b: b.link.set("ok")
         ),

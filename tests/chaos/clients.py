@@ -167,10 +167,13 @@ def _greedy(bench: Bench, trial: Trial) -> None:
         trial.cold(requested)
         codes = storm.result()["codes"]
         during = bench.prober.between(trial.began, time.monotonic())
-        right = {s.path for s in during if s.kind == "cold" and s.code == "200"}
+        answered = {s.path for s in during if s.kind == "cold" and s.code == "200"}
     trial.outcome.times = sum(codes.values())
-    trial.note(f"the other client: {len(right)} of {len(requested)} tiles; the greedy one: {codes}")
-    trial.expect(len(right) == len(requested), f"another client's tiles: {len(right)} of {len(requested)}")
+    trial.note(
+        f"the other client: {len(answered)} of {len(requested)} tiles; the greedy one: {codes}"
+    )
+    served = f"{len(answered)} of {len(requested)}"
+    trial.expect(len(answered) == len(requested), f"another client's tiles: {served}")
     trial.recover(tiles.take(1))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -108,6 +107,11 @@ class Tiles:
         self.scenes, self.source, self.zoom = scenes, source, zoom
         self._left = [(scene, at) for scene in scenes for at in blocks_of(scene)]
 
+    @property
+    def folder(self) -> Path:
+        """The folder of the scenes."""
+        return self.scenes[0].path.parent
+
     def take(self, count: int) -> list[Expected]:
         """Return so many tiles that nobody has asked for; RuntimeError when none are left."""
         if count > len(self._left):
@@ -141,4 +145,4 @@ def area_in(scene: SyntheticScene, meters: float) -> dict[str, Any]:
     corners = ((-half, -half), (half, -half), (half, half), (-half, half), (-half, -half))
     to_degrees = Transformer.from_crs(scene.epsg, 4326, always_xy=True).transform
     ring = [list(to_degrees(x + dx, y + dy)) for dx, dy in corners]
-    return json.loads(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+    return {"type": "Polygon", "coordinates": [ring]}

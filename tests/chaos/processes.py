@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,7 @@ def _stopped(times: int) -> Fault:
         trial.expect(job, "the job was not accepted")
         server.start()
         try:
-            trial.until(
-                lambda: _job(server, job).get("status") == "successful", 90, "the job goes on"
-            )
+            _until_successful(trial, server, job, "the job goes on")
         finally:
             server.stop()
 
@@ -144,6 +143,10 @@ def _job(server: Server, path: str | None) -> dict[str, Any]:
     status, body = server.get(path or "/jobs/none")
     document: dict[str, Any] = json.loads(body) if status == 200 else {}
     return document
+
+
+def _until_successful(trial: Trial, server: Server, job: str | None, what: str) -> None:
+    trial.until(lambda: _job(server, job).get("status") == "successful", 120, what)
 
 
 def _raster(server: Server, path: str) -> bytes:
@@ -177,11 +180,7 @@ def _killed_mid_job(times: int) -> Fault:
                     server.kill()
                     kills += 1
                     server.start()
-            trial.until(
-                lambda: _job(server, job).get("status") == "successful",
-                120,
-                f"the {name} job",
-            )
+            _until_successful(trial, server, job, f"the {name} job")
             rasters.append(_raster(server, job))
             server.stop()
         trial.outcome.times = kills
@@ -286,9 +285,9 @@ GROUP = Group(
     _open,
     {
         "SIGKILL, started again": _killed(5),
-        "SIGKILL, started again (once)": _killed(1),
+        "SIGKILL, started again (once)": replace(_killed(1), quick=True),
         "SIGTERM, 32 tiles and a job in flight": _stopped(10),
-        "SIGTERM, 32 tiles and a job in flight (once)": _stopped(1),
+        "SIGTERM, 32 tiles and a job in flight (once)": replace(_stopped(1), quick=True),
         "SIGKILL in the middle of a job": _killed_mid_job(10),
         "start with a bad model file": Fault("", _bad_models),
     },

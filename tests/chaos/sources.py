@@ -118,11 +118,12 @@ def _trouble(source: str, begin: Change, end: Change, *, stale: bool = False) ->
     return Fault("", run)
 
 
-def _mode(mode: Mode, **headers: str) -> Fault:
+def _mode(mode: Mode, retry_after: str = "") -> Fault:
     stale = mode in ("500", "503", "429")
 
     def begin(bench: SourceBench) -> None:
-        bench.files.fault(mode, only=bench.replaced.path.name[:5], **headers)
+        headers = {"retry_after": retry_after} if retry_after else {}
+        bench.files.fault(mode, -1, "", **headers)
 
     return _trouble("remote", begin, lambda bench: bench.files.repair(), stale=stale)
 

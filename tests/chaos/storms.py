@@ -15,14 +15,15 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from tests.chaos.prober import Judge
 
 Fields = dict[str, Any]
-Storm = Callable[[int, Fields], Awaitable[Fields]]
+Storm = Callable[[int, Fields], Coroutine[Any, Any, Fields]]
 LIMIT = 1 << 20
+LONGEST_S = 60.0
 
 
 def _address(number: int) -> tuple[str, int]:
@@ -36,7 +37,7 @@ async def _connect(port: int, number: int) -> tuple[asyncio.StreamReader, asynci
     )
 
 
-async def _request(port: int, number: int, path: str, timeout: float = 60) -> Fields:
+async def _request(port: int, number: int, path: str) -> Fields:
     """Send a GET on a connection of its own; connected: monotonic seconds."""
     answer: Fields = {"code": "refused", "connected": None, "began": time.monotonic()}
     writer = None
@@ -47,7 +48,7 @@ async def _request(port: int, number: int, path: str, timeout: float = 60) -> Fi
             f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode()
         )
         await writer.drain()
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(LONGEST_S):
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
             length = int(head.split("content-length:")[1].split("\r\n")[0])
             body = await reader.readexactly(length)
@@ -78,7 +79,8 @@ async def same(port: int, fields: Fields) -> Fields:
     answers = await asyncio.gather(
         *(_request(port, number, path) for number, (path, _) in enumerate(requested))
     )
-    return {"answers": [_evaluated(judge, a, d) for a, (_, d) in zip(answers, requested, strict=True)]}
+    pairs = zip(answers, requested, strict=True)
+    return {"answers": [_evaluated(judge, answer, tile[1]) for answer, tile in pairs]}
 
 
 async def leave(port: int, fields: Fields) -> Fields:

@@ -13,6 +13,7 @@ from tests.chaos.server import Server
 from tests.world.world import World
 
 SEED = 1
+CALL = "from schemathesis.cli import schemathesis; schemathesis()"
 
 
 def missing() -> str | None:
@@ -26,7 +27,7 @@ def play(world: World, model: Path, folder: Path, examples: int) -> Counter[str]
     server.start()
     try:
         command = [
-            sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "run",
+            sys.executable, "-c", CALL, "run",
             f"http://127.0.0.1:{server.port}/api", "--checks", "not_a_server_error",
             "--max-examples", str(examples), "--seed", str(SEED), "--phases",
             "examples,coverage,fuzzing", "--suppress-health-check", "all", "--no-color",

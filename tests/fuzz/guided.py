@@ -37,7 +37,7 @@ def play(runs: int) -> int:
 
 
 def _main(runs: int) -> None:
-    import atheris
+    import atheris  # type: ignore[import-untyped,unused-ignore]
 
     with atheris.instrument_imports(include=["app", "model"]):
         from app.area.geojson import read_areas

@@ -81,7 +81,10 @@ def kinds_of(client: TestClient, world: World, folder: Path) -> list[Kind]:
     return [
         Kind(
             "areas over HTTP", 2500,
-            st.tuples(st.sampled_from(targets.AREA_PATHS), st.just("") | inputs.queries, inputs.areas), area,
+            st.tuples(
+                st.sampled_from(targets.AREA_PATHS), st.just("") | inputs.queries, inputs.areas
+            ),
+            area,
         ),
         Kind("tiles", 2500, inputs.tile_keys(targets.middle_of(world)),
              lambda path: targets.get(client, path)),
