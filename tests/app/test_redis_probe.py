@@ -40,7 +40,7 @@ def test_an_unexpected_error_is_a_miss_and_ends_no_probe(
         assert tier.degraded is not None
         monkeypatch.setattr(tier._redis, "execute_command", send)
         async with asyncio.timeout(10):
-            while tier.degraded is not None:
+            while tier.degraded is not None:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert await tier.get("0" * 40) is None
         assert tier.degraded is None

@@ -30,7 +30,7 @@ GROUPS = (
     processes.GROUP, processes.TWO,
 )  # fmt: skip
 SIDE_M, YEARS = 3300, range(2013, 2016)
-QUICK_SIDE_M, QUICK_YEARS = 2300, range(2013, 2014)
+QUICK_SIDE_M, QUICK_YEARS = 2300, range(2013, 2015)
 SLOW_STEPS = 1
 
 
@@ -61,7 +61,7 @@ def play(group: Group, faults: list[Fault], scene: Stage) -> list[Outcome]:
     outcomes = []
     with group.open(scene) as bench:
         for fault in faults:
-            trial = Trial(bench, fault.name, group.name, fault.codes)
+            trial = Trial(bench, fault.name, group.name, fault.codes, fault.recovery_s)
             try:
                 fault.run(bench, trial)
             except Exception as error:  # a harness that fails has not shown that the promise holds

@@ -28,7 +28,7 @@ from tests.chaos.trial import Bench, Trial
 
 DISK_MB = 8
 ONLY_200 = frozenset({"200"})
-FLIPS, KILLS = 200, 200
+FLIPS, QUICK_FLIPS, KILLS = 200, 30, 200
 
 
 class DiskBench(Bench):
@@ -36,6 +36,7 @@ class DiskBench(Bench):
 
     cache: Path
     disk: Path
+    flips: int
 
 
 @contextmanager
@@ -64,6 +65,7 @@ def _open(stage: Stage) -> Iterator[Bench]:
         ) as opened:  # fmt: skip
             bench = DiskBench(opened.server, opened.prober, opened.tiles, opened.warm)
             bench.cache, bench.disk = disk / "cache", disk
+            bench.flips = QUICK_FLIPS if stage.quick else FLIPS
             yield bench
 
 
@@ -118,9 +120,9 @@ def _flipped(bench: Bench, trial: Trial) -> None:
     flips = 0
     before = bench.server.figure("landcover_cache_damaged_total")
     with trial.fault():
-        while flips < FLIPS:
+        while flips < bench.flips:
             paths = [e.path for e in check_entries(bench.cache) if e.damage is None]
-            for path in paths[: FLIPS - flips]:
+            for path in paths[: bench.flips - flips]:
                 data = bytearray(path.read_bytes())
                 data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
                 # In place, as a disk damages it: the writer's own file would be whole.
@@ -132,7 +134,8 @@ def _flipped(bench: Bench, trial: Trial) -> None:
     found = bench.server.figure("landcover_cache_damaged_total") - before
     left = sum(e.damage is not None for e in check_entries(bench.cache))
     trial.note(f"{found:.0f} found when read, {left} not read yet")
-    trial.expect(found > 0, "no damaged entry was counted")
+    # An entry may be evicted before anyone reads it.
+    trial.expect(found + left >= 0.95 * flips, f"{flips - found - left:.0f} flips were overlooked")
 
 
 def _killed_writers(bench: Bench, trial: Trial) -> None:
@@ -229,7 +232,7 @@ def _lease_holder(bench: Bench, trial: Trial) -> None:
     try:
         request = threading.Thread(target=other.get, args=(tile.path,))
         request.start()
-        time.sleep(0.1)
+        trial.until(lambda: other.ready().get("blocks_in_work"), 10, "a block of the other server")
         with trial.fault():
             other.kill()
         request.join(30)

@@ -23,6 +23,8 @@ from tests.chaos.storms import Running
 from tests.chaos.trial import HONEST, NO_ANSWER, Bench, Trial
 
 EXIT_S = 12.0
+START_S = 10.0
+"""A process that was killed is there again within this, its start included."""
 JOB_METERS = 2400.0
 
 
@@ -78,7 +80,7 @@ def _killed(times: int) -> Fault:
             trial.recover(bench.tiles["local"].take(1))
         trial.outcome.times = times
 
-    return Fault("", run, HONEST | NO_ANSWER)
+    return Fault("", run, HONEST | NO_ANSWER, recovery_s=START_S)
 
 
 def _stopped(times: int) -> Fault:

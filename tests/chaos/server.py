@@ -50,6 +50,7 @@ class Server:
             "PYTHONPATH": f"{NAMES}{os.pathsep}{ROOT}",
             "CHAOS_NO_NAMES": str(self.no_names),
             "OMP_NUM_THREADS": "1",
+            "MALLOC_ARENA_MAX": "2",  # as docs/operators.md recommends
             **{f"LANDCOVER_{name.upper()}": str(value) for name, value in given.items()},
         }
         self._process: subprocess.Popen[bytes] | None = None

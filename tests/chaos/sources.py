@@ -212,7 +212,7 @@ GROUP = Group(
         "imagery server: bodies cut off": replace(_mode("truncate"), quick=True),
         "imagery server: bodies corrupt": replace(_mode("corrupt"), quick=True),
         "imagery server: one bit of a body flipped": _mode("flip"),
-        "imagery server: connections refused": replace(_linked("refuse"), quick=True),
+        "imagery server: connections refused": _linked("refuse"),
         "imagery server: connections reset": _linked("reset"),
         "imagery server: link cut": _linked("cut"),
         "a file is replaced while it is read": replace(Fault("", _replaced), quick=True),

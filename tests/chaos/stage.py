@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.chaos.oracle import Expected, Tiles
 from tests.chaos.prober import Prober
 from tests.chaos.server import Server
-from tests.chaos.trial import HONEST, Bench, Trial
+from tests.chaos.trial import HONEST, RECOVERY_S, Bench, Trial
 from tests.world.world import World
 
 Run = Callable[[Bench, Trial], None]
@@ -18,12 +18,14 @@ Run = Callable[[Bench, Trial], None]
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: how it is played, which answers are honest in it, whether each CI run has it."""
+    """One fault: how it is played, which answers are honest in it, whether each CI run has it, and
+    how long the service may take to recover."""
 
     name: str
     run: Run
     codes: frozenset[str] = HONEST
     quick: bool = False
+    recovery_s: float = RECOVERY_S
 
 
 @dataclass

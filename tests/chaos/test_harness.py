@@ -172,12 +172,12 @@ def test_a_link_in_trouble() -> None:
 
 
 def test_the_slope_of_memory_is_that_after_warming_up() -> None:
-    grown = soak.Soak(600)
-    grown.memory = [(t / 60, 300 + min(t, 200) + 3 * t / 60) for t in range(600)]
-    grown.descriptors = grown.threads = [30] * 600
+    grown = soak.Soak(1800)
+    grown.memory = [(t / 60, 300 + min(t, 200) + 3 * t / 60) for t in range(1800)]
+    grown.descriptors = grown.threads = [30] * 1800
     assert grown.slope == pytest.approx(3)
     assert grown.problems() == ["memory grows by 3.0 MB a minute"]
-    grown.memory = [(t / 60, 300 + min(t, 200)) for t in range(600)]
+    grown.memory = [(t / 60, 300 + min(t, 200)) for t in range(1800)]
     assert grown.problems() == []
 
 

@@ -11,6 +11,8 @@ import pytest
 
 
 @pytest.mark.slow
+@pytest.mark.alone
+@pytest.mark.timeout(400)
 def test_the_promise_is_kept_in_the_quick_faults() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.chaos", "--quick"],

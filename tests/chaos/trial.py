@@ -59,8 +59,16 @@ class Bench:
 class Trial:
     """Collects one fault's outcome. A fault calls `cold`, `fault`, `recover` and `expect`."""
 
-    def __init__(self, bench: Bench, name: str, group: str, codes: frozenset[str] = HONEST) -> None:
+    def __init__(
+        self,
+        bench: Bench,
+        name: str,
+        group: str,
+        codes: frozenset[str] = HONEST,
+        recovery_s: float = RECOVERY_S,
+    ) -> None:
         self.bench = bench
+        self._recovery_s = recovery_s
         self.outcome = Outcome(name, group)
         self._codes = codes
         self._began = self._ended = self._over = time.monotonic()
@@ -189,7 +197,7 @@ class Trial:
         self.expect(silent == 0, f"{silent} times 503 without Retry-After")
         if outcome.recovery is not None:
             took = outcome.recovery
-            self.expect(took <= RECOVERY_S, f"recovery took {took:.1f} s")
+            self.expect(took <= self._recovery_s, f"recovery took {took:.1f} s")
         self.expect(
             outcome.warm_p99 <= WARM_P99_S, f"p99 of warm tiles {outcome.warm_p99 * 1000:.0f} ms"
         )
