@@ -12,6 +12,7 @@ from app.area.geojson import parse_json
 from app.errors import InvalidRequest, TooLarge, UnknownName
 from app.jobs.job import OUTPUTS, PROCESSES, Job, Process, Spec, spec_of
 from app.jobs.runner import JobService
+from app.routes.geojson_schema import EXECUTION_BODY
 from app.routes.jobs import results_of
 from app.routes.ogc import CONFORMANCE
 from app.routes.requests import body_of, while_connected
@@ -92,7 +93,7 @@ async def process(request: Request, processID: str) -> dict[str, Any]:  # noqa: 
     return _describe(_known(processID), str(request.base_url), True)
 
 
-@router.post("/processes/{processID}/estimate", response_model=None)
+@router.post("/processes/{processID}/estimate", response_model=None, openapi_extra=EXECUTION_BODY)
 async def estimate(request: Request, processID: str) -> dict[str, Any]:  # noqa: N803
     """Return the blocks, seconds and bytes of an execution, without executing it. Takes the same
     body."""
@@ -100,7 +101,7 @@ async def estimate(request: Request, processID: str) -> dict[str, Any]:  # noqa:
     return await asyncio.to_thread(service.estimate, spec)
 
 
-@router.post("/processes/{processID}/execution", response_model=None)
+@router.post("/processes/{processID}/execution", response_model=None, openapi_extra=EXECUTION_BODY)
 async def execute(request: Request, processID: str) -> Response:  # noqa: N803
     """Execute a process: at once for a small area, as a job with `Prefer: respond-async`."""
     service, spec = await _request(request, processID)

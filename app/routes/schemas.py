@@ -184,6 +184,22 @@ def openapi_parameters(model: type[BaseModel]) -> dict[str, Any]:
     }
 
 
+def tile_parameters(model: type[BaseModel], *path: str) -> dict[str, Any]:
+    """Return the parts of a tile's path, all of them by default, and `model`'s fields as OpenAPI
+    parameters."""
+    known: dict[str, dict[str, Any]] = {
+        "tileMatrixSetId": {"type": "string", "enum": list(TMS_NAMES)},
+        "z": {"type": "integer", "minimum": 0},
+        "x": {"type": "integer", "minimum": 0},
+        "y": {"type": "string", "pattern": r"^\d{1,10}(@2x)?(\.[a-z]{3,4})?$"},
+    }
+    parts = [
+        {"name": name, "in": "path", "required": True, "schema": known[name]}
+        for name in path or known
+    ]
+    return {"parameters": parts + openapi_parameters(model)["parameters"]}
+
+
 def degrees(field: str, text: str, limit: float) -> float:
     """Parse a client's number within ±limit; InvalidRequest otherwise."""
     try:

@@ -13,7 +13,7 @@ from app.render import geotiff
 from app.render.images import MEDIA_TYPES, Palette, render, shown_values
 from app.render.transition import BASE, stayed, transition_table
 from app.routes.requests import selections_of, while_connected
-from app.routes.schemas import TileQuery, TileRequest, openapi_parameters, parse_tile
+from app.routes.schemas import TileQuery, TileRequest, parse_tile, tile_parameters
 from app.sampling.confidence import compose_confident
 from app.sampling.outlines import OUTLINE, draw_outlines
 from app.sampling.placer import Layer, Placed
@@ -25,7 +25,6 @@ router = APIRouter(tags=["tiles"])
 
 _OUTLINE_COLOR = (63, 157, 107)
 
-_DOCUMENTED = openapi_parameters(TileQuery)
 _ANSWERS = {
     200: {"content": {media: {} for media in MEDIA_TYPES.values()}, "description": "The tile."},
     304: {"description": "The client's copy is still valid."},
@@ -36,7 +35,7 @@ _ANSWERS = {
     "/tiles/{tileMatrixSetId}/{z}/{x}/{y}",
     response_class=Response,
     responses=_ANSWERS,  # type: ignore[arg-type]
-    openapi_extra=_DOCUMENTED,
+    openapi_extra=tile_parameters(TileQuery),
 )
 async def tile(request: Request) -> Response:
     """Return one land cover tile; `y` may end in `@2x` and `.png`, `.webp`, `.tif` or `.npy`."""
@@ -44,7 +43,11 @@ async def tile(request: Request) -> Response:
     return await _answer(request, path["tileMatrixSetId"], path["z"], path["x"], path["y"])
 
 
-@router.get("/{z}/{x}/{y}", response_class=Response, openapi_extra=_DOCUMENTED)
+@router.get(
+    "/{z}/{x}/{y}",
+    response_class=Response,
+    openapi_extra=tile_parameters(TileQuery, "z", "x", "y"),
+)
 async def tile_alias(request: Request) -> Response:
     """Return the same tile, at the short address that map libraries expect."""
     path = request.path_params
