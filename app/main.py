@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from app import __version__
-from app.jobs.runner import JobService
+from app.access import Clients, Quota
+from app.jobs.service import JobService
 from app.routes import (
     areas,
     clients,
@@ -21,6 +22,7 @@ from app.routes import (
     map_style,
     meta,
     ogc,
+    openapi,
     point,
     problems,
     processes,
@@ -28,9 +30,11 @@ from app.routes import (
     tiles,
     wmts,
 )
+from app.routes.access import Identified
 from app.routes.cors import CrossOrigin
 from app.routes.forwarded import Forwarded
 from app.routes.middleware import HeadAsGet, Observed
+from app.routes.results import JobHasNoResults
 from app.services import Services
 from app.settings import Settings
 
@@ -75,8 +79,9 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         docs_url="/api.html",
         redoc_url=None,
     )
+    openapi.install(app)
     problems.install(app)
-    app.add_exception_handler(jobs.JobHasNoResults, jobs.no_results)
+    app.add_exception_handler(JobHasNoResults, jobs.no_results)
     # Tiles last: their short address matches any three segments.
     for module in (
         health,
@@ -96,8 +101,15 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         tiles,
     ):
         app.include_router(module.router)
+    app.add_middleware(Identified, clients=_clients_of(settings))
     app.add_middleware(CrossOrigin, origins=settings.cors_origins)
     app.add_middleware(HeadAsGet)
     app.add_middleware(Observed, access_log=settings.access_log)
     app.add_middleware(Forwarded, trusted=settings.trusted_proxies, root_path=settings.root_path)
     return app
+
+
+def _clients_of(settings: Settings) -> Clients:
+    quota = Quota(settings.jobs_per_client, settings.job_mb_per_client * 1_000_000)
+    key = settings.operator_key.get_secret_value() if settings.operator_key else None
+    return Clients(quota, key, settings.keys)

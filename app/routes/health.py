@@ -41,6 +41,7 @@ async def readyz(request: Request) -> Response:
         },
         "cache_degraded": degraded.get("disk"),
         "redis": degraded.get("redis", "ok") if cache.redis else None,
+        "jobs_unavailable": request.app.state.jobs.store.trouble,
         "blocks_in_work": services.gate.inside,
     }
     return JSONResponse(content, 503 if none_left else 200)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -51,6 +52,21 @@ def live(
     """The address of a running server over `two_years`."""
     with server(two_years, pixelwise_model, tmp_path_factory.mktemp("jobs")) as (base, _):
         yield base
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own of 8 MiB, where the machine lets one be mounted."""
+    root = tmp_path / "disk"
+    root.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(root)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    yield root
+    subprocess.run(["umount", str(root)], check=True)
 
 
 def classes_in(content: bytes, suffix: str) -> Classes:

@@ -17,6 +17,7 @@ from tests.benchmarks import (
     areas,
     engines,
     estimates,
+    fairness,
     halo,
     inference,
     int8,
@@ -63,6 +64,7 @@ MEASURES: dict[str, Measure] = {
     "polygons": lambda: areas.measure_polygons(COUNTY),
     "hectares": lambda: areas.measure_hectares(COUNTY),
     "jobs": jobs.measure,
+    "fairness": fairness.measure,
 }
 
 
