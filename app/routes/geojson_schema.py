@@ -83,6 +83,7 @@ AREA_EXAMPLE: Schema = {
     "coordinates": [[[-86.9, 32.9], [-86.9, 32.901], [-86.901, 32.901], [-86.9, 32.9]]],
 }
 
+
 def execution_body(inputs: Mapping[str, str]) -> Schema:
     """Return what the OpenAPI document says of an execution; `inputs`: name → description."""
     output = {
