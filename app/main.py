@@ -96,6 +96,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         tiles,
     ):
         app.include_router(module.router)
+    app.add_middleware(tiles.WarmTiles)
     app.add_middleware(CrossOrigin, origins=settings.cors_origins)
     app.add_middleware(HeadAsGet)
     app.add_middleware(Observed, access_log=settings.access_log)

@@ -12,6 +12,7 @@ from app.cache.blocks import BlockCache
 from app.cache.disk import DiskStore
 from app.cache.memory import MemoryStore
 from app.cache.redis import RedisTier
+from app.cache.single_flight import SingleFlight
 from app.errors import ConfigurationError, SourceUnavailable, UnknownName
 from app.imagery import config, gdal
 from app.imagery.catalog import Catalog
@@ -23,6 +24,7 @@ from app.landcover.blocks import LandCover, Selection
 from app.landcover.source import Source, Sources
 from app.monitoring import metrics
 from app.monitoring.metrics import Collector
+from app.sampling.tiles import TilePlan
 from app.scheduling import Gate, Pool
 from app.settings import Settings
 from model.autotune import open_session, user_notes
@@ -31,6 +33,9 @@ from model.errors import EngineError, ModelError
 from model.session import Session
 
 _MB = 1_000_000
+
+Address = tuple[str, bytes, int]
+"""Path, query and `Services.generation`: what a tile or a download is kept by."""
 
 log = logging.getLogger("landcover.services")
 
@@ -46,6 +51,10 @@ class Rendered:
     source: str | None = None
     quality: str = "full"
     """`full`: exact blocks; `estimate`; `footprints`: too far out to show classes."""
+    route: object = None
+    """The route that answers with it, by which it is counted; None for a download."""
+    head: tuple[tuple[bytes, bytes], ...] = ()
+    """Headers of the whole answer, ready to be sent; none for a download."""
 
 
 class Services:
@@ -80,9 +89,17 @@ class Services:
         batcher = Batcher(self.infers, edge)
         self.landcover = LandCover(cache, self.reader, self.reads, self.infers, self.gate, batcher)
         self.backfill = Backfill(self.landcover)
-        self.rendered: MemoryStore[tuple[str, bytes, int], Rendered] = MemoryStore(
+        self.rendered: MemoryStore[Address, Rendered] = MemoryStore(
             settings.rendered_memory_mb * _MB
         )
+        # Of one tile, however many clients want it: planned once, drawn once.
+        self.planning: SingleFlight[Address, tuple[TilePlan, str]] = SingleFlight()
+        self.drawing: SingleFlight[Address, Rendered] = SingleFlight()
+
+    def keep_rendered(self, address: Address, rendered: Rendered) -> None:
+        """Keep a finished tile or download for the next who wants it."""
+        nbytes = len(rendered.content) + len(address[0]) + len(address[1]) + 1024
+        self.rendered.put(address, rendered, nbytes)
 
     def model(self, name: str | None) -> Session:
         """Return the model of that name, the only one for None; UnknownName otherwise."""
