@@ -46,7 +46,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     settings = settings or Settings()
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, int]]:
         app.state.services = services or Services(settings)
         redis = app.state.services.landcover.cache.redis
         if redis:
@@ -56,7 +56,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
             JobService, app.state.services, asyncio.get_running_loop()
         )
         try:
-            yield
+            yield {"body_bytes": settings.body_kb * 1024}
         finally:
             refresh.cancel()
             app.state.services.backfill.close()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
+import resource
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,10 +21,10 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 from prometheus_client.multiprocess import mark_process_dead
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors import Multiprocess, multiprocess
 
 from app.cli import terminal
+from app.cli.protocol import Connections, Guarded
 from app.errors import ConfigurationError
 from app.main import create_app
 from app.monitoring import logs
@@ -32,38 +36,47 @@ DRAIN_S = 9
 """Seconds that requests in progress may take after SIGTERM."""
 
 LINGER_S = 1.0
-"""Seconds an idle connection is kept after SIGTERM: a request may be on its way already."""
-
-
-class Draining(HttpToolsProtocol):
-    """Closes kept connections with an answer, not between two, when the server stops."""
-
-    _draining = False
-
-    def shutdown(self) -> None:
-        """Stop: requests in progress are answered, and those that come within LINGER_S."""
-        idle = self.cycle is None or self.cycle.response_complete
-        if self._draining or not idle:
-            super().shutdown()
-            return
-        self._draining = True
-        self.loop.call_later(LINGER_S, super().shutdown)
-
-    def on_headers_complete(self) -> None:
-        """Make a request that came while draining the connection's last."""
-        super().on_headers_complete()
-        if self._draining and self.cycle is not None:
-            self.cycle.keep_alive = False
+"""Seconds after SIGTERM in which new connections are accepted and idle ones kept: a request may be
+on its way already. Each is answered with `Connection: close`."""
 
 
 class Server(uvicorn.Server):
-    """Prints where the map is as soon as it answers."""
+    """Prints where the map is as soon as it answers, and stops without losing a connection."""
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
-        """Do as uvicorn does."""
+        """Do as uvicorn does, then keep pauses of the event loop short."""
         await super().startup(sockets)
-        if self.started:
+        if not self.started:
+            return
+        if sockets is None:
             _announce(self.config, self.servers[0].sockets[0].getsockname()[1])
+        # A full collection would look at everything that was loaded: pauses of 0.1 s and more.
+        gc.collect()
+        gc.freeze()
+        # Threads that draw tiles hand the interpreter to the event loop sooner than after 5 ms.
+        sys.setswitchinterval(0.0005)
+
+    async def shutdown(self, sockets: list[Any] | None = None) -> None:
+        """Answer what is in progress, on its way or in the queue of the socket, then close."""
+        Connections.of(self.server_state, asyncio.get_running_loop()).draining = True
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Guarded):
+                connection.drain()
+        await asyncio.sleep(LINGER_S)
+        for _ in range(4):
+            await asyncio.sleep(0)  # whatever the kernel has accepted meanwhile
+        await super().shutdown(sockets)
+
+
+class Worker(multiprocess.Process):
+    """One process of several."""
+
+    @property
+    def server(self) -> uvicorn.Server:
+        """Return the server of the process, made when it is first needed."""
+        if self._server is None:
+            self._server = Server(self.config)
+        return self._server
 
 
 class Supervisor(Multiprocess):
@@ -88,6 +101,7 @@ class Supervisor(Multiprocess):
 def run(settings: Settings, services: Services | None) -> None:
     """Serve until told to stop; `services` are used when there is one process only."""
     logs.configure(settings.log_format, settings.log_level)
+    _allow_descriptors()
     if settings.processes > 1:
         _run_several(settings)
         return
@@ -116,6 +130,7 @@ def _run_several(settings: Settings) -> None:
         config = _config(settings, partial(worker, share), factory=True)
         sockets = [config.bind_socket()]
         _announce(config, sockets[0].getsockname()[1])
+        multiprocess.Process = Worker  # type: ignore[misc]  # the supervisor takes no class
         Supervisor(config, sockets=sockets).run()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -135,13 +150,21 @@ def _with_engine(settings: Settings) -> Settings:
     return settings.model_copy(update={"engine": engine})
 
 
+def _allow_descriptors() -> None:
+    """Raise the number of files and sockets this process may have open to what it may set."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def _config(settings: Settings, app: Any, *, factory: bool = False) -> uvicorn.Config:  # noqa: ANN401
     return uvicorn.Config(
         app,
         factory=factory,
         host=settings.host,
         port=settings.port,
-        http=Draining,
+        http=Guarded,
+        ws="none",
         workers=settings.processes,
         log_config=None,
         access_log=False,  # ours knows the request's id
@@ -153,7 +176,8 @@ def _config(settings: Settings, app: Any, *, factory: bool = False) -> uvicorn.C
 
 
 def _announce(config: uvicorn.Config, port: int) -> None:
-    host = config.host if config.host != "0.0.0.0" else "localhost"  # noqa: S104
+    host = "localhost" if config.host in ("0.0.0.0", "::") else config.host  # noqa: S104
+    host = f"[{host}]" if ":" in host else host
     root = config.root_path.rstrip("/")
     terminal.out.print(
         f"\nThe map is at [bold]http://{host}:{port}{root}/map[/]   (Ctrl+C ends it)"

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from tests.benchmarks.report import Finding
-from tests.benchmarks.served import Served, served
+from tests.benchmarks.served import SERVE, Served, served
 from tests.benchmarks.tiles import grid_of_tiles, path_of
 
 LIMIT_MS = 100.0
@@ -36,7 +36,7 @@ def measure(county: Path) -> list[Finding]:
             server, [path_of(tiles[n % 80], "2013") for n in range(500)], leave_s=0.3
         ),
     }
-    with served("app.main:create_app", {"LANDCOVER_IMAGERY": str(county)}) as server:
+    with served(SERVE, {"LANDCOVER_IMAGERY": str(county)}) as server:
         server.get([path_of(tiles[79], "2017")], 1)
         for name, burst in bursts.items():
             with probed(server.port) as waits:
