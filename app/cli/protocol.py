@@ -40,6 +40,7 @@ STARTED_PER_TURN = 8
 """Requests begun per turn of the event loop; `/healthz` is begun at once."""
 
 _MB = 1_000_000
+_LOOK_S = 1.0
 _SLICE = 4096
 _DISCARD_S = 1.0
 _URGENT = "/healthz"
@@ -84,7 +85,7 @@ class Connections:
         allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         # Files, sources and jobs need descriptors too.
         self._limit = min(CONNECTIONS, allowed // 2) if allowed > 0 else CONNECTIONS
-        loop.call_later(1, self._look)
+        loop.call_later(_LOOK_S, self._look)
 
     @classmethod
     def of(cls, state: ServerState, loop: asyncio.AbstractEventLoop) -> Connections:
@@ -105,11 +106,11 @@ class Connections:
             each.transport.abort()
 
     def _look(self) -> None:
-        """Every second: end those that are late."""
+        """End those that are late; from time to time."""
         now = self._loop.time()
         for each in list(self._state.connections):
             cast("Guarded", each).look(now)
-        self._loop.call_later(1, self._look)
+        self._loop.call_later(_LOOK_S, self._look)
 
 
 class Guarded(HttpToolsProtocol):
@@ -143,7 +144,8 @@ class Guarded(HttpToolsProtocol):
             self.waiting_since = self.loop.time()
         while data and not self._is_refused and not self.transport.is_closing():
             if self._in_head:
-                piece, data = data[:_SLICE], data[_SLICE:]
+                size = min(_SLICE, HEAD_BYTES - self._head_bytes)
+                piece, data = data[:size], data[size:]
                 super().data_received(piece)
                 self._head_bytes += len(piece)
             else:
@@ -219,7 +221,7 @@ class Guarded(HttpToolsProtocol):
         elif self.headers is not None and len(self.headers) > HEAD_FIELDS:
             text = f"the request has more than {HEAD_FIELDS} header fields"
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, text, HEAD_FIELDS)
-        elif self._in_head and self._head_bytes > HEAD_BYTES:
+        elif self._in_head and self._head_bytes >= HEAD_BYTES:
             text = f"the head of the request is larger than {HEAD_BYTES} bytes"
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, text, HEAD_BYTES)
         elif not self._in_head and self._body_bytes > self._body_limit:
