@@ -28,6 +28,7 @@ from app.routes import (
     tiles,
     wmts,
 )
+from app.routes.compression import Compressed
 from app.routes.cors import CrossOrigin
 from app.routes.forwarded import Forwarded
 from app.routes.middleware import HeadAsGet, Observed
@@ -72,7 +73,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         version=__version__,
         lifespan=lifespan,
         openapi_url="/api",
-        docs_url="/api.html",
+        docs_url=None,  # app.routes.map_page: FastAPI's loads its script from elsewhere
         redoc_url=None,
     )
     problems.install(app)
@@ -97,6 +98,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     ):
         app.include_router(module.router)
     app.add_middleware(tiles.WarmTiles)
+    app.add_middleware(Compressed)
     app.add_middleware(CrossOrigin, origins=settings.cors_origins)
     app.add_middleware(HeadAsGet)
     app.add_middleware(Observed, access_log=settings.access_log)
