@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import resource
 import shutil
+import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Callable
@@ -21,6 +24,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 from prometheus_client.multiprocess import mark_process_dead
+from rich.markup import escape
 from uvicorn.supervisors import Multiprocess, multiprocess
 
 from app.cli import terminal
@@ -50,11 +54,25 @@ class Server(uvicorn.Server):
             return
         if sockets is None:
             _announce(self.config, self.servers[0].sockets[0].getsockname()[1])
+        if isinstance(self.config.app, FastAPI):  # of several processes each is replaced instead
+            self._reload_on_hangup(self.config.app)
         # A full collection would look at everything that was loaded: pauses of 0.1 s and more.
         gc.collect()
         gc.freeze()
         # Threads that draw tiles hand the interpreter to the event loop sooner than after 5 ms.
         sys.setswitchinterval(0.0005)
+
+    def _reload_on_hangup(self, app: FastAPI) -> None:
+        """Have SIGHUP load the model file again."""
+        loop = asyncio.get_running_loop()
+        running: set[asyncio.Task[None]] = set()
+
+        def reload() -> None:
+            task = loop.create_task(app.state.services.reload_model())
+            running.add(task)
+            task.add_done_callback(running.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, reload)
 
     async def shutdown(self, sockets: list[Any] | None = None) -> None:
         """Answer what is in progress, on its way or in the queue of the socket, then close."""
@@ -150,6 +168,27 @@ def _with_engine(settings: Settings) -> Settings:
     return settings.model_copy(update={"engine": engine})
 
 
+def check_address(host: str, port: int) -> None:
+    """End with status 3 and one line when the address cannot be listened on."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen()
+    except OSError as error:
+        is_taken = error.errno == errno.EADDRINUSE
+        hint = ": another program listens there; --port sets another" if is_taken else ""
+        reason = (error.strerror or str(error)).lower()
+        terminal.fail(f"cannot listen on {_shown(host)}:{port}, {reason}{hint}", 3)
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
 def _allow_descriptors() -> None:
     """Raise the number of files and sockets this process may have open to what it may set."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -177,8 +216,6 @@ def _config(settings: Settings, app: Any, *, factory: bool = False) -> uvicorn.C
 
 def _announce(config: uvicorn.Config, port: int) -> None:
     host = "localhost" if config.host in ("0.0.0.0", "::") else config.host  # noqa: S104
-    host = f"[{host}]" if ":" in host else host
     root = config.root_path.rstrip("/")
-    terminal.out.print(
-        f"\nThe map is at [bold]http://{host}:{port}{root}/map[/]   (Ctrl+C ends it)"
-    )
+    address = escape(f"http://{_shown(host)}:{port}{root}/map")
+    terminal.out.print(f"\nThe map is at [bold]{address}[/]   (Ctrl+C ends it)")
