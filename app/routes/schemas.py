@@ -19,7 +19,7 @@ from model.legend import COLORMAPS, Rgb, rgb_of
 
 Query = TypeVar("Query", bound=BaseModel)
 
-_ROW = re.compile(r"(?P<y>-?\d{1,10})(?P<scale>@2x)?(?:\.(?P<suffix>[A-Za-z0-9]{1,5}))?")
+_ROW = re.compile(r"(?P<y>-?[0-9]{1,10})(?P<scale>@2x)?(?:\.(?P<suffix>[A-Za-z0-9]{1,5}))?")
 
 
 MOST_QUERY = 4096
@@ -161,7 +161,7 @@ def tile_and_suffix(
         raise InvalidRequest("format", suffix, f"one of {', '.join(suffixes)}")
     numbers = []
     for field, text in (("z", z), ("x", x)):
-        if not re.fullmatch(r"-?\d{1,10}", text):
+        if not re.fullmatch(r"-?[0-9]{1,10}", text):
             raise InvalidRequest(field, text, "a whole number")
         numbers.append(int(text))
     scale = 2 if match["scale"] else 1

@@ -204,6 +204,7 @@ def test_sigterm_loses_no_tile_and_no_job(
         )
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("processes", [1, 2])
 def test_sigterm_resets_no_connection(
     two_quads: World, pixelwise_model: Path, tmp_path: Path, processes: int
