@@ -7,8 +7,14 @@ whatever has arrived at once; the event loop then answers nobody else.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import json
+import os
 import resource
+import socket
+import struct
+import sys
 from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
@@ -43,7 +49,29 @@ _MB = 1_000_000
 _LOOK_S = 1.0
 _SLICE = 4096
 _DISCARD_S = 1.0
+_FRESH_S = 2.0
+"""Seconds after which a stopping server closes a connection that has brought no request yet."""
+
+_SO_ATTACH_FILTER = 26
 _URGENT = "/healthz"
+
+
+def admit_no_more(listener: int) -> None:
+    """Have the kernel drop attempts to connect to a listening socket, a descriptor.
+
+    Closing it resets what is in its queue; with nothing new coming in, the queue can be emptied
+    first. A client whose attempt is dropped tries again within a second and is then refused.
+    """
+    if sys.platform != "linux":
+        return
+    drop_all = struct.pack("HBBI", 0x06, 0, 0, 0)  # classic BPF: return 0 bytes of the packet
+    program = ctypes.create_string_buffer(drop_all)
+    attached = struct.pack("HP", 1, ctypes.addressof(program))
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(fileno=os.dup(listener)) as shared,
+    ):
+        shared.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, attached)
 
 
 class _Turns:
@@ -195,6 +223,13 @@ class Guarded(HttpToolsProtocol):
             self._unsent, self._unsent_since = unsent, now
         elif now - self._unsent_since > UNREAD_S:
             self.transport.abort()
+
+    def shutdown(self) -> None:
+        """Do as uvicorn does, later for who has just connected: the request is on its way."""
+        if self.cycle is None and not self._is_refused:
+            self.loop.call_later(_FRESH_S, super().shutdown)
+        else:
+            super().shutdown()
 
     def drain(self) -> None:
         """Close with the answer in progress; an idle connection may still bring a request."""

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -28,7 +29,7 @@ from rich.markup import escape
 from uvicorn.supervisors import Multiprocess, multiprocess
 
 from app.cli import terminal
-from app.cli.protocol import Connections, Guarded
+from app.cli.protocol import Connections, Guarded, admit_no_more
 from app.errors import ConfigurationError
 from app.main import create_app
 from app.monitoring import logs
@@ -42,6 +43,10 @@ DRAIN_S = 9
 LINGER_S = 1.0
 """Seconds after SIGTERM in which new connections are accepted and idle ones kept: a request may be
 on its way already. Each is answered with `Connection: close`."""
+
+
+QUEUE_S = 0.1
+"""Seconds for the connections that the kernel had completed before it took no more."""
 
 
 class Server(uvicorn.Server):
@@ -81,8 +86,11 @@ class Server(uvicorn.Server):
             if isinstance(connection, Guarded):
                 connection.drain()
         await asyncio.sleep(LINGER_S)
-        for _ in range(4):
-            await asyncio.sleep(0)  # whatever the kernel has accepted meanwhile
+        if sockets is None:  # of several processes the first closes the door for all
+            for server in self.servers:
+                for listener in server.sockets:
+                    admit_no_more(listener.fileno())
+        await asyncio.sleep(QUEUE_S)
         await super().shutdown(sockets)
 
 
@@ -108,6 +116,14 @@ class Supervisor(Multiprocess):
     def restart_all(self) -> None:
         """Do as uvicorn does."""
         self._forgetting(super().restart_all)
+
+    def terminate_all(self) -> None:
+        """Stop all at once; what connects while they linger is answered, what comes later is not
+        let into the queue of the socket."""
+        super().terminate_all()
+        time.sleep(LINGER_S / 2)
+        for listener in self.sockets:
+            admit_no_more(listener.fileno())
 
     def _forgetting(self, change: Callable[[], None]) -> None:
         before = {process.pid for process in self.processes}

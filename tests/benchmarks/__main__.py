@@ -53,6 +53,7 @@ MEASURES: dict[str, Measure] = {
     "estimates": lambda: estimates.measure(COUNTY),
     "warm": lambda: tiles.measure_warm(COUNTY),
     "stalls": lambda: stalls.measure(COUNTY),
+    "hostile": lambda: stalls.measure_hostile(COUNTY),
     "memory": lambda: tiles.measure_memory(COUNTY),
     "processes": lambda: processes.measure(COUNTY),
     "redis": shared.measure,

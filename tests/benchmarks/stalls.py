@@ -55,6 +55,71 @@ def measure(county: Path) -> list[Finding]:
     return findings
 
 
+def measure_hostile(county: Path) -> list[Finding]:
+    """1,000 connections that send nothing, too slowly or without end: memory, worst /healthz."""
+    with served(SERVE, {"LANDCOVER_IMAGERY": str(county)}) as server:
+        server.get([path_of(grid_of_tiles(county, 18, 1, 1)[0], "2017")], 1)
+        idle = server.rss
+        with probed(server.port) as waits:
+            largest = asyncio.run(_besieged(server))
+    worst = max(waits) * 1000
+    return [
+        Finding(
+            "memory (RSS) under 1,000 hostile connections ÷ idle",
+            largest / idle,
+            1.2,
+            False,
+            f"{largest / 1e6:.0f} MB over {idle / 1e6:.0f} MB",
+        ),
+        Finding(
+            f"longest wait for /healthz under 1,000 hostile connections ÷ {LIMIT_MS:.0f} ms",
+            worst / LIMIT_MS,
+            1,
+            False,
+            f"{worst:.0f} ms, {len(waits)} asked",
+        ),
+    ]
+
+
+async def _besieged(server: Served) -> int:
+    """The largest resident memory within 15 s."""
+    head = b"GET /healthz HTTP/1.1\r\nHost: a\r\n"
+    floods = {
+        "nothing": (b"", b""),
+        "a large head, unfinished": (head + b"a: " + b"x" * 32_000, b""),
+        "a field now and then": (head, b"a: b\r\n"),
+        "a URL without end": (b"GET /", b"x" * 65_536),
+        "fields without end": (head, b"a: b\r\n" * 10_000),
+    }
+
+    async def client(first: bytes, rest: bytes) -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+                try:
+                    writer.write(first)
+                    while not writer.is_closing():
+                        writer.write(rest)
+                        await asyncio.wait_for(writer.drain(), 5)
+                        await asyncio.sleep(0.5)
+                except TimeoutError:
+                    pass
+                finally:
+                    writer.transport.abort()
+            await asyncio.sleep(0.5)
+
+    kinds = list(floods.values())
+    clients = [asyncio.create_task(client(*kinds[n % len(kinds)])) for n in range(1000)]
+    largest = 0
+    for _ in range(30):
+        await asyncio.sleep(0.5)
+        largest = max(largest, server.rss)
+    for each in clients:
+        each.cancel()
+    await asyncio.gather(*clients, return_exceptions=True)
+    return largest
+
+
 @contextmanager
 def probed(port: int) -> Iterator[list[float]]:
     """Ask for /healthz all the while from a process of its own; at the end the seconds each took,

@@ -142,7 +142,7 @@ def measure_warm(county: Path) -> Finding:
     return Finding(
         "warm tile: throughput ÷ empty FastAPI route",
         ratio,
-        0.6,
+        0.85,
         True,
         f"{ours_us:.0f} µs against {bare_us:.0f} µs of server CPU a request",
     )
