@@ -165,7 +165,7 @@ class Source:
             return replace(parse_interval(datetime), older=older)
         if year == "latest":
             return LATEST
-        if not re.fullmatch(r"\d{4}", year):
+        if not re.fullmatch(r"[0-9]{4}", year):
             raise InvalidRequest("year", year, "`latest` or a year of four digits")
         complete = self.catalog.is_loaded((-180, -90, 180, 90), LATEST)
         if complete and not older and int(year) not in self.years:

@@ -144,6 +144,12 @@ SOURCE_UNAVAILABLE = Gauge(
     multiprocess_mode="livemax",
     registry=REGISTRY,
 )
+MODEL_REFUSED = Gauge(
+    "landcover_model_refused",
+    "1 while the model file of the last SIGHUP is refused and the one before is in use.",
+    multiprocess_mode="livemax",
+    registry=REGISTRY,
+)
 RESIDENT = Gauge(
     "landcover_resident_bytes",
     "Resident memory of all processes.",

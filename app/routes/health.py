@@ -33,6 +33,7 @@ async def readyz(request: Request) -> Response:
         "status": "unavailable" if none_left else "ready",
         "models": {name: session.sha256 for name, session in services.models.items()},
         "engines": {name: str(each.engine.spec) for name, each in services.models.items()},
+        "model_refused": services.model_refused,
         "sources_unavailable": sorted(unavailable),
         "reasons": unavailable,
         "sources": {

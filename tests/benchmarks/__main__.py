@@ -25,6 +25,7 @@ from tests.benchmarks import (
     processes,
     shared,
     sources,
+    stalls,
     tiles,
 )
 from tests.benchmarks.report import Finding, write
@@ -52,6 +53,8 @@ MEASURES: dict[str, Measure] = {
     "viewport": lambda: tiles.measure_viewport(COUNTY),
     "estimates": lambda: estimates.measure(COUNTY),
     "warm": lambda: tiles.measure_warm(COUNTY),
+    "stalls": lambda: stalls.measure(COUNTY),
+    "hostile": lambda: stalls.measure_hostile(COUNTY),
     "memory": lambda: tiles.measure_memory(COUNTY),
     "processes": lambda: processes.measure(COUNTY),
     "redis": shared.measure,
