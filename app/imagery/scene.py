@@ -178,9 +178,16 @@ class Scene:
 
 
 def identity_of(path: Path) -> str:
-    """Return what changes when a local file's content does: size and modification time."""
-    stat = path.stat()
-    return f"{stat.st_size}-{stat.st_mtime_ns}"
+    """Return what changes when a local file's content does: size and modification time, of a mask
+    beside it too."""
+    stats = [each.stat() for each in (path, mask_beside(path)) if each is not None]
+    return " ".join(f"{stat.st_size}-{stat.st_mtime_ns}" for stat in stats)
+
+
+def mask_beside(path: Path) -> Path | None:
+    """Return the file beside a local image that holds its mask (GDAL's `.msk`), if there is one."""
+    mask = path.with_name(f"{path.name}.msk")
+    return mask if mask.is_file() else None
 
 
 def name_of(href: str) -> str:
@@ -207,7 +214,9 @@ def inspect(path: Path, reading: ReadOptions, scene_id: str | None = None) -> Sc
         identity, length = identity_of(path), path.stat().st_size
         with rasterio.open(path, driver="GTiff") as dataset:
             name = scene_id or path.stem
-            return scene_in(dataset, reading, name, str(path), identity, length)
+            scene = scene_in(dataset, reading, name, str(path), identity, length)
+            _check_mask(path, dataset.shape)
+            return scene
     except OSError as error:
         raise UnsupportedImage(f"cannot be opened: {error.strerror or error}") from error
     except RasterioError as error:
@@ -267,7 +276,8 @@ def scene_of(
     if max(width / height, height / width) > LONGEST:
         raise UnsupportedImage(f"has pixels of {width:.3g} × {height:.3g} m, far from square")
     resolution = (affine.a - affine.e) / 2
-    square = abs(affine.a + affine.e) <= 0.01 * abs(resolution)
+    # Read by one resolution, no pixel may end up half of one away from where it lies.
+    square = abs(affine.a + affine.e) * max(rows, cols) <= abs(resolution)
     native = None
     if elsewhere is not None or not upright or not square:
         resolution = math.sqrt(width * height)
@@ -338,6 +348,21 @@ def _check_complete(dataset: rasterio.DatasetReader, band: int, length: int) -> 
         raise UnsupportedImage(
             f"is truncated: it has {length:,} bytes and needs {int(offset) + int(size):,}"
         )
+
+
+def _check_mask(path: Path, shape: tuple[int, int]) -> None:
+    """Raise UnsupportedImage when there is a mask beside an image that is none of the whole of
+    it."""
+    mask = mask_beside(path)
+    if mask is None:
+        return
+    try:
+        with rasterio.open(mask, driver="GTiff") as dataset:
+            whole = dataset.count == 1 and dataset.shape == shape
+    except RasterioError as error:
+        raise UnsupportedImage(f"has a mask that cannot be read: {mask.name}") from error
+    if not whole:
+        raise UnsupportedImage(f"has a mask that is not one of all its pixels: {mask.name}")
 
 
 def _tagged_date(dataset: rasterio.DatasetReader) -> str:

@@ -21,7 +21,7 @@ from app.grid.pixel_grid import LONLAT, Bounds, PixelGrid, bounds_between
 from app.imagery.catalog.temporal import LATEST, TemporalFilter
 from app.imagery.scene import Georeference, ReadOptions, Scene
 
-VERSION = 3
+VERSION = 4
 
 log = logging.getLogger("landcover.imagery")
 
