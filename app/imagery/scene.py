@@ -41,6 +41,9 @@ COARSEST = 2.0
 LARGEST_M = 10_000_000.0
 """Longest side of a scene, meters: beyond it no projection in meters is of use."""
 
+_OVERVIEW_TILES = (128, 256, 512)
+"""Edges of internal tiles that overviews may have whose image has others."""
+
 _NAIP_DATE = re.compile(r"^m_\d{7}_(?:ne|nw|se|sw)_\d{1,2}_[0-9.h]+_(\d{4})(\d{2})(\d{2})", re.I)
 _YEAR = re.compile(r"(?<!\d)((?:19|20)\d{2})(?!\d)")
 
@@ -238,7 +241,7 @@ def scene_in(
     )
     acquired = acquired_of(Path(href).stem) or _tagged_date(dataset)
     scene = scene_of(header, reading, scene_id, href=href, identity=identity, acquired=acquired)
-    _check_complete(dataset, max(scene.bands), length)
+    _check_complete(dataset, scene.bands, length)
     return scene
 
 
@@ -335,19 +338,38 @@ def _check_bands(header: ImageHeader, bands: Bands) -> None:
         raise UnsupportedImage(f"is {', '.join(sorted(wrong))}; NAIP is uint8: rescale it first")
 
 
-def _check_complete(dataset: rasterio.DatasetReader, band: int, length: int) -> None:
-    """Raise UnsupportedImage when the last internal tile ends beyond the file: a truncated file
-    opens well. Nothing is decoded: that would make an index ten times slower."""
-    rows, cols = dataset.block_shapes[band - 1]
-    x, y = (dataset.width - 1) // cols, (dataset.height - 1) // rows
-    offset, size = (
-        dataset.get_tag_item(f"BLOCK_{what}_{x}_{y}", "TIFF", bidx=band)
-        for what in ("OFFSET", "SIZE")
+def _check_complete(dataset: rasterio.DatasetReader, bands: Bands, length: int) -> None:
+    """Raise UnsupportedImage when the last internal tile of the image or an overview ends beyond
+    the file: a truncated file opens well. Nothing is decoded: that would make an index ten times
+    slower."""
+    needs = max(
+        _end_of_last_tile(dataset, band, level)
+        for band in bands
+        for level in (None, *range(len(dataset.overviews(band))))
     )
-    if offset is not None and size is not None and int(offset) + int(size) > length:
-        raise UnsupportedImage(
-            f"is truncated: it has {length:,} bytes and needs {int(offset) + int(size):,}"
+    if needs > length:
+        raise UnsupportedImage(f"is truncated: it has {length:,} bytes and needs {needs:,}")
+
+
+def _end_of_last_tile(dataset: rasterio.DatasetReader, band: int, level: int | None) -> int:
+    """Return the position in the file, 0 when it is not known. `level`: None, or an overview, whose
+    tiles may be of another size than the image's."""
+    rows, cols = dataset.block_shapes[band - 1]
+    sizes, factor = [(rows, cols)], 1
+    if level is not None:
+        sizes += [(edge, edge) for edge in _OVERVIEW_TILES]
+        factor = dataset.overviews(band)[level]
+    height, width = -(-dataset.height // factor), -(-dataset.width // factor)
+    ends = [0]
+    for rows, cols in sizes:
+        place = f"{(width - 1) // cols}_{(height - 1) // rows}"
+        offset, size = (
+            dataset.get_tag_item(f"BLOCK_{what}_{place}", "TIFF", bidx=band, ovr=level)
+            for what in ("OFFSET", "SIZE")
         )
+        if offset is not None and size is not None:
+            ends.append(int(offset) + int(size))
+    return max(ends)
 
 
 def _check_mask(path: Path, shape: tuple[int, int]) -> None:

@@ -86,7 +86,13 @@ class RangeFile(MultiByteRangeResourceContainer):  # type: ignore[misc]
 
     def get_byte_ranges(self, offsets: list[int], sizes: list[int]) -> list[bytes]:
         """Return the ranges GDAL needs for a window; zeros after an error."""
-        return self._fetch(list(zip(offsets, sizes, strict=True)), zeros=True)
+        ranges = list(zip(offsets, sizes, strict=True))
+        if any(offset + size > self._stat.length for offset, size in ranges):
+            # GDAL would take what memory holds for the rest of an uncompressed tile.
+            self._read.error = self._read.error or SourceUnavailable(
+                self.name, "the file is truncated"
+            )
+        return self._fetch(ranges, zeros=True)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move the position, as in any file."""
