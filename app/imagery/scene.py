@@ -13,7 +13,7 @@ from datetime import date
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import rasterio
@@ -195,7 +195,22 @@ def mask_beside(path: Path) -> Path | None:
 
 def name_of(href: str) -> str:
     """Return a file's name without folder, suffix and query: what people call the scene."""
-    return PurePosixPath(urlsplit(href).path).stem or without_query(href)
+    return printable(PurePosixPath(urlsplit(href).path).stem or without_query(href))
+
+
+def printable(text: str) -> str:
+    """Return a text without what a line, a header or UTF-8 cannot hold, spelled out instead: a
+    file's name may be any bytes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def local_path(href: str) -> Path:
+    """Return the path that a local href means: a path, a file:// address, or a path relative to a
+    document, in which a space may be written `%20`."""
+    if href.startswith("file://"):
+        return Path(unquote(urlsplit(href).path))
+    path = Path(href)
+    return path if "%" not in href or path.exists() else Path(unquote(href))
 
 
 def acquired_of(name: str) -> str:
@@ -213,10 +228,11 @@ def acquired_of(name: str) -> str:
 
 def inspect(path: Path, reading: ReadOptions, scene_id: str | None = None) -> Scene:
     """Return the scene in a local GeoTIFF; UnsupportedImage with the reason why not."""
+    _check_file(path)
     try:
         identity, length = identity_of(path), path.stat().st_size
         with rasterio.open(path, driver="GTiff") as dataset:
-            name = scene_id or path.stem
+            name = scene_id or printable(path.stem)
             scene = scene_in(dataset, reading, name, str(path), identity, length)
             _check_mask(path, dataset.shape)
             return scene
@@ -224,6 +240,16 @@ def inspect(path: Path, reading: ReadOptions, scene_id: str | None = None) -> Sc
         raise UnsupportedImage(f"cannot be opened: {error.strerror or error}") from error
     except RasterioError as error:
         raise UnsupportedImage(f"is not a readable GeoTIFF: {error}") from error
+
+
+def _check_file(path: Path) -> None:
+    """Raise UnsupportedImage for what must not even be opened: a pipe would be waited for."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UnsupportedImage("has a name that is not UTF-8: rename it") from error
+    if path.exists() and not path.is_file():
+        raise UnsupportedImage("is no file, but a folder, a pipe or a device")
 
 
 def scene_in(

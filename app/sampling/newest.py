@@ -32,7 +32,7 @@ from model.windows import BLOCK, Window
 Choice = npt.NDArray[np.intp]
 
 _EVERY = 32
-"""Pixels between the points by which the blocks of a job are found."""
+"""Pixels between the points by which the blocks of a job are chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +46,14 @@ class Candidate:
 def candidates_near(selection: Selection, grid: PixelGrid, window: Window) -> list[Candidate]:
     """Return the work grids that have imagery near a window of any grid, sorted."""
     catalog, bounds = selection.source.catalog, grid.bounds(window)
-    found = []
+    candidates = []
     for each in sorted(selection.source.grids()):
         there = bounds if each.crs == grid.crs else bounds_between(grid.crs, each.crs, bounds)
         # Where a projection ends there is no imagery in it.
         scenes = catalog.search(each.crs, there, selection.when) if np.isfinite(there).all() else []
         if scenes:
-            found.append(Candidate(each, scenes))
-    return found
+            candidates.append(Candidate(each, scenes))
+    return candidates
 
 
 def choices(

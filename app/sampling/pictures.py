@@ -73,12 +73,12 @@ def encode(image: Rgba, suffix: str) -> bytes:
 
 def _candidates(source: Source, when: TemporalFilter, tile: Tile) -> list[Candidate]:
     """Return the grids of the tile's resolution that have imagery under it, and their scenes."""
-    resolution, found = max(tile.ground_resolution, _FINEST), []
+    resolution, candidates = max(tile.ground_resolution, _FINEST), []
     for crs in sorted(grid.crs for grid in source.grids()):
         scenes = source.catalog.search(crs, bounds_between(CRS, crs, tile.bounds), when)
         if scenes:
-            found.append(Candidate(PixelGrid(crs, resolution), scenes))
-    return found
+            candidates.append(Candidate(PixelGrid(crs, resolution), scenes))
+    return candidates
 
 
 def _paint(

@@ -572,7 +572,7 @@ def test_a_body_that_is_cut_in_transit_is_an_error_and_not_kept(
         assert isinstance(scene, Scene)
         reader, window = Reader({"far": remote}), window_at(scene, 100, 100, 700, 500)
         running.fault("truncate")
-        with pytest.raises(SourceUnavailable, match="connection failed|ends early"):
+        with pytest.raises(SourceUnavailable, match=r"connection failed|ends early"):
             reader.read(scene, GRID, window)
         running.repair()
         assert (reader.read(scene, GRID, window).image == read_local(made, window).image).all()
