@@ -34,7 +34,7 @@ from app.imagery.catalog.stac_api import StacApiCatalog
 from app.imagery.catalog.stac_items import Query, StacApi
 from app.imagery.catalog.stac_static import StaticStacCatalog
 from app.imagery.reader import RemoteFiles
-from app.imagery.scene import ReadOptions, Resampling
+from app.imagery.scene import ReadOptions, Resampling, local_path
 from app.imagery.store import ByScheme
 from app.imagery.store.buckets import Bucket, BucketAuthenticator, servers_of
 from app.imagery.store.json_api import JsonApi
@@ -48,6 +48,8 @@ from app.resilience import RetryPolicy
 def _relative_to_file(value: object, info: ValidationInfo) -> object:
     """Return a relative path as seen from the folder of the file it is written in."""
     base = (info.context or {}).get("base")
+    if isinstance(value, str) and value.startswith("file://"):
+        return str(local_path(value))
     if base is None or not isinstance(value, str) or not value or "://" in value:
         return value
     return str(Path(base) / value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -25,6 +26,7 @@ from model.session import Session
 
 router = APIRouter(tags=["tiles"])
 
+_PLAIN = "".join(map(chr, range(0x20, 0x7F))).translate({ord(","): None, ord("%"): None})
 _OUTLINE_COLOR = (63, 157, 107)
 
 _ANSWERS = {
@@ -155,12 +157,18 @@ async def _render(
     quality = "full" if composed.is_exact else "estimate"
     headers = (
         ("X-Landcover-Quality", quality),
-        ("X-Landcover-Scenes", ",".join(scene.id for scene in scenes[:20])),
+        ("X-Landcover-Scenes", ",".join(_in_header(scene.id) for scene in scenes[:20])),
         ("X-Landcover-Dates", ",".join(sorted({s.date for s in scenes if s.date})[-20:])),
     )
     if not composed.is_exact:
         etag = _etag(composed.plan, requested, session)
     return Rendered(etag, media_type, content, headers, source.id, quality)
+
+
+def _in_header(name: str) -> str:
+    """Return a name as a header can hold it: what is not printable ASCII, and the comma between
+    names, percent-encoded in UTF-8."""
+    return quote(name, safe=_PLAIN)
 
 
 def _encode(placed: Placed, requested: TileRequest, session: Session) -> bytes:

@@ -12,12 +12,13 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import unquote, urlencode, urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import pystac
 from affine import Affine
+from pyproj import CRS
+from pyproj.exceptions import ProjError
 from pystac.extensions.projection import ProjectionExtension
 from rasterio.errors import CRSError
 
@@ -33,6 +34,7 @@ from app.imagery.scene import (
     UnsupportedImage,
     acquired_of,
     inspect,
+    local_path,
     scene_of,
 )
 from app.resilience import ServiceError
@@ -43,7 +45,10 @@ DEFAULT_ASSET = "image"
 NIR = frozenset({"nir", "nir08", "near infrared", "near-infrared", "nearinfrared"})
 NAMES = (frozenset({"red"}), frozenset({"green"}), frozenset({"blue"}), NIR)
 
-_PLACE = ("proj:code", "proj:epsg", "proj:wkt2", "proj:transform", "proj:shape", "proj:bbox")
+_PLACE = (
+    "proj:code", "proj:epsg", "proj:wkt2", "proj:projjson", "proj:transform", "proj:shape",
+    "proj:bbox",
+)  # fmt: skip
 
 
 class JsonAnswer(Protocol):
@@ -271,8 +276,9 @@ def _scene_of_item(
     if scheme == "file":
         if "://" in base and not base.startswith("file:"):
             raise UnsupportedImage("has its image in a local file, and the catalog is on the web")
-        path = Path(unquote(urlsplit(href).path) if "://" in href else href)
-        scene = inspect(path, replace(reading, bands=reading.bands or _order(asset)), item.id)
+        scene = inspect(
+            local_path(href), replace(reading, bands=reading.bands or _order(asset)), item.id
+        )
         return replace(scene, acquired=_acquired(item) or scene.acquired)
     if scheme not in REMOTE_SCHEMES:
         raise UnsupportedImage(f"has its image at {scheme}://, which is not read")
@@ -396,7 +402,9 @@ def _header(asset: pystac.Asset) -> ImageHeader:
     projection = ProjectionExtension.ext(asset, add_if_missing=True)
     crs = projection.crs_string
     if crs is None:
-        raise UnsupportedImage("does not say its CRS (proj:code or proj:epsg)")
+        raise UnsupportedImage("does not say its CRS (proj:code, proj:wkt2 or proj:projjson)")
+    if crs.startswith("{"):
+        crs = _from_projjson(crs)
     shape = _numbers(projection.shape, 2)
     if shape is None or min(shape) < 1:
         raise UnsupportedImage("does not say how many rows and columns its image has (proj:shape)")
@@ -426,6 +434,13 @@ def _header(asset: pystac.Asset) -> ImageHeader:
         dtypes=tuple(dtypes),
         nodata=nodata if type(nodata) in (int, float) else None,
     )
+
+
+def _from_projjson(text: str) -> str:
+    try:
+        return str(CRS.from_json(text).to_wkt())
+    except ProjError as error:
+        raise UnsupportedImage("has a proj:projjson that is no CRS") from error
 
 
 def _property(asset: pystac.Asset, name: str) -> Any:  # noqa: ANN401 - JSON

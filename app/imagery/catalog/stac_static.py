@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from app.errors import ConfigurationError, SourceUnavailable
-from app.imagery.catalog.index import Index, InMemoryCatalog, SkippedFile
+from app.imagery.catalog.index import Index, InMemoryCatalog, SkippedFile, nothing_served
 from app.imagery.catalog.stac_items import JsonClient, objects_in, scenes_in
-from app.imagery.scene import ReadOptions, Scene
+from app.imagery.scene import ReadOptions, Scene, local_path
 from app.resilience import OutOfReach, ServiceError
 
 MOST_DOCUMENTS = 100_000
@@ -58,10 +58,7 @@ class StaticStacCatalog(InMemoryCatalog):
         except _Unreadable as error:
             raise ConfigurationError(f"source {source_id}: {error}") from error
         if not self.index.scenes:
-            reasons = "; ".join(f"{each.path}: {each.reason}" for each in self.index.skipped[:5])
-            raise ConfigurationError(
-                f"{url}: no scene that can be served ({reasons or 'no item in it'})"
-            )
+            raise nothing_served(url, self.index.skipped, "no item in it")
 
     @property
     def unavailable(self) -> str | None:
@@ -174,6 +171,8 @@ class StaticStacCatalog(InMemoryCatalog):
                 raise _Unreadable(href, str(error)) from error
         try:
             self._stamps[href] = _stamp(href)
+            if Path(href).exists() and not Path(href).is_file():
+                raise _Unreadable(href, "is no file")
             content = json.loads(Path(href).read_text(encoding="utf-8"))
         except OSError as error:
             raise _Unreadable(href, f"cannot be opened: {error.strerror}") from error
@@ -193,8 +192,10 @@ class StaticStacCatalog(InMemoryCatalog):
                     raise _Unreadable(base, f"leads to {href[:100]!r}, which is not on the web")
                 return target
             if href.startswith("file://"):
-                return unquote(urlsplit(href).path)
-            return href if "://" in href else str((Path(base).parent / href).resolve())
+                return str(local_path(href))
+            if "://" in href:
+                return href
+            return str(local_path(str(Path(base).parent / href)).resolve())
         except (ValueError, OSError, RuntimeError) as error:
             raise _Unreadable(base, f"leads to {href[:100]!r}, which is no address") from error
 

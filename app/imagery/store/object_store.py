@@ -191,7 +191,9 @@ class ObjectStore:
         pieces: dict[int, bytes] = {}
 
         def request(part: Range) -> None:
-            data, _ = self._read(href, name, part, stat.etag, deadline)
+            data, now = self._read(href, name, part, stat.etag, deadline)
+            if now.length != stat.length:  # all that tells, of a server without entity tags
+                raise self.changed(href, name)
             self._cache.put(file, part[0], data)
             pieces[part[0]] = data
 
