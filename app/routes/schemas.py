@@ -106,7 +106,7 @@ class TileQuery(ImageryQuery):
             return base
         try:
             colors = {int(k): rgb_of(v) for k, v in json.loads(self.colormap).items()}
-        except (ValueError, AttributeError, TypeError) as error:
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
             raise InvalidRequest("colormap", self.colormap, 'JSON {"1": "#RRGGBB"}') from error
         if not set(colors) <= set(base):
             raise InvalidRequest("colormap", self.colormap, f"class values of {sorted(base)}")

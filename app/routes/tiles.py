@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -104,7 +105,7 @@ async def _render(
     quality = "full" if composed.is_exact else "estimate"
     headers = (
         ("X-Landcover-Quality", quality),
-        ("X-Landcover-Scenes", ",".join(scene.id for scene in scenes[:20])),
+        ("X-Landcover-Scenes", ",".join(_ascii(scene.id) for scene in scenes[:20])),
         ("X-Landcover-Dates", ",".join(sorted({s.date for s in scenes if s.date})[-20:])),
     )
     if not composed.is_exact:
@@ -149,6 +150,11 @@ def _etag(plan: TilePlan, requested: TileRequest, session: Session) -> str:
     style = f"{requested.suffix} {query.layer} {palette.colors} {query.min_confidence}"
     text = f"{plan.digest} {requested.tile} {style}"
     return f'"{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"'
+
+
+def _ascii(name: str) -> str:
+    """Return a name as a header may hold it, percent-encoded where it is not plain (RFC 3986)."""
+    return quote(name, safe=" :/@+()", errors="surrogateescape")
 
 
 def _matches(request: Request, etag: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,18 +29,13 @@ from app.settings import Settings
 from app.titiler import LandCoverReader, Runtime, color_maps
 from model.legend import LEGEND, NODATA
 from tests.app.conftest import Serve, classes_in, tiles_around
+from tests.snippets import snippet
 from tests.world.world import World
 
 # rasterio multiplies its affines as affine 3.1 would rather not.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 
-DOCS = Path(__file__).parents[2] / "docs" / "clients.md"
 AREA = (-86.9700, 32.9660, -86.9650, 32.9690)
-
-
-def blocks_of_code(page: Path, language: str) -> list[str]:
-    """The blocks of code of a page."""
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +53,10 @@ def runtime(two_years: World, neighborhood_model: Path) -> Iterator[Runtime]:
 @pytest.fixture(scope="module")
 def theirs(runtime: Runtime) -> Iterator[TestClient]:
     """The ten lines of the page, running."""
-    (source,) = (each for each in blocks_of_code(DOCS, "python") if "TilerFactory" in each)
+    source = snippet("clients.md", "python", "TilerFactory(")
     assert len(source.strip().splitlines()) <= 10
     names: dict[str, Any] = {}
-    exec(compile(source, str(DOCS), "exec"), names)  # noqa: S102 - our own page
+    exec(compile(source, "clients.md", "exec"), names)  # noqa: S102 - our own page
     with TestClient(names["app"]) as client:
         yield client
 
