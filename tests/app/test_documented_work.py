@@ -47,7 +47,7 @@ def county(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def said(county: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
+def session(county: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
     """The folder in which the page's commands ran, and the JSON documents that they wrote."""
     if shutil.which("curl") is None:
         pytest.skip("no curl")
@@ -68,9 +68,9 @@ def said(county: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, l
 
 
 def test_the_commands_for_areas_answer_with_the_hectares_of_the_page(
-    said: tuple[Path, list[Any]],
+    session: tuple[Path, list[Any]],
 ) -> None:
-    folder, (estimate, feature, _) = said
+    folder, (estimate, feature, _) = session
     assert estimate["blocks"] > 0
     classes = feature["properties"]["statistics"]["classes"]
     mapped = {each["name"]: round(each["hectares"], 1) for each in classes}
@@ -85,8 +85,8 @@ def test_the_commands_for_areas_answer_with_the_hectares_of_the_page(
     assert {name: round(float(rows[name]["hectares"]), 1) for name in mapped} == mapped
 
 
-def test_the_downloads_open(said: tuple[Path, list[Any]]) -> None:
-    folder, _ = said
+def test_the_downloads_open(session: tuple[Path, list[Any]]) -> None:
+    folder, _ = session
     for name in ("creek.tif", "box.tif"):
         with rasterio.open(folder / name) as dataset:
             assert (dataset.dtypes, dataset.nodata, dataset.res) == (("uint8",), NODATA, (1, 1))
@@ -99,8 +99,8 @@ def test_the_downloads_open(said: tuple[Path, list[Any]]) -> None:
     assert pyogrio.read_info(folder / "creek.gpkg", layer="classes")["features"] > 10
 
 
-def test_the_commands_for_change_answer_and_save(said: tuple[Path, list[Any]]) -> None:
-    folder, (_, _, change) = said
+def test_the_commands_for_change_answer_and_save(session: tuple[Path, list[Any]]) -> None:
+    folder, (_, _, change) = session
     text = json.dumps(change)
     assert all(f'"{name}"' in text for name in ROWS.values())
     with zipfile.ZipFile(folder / "change.zip") as archive:
@@ -109,11 +109,11 @@ def test_the_commands_for_change_answer_and_save(said: tuple[Path, list[Any]]) -
 
 def test_the_python_session_runs(
     county: str,
-    said: tuple[Path, list[Any]],
+    session: tuple[Path, list[Any]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folder, (_, feature, _) = said
+    folder, (_, feature, _) = session
     monkeypatch.chdir(folder)
     source, count = re.subn(
         r"http://localhost:8000", county, snippet("client.md", "python", "Client(")
