@@ -15,6 +15,7 @@ from app.demo import write_county
 from app.settings import SHIPPED_MODEL
 from tests.benchmarks import (
     areas,
+    deepness,
     engines,
     estimates,
     halo,
@@ -63,6 +64,7 @@ MEASURES: dict[str, Measure] = {
     "polygons": lambda: areas.measure_polygons(COUNTY),
     "hectares": lambda: areas.measure_hectares(COUNTY),
     "jobs": jobs.measure,
+    "deepness": lambda: deepness.measure(COUNTY),
 }
 
 

@@ -3,18 +3,12 @@
 The double takes the steps from the plugin's published source (PUTvision/qgis-plugin-deepness,
 processing/models and processing/map_processor): axes in whole numbers, metadata as JSON, tiles with
 overlap in per cent, uint8 / 255, standardized, argmax of the output with a threshold before it.
-The last tests run the plugin itself, where QGIS and it are installed:
-
-    DEEPNESS_PLUGIN=CHECKOUT/src   of PUTvision/qgis-plugin-deepness
-    DEEPNESS_LIBRARIES=FOLDER      pip install --no-deps --target FOLDER opencv-python-headless
-                                   onnxruntime flatbuffers protobuf packaging
+The last test runs the plugin itself, where it is installed (`deepness_plugin`).
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +22,7 @@ onnx = pytest.importorskip("onnx", reason="needs onnx: make setup TRAIN=1")
 
 from model.segment import segment  # noqa: E402
 from model.session import Session  # noqa: E402
-from tests.app.gis import SYSTEM_PYTHON, has_qgis, plain  # noqa: E402
+from tests.training.deepness_plugin import missing, run_plugin  # noqa: E402
 from tests.training.test_esri import ArcGis  # noqa: E402
 from tests.world.graphs import Kind, card_of, decided, graph_of, probabilities_by_hand  # noqa: E402
 from tests.world.ground import on_grid  # noqa: E402
@@ -43,7 +37,6 @@ Bytes = npt.NDArray[np.uint8]
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "model" / "weights" / "landcover.onnx"
-JUDGE = Path(__file__).with_name("deepness_judge.py")
 DATA = ROOT.parent / "shared" / "data"
 
 
@@ -179,38 +172,17 @@ def test_on_real_imagery_deepness_and_arcgis_show_the_shipped_models_classes(
     assert (values == served).all()
 
 
-def plugin(model: Path, raster: Path, out: Path) -> dict[str, Any]:
-    """What the plugin itself makes of a model file and a raster; skips where it is not there."""
-    folders = [os.environ.get(f"DEEPNESS_{each}", "") for each in ("PLUGIN", "LIBRARIES")]
-    if not all(folders):
-        pytest.skip("the plugin is not here: set DEEPNESS_PLUGIN and DEEPNESS_LIBRARIES")
-    if not has_qgis():
-        pytest.skip("no QGIS (apt-get install python3-qgis)")
-    task = {"model": str(model), "raster": str(raster), "out": str(out)}
-    search = os.pathsep.join(folders)
-    done = subprocess.run(
-        [SYSTEM_PYTHON, str(JUDGE)],
-        check=False,
-        input=json.dumps(task),
-        capture_output=True,
-        text=True,
-        env=plain() | {"PYTHONPATH": search, "HOME": str(out.parent)},
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("DEEPNESS-JUDGE:")]
-    assert lines, (done.returncode, done.stderr[-3000:])
-    answer: dict[str, Any] = json.loads(lines[0].removeprefix("DEEPNESS-JUDGE:"))
-    return answer
-
-
 @pytest.mark.slow
 def test_the_plugins_panel_refuses_named_axes_and_reads_ours(tmp_path: Path) -> None:
+    if reason := missing():
+        pytest.skip(reason)
     path, fixed = tmp_path / "net.onnx", tmp_path / "net.deepness.onnx"
     artifact.write(square("neighborhood"), card_of("neighborhood", halo=32), path)
     write_deepness(path, fixed)
     scene = write_scene(tmp_path / "m_3208601_nw_16_1_20170903.tif", cols=1500, rows=1300)
-    refused = plugin(path, scene.path, tmp_path / "no.npy")
+    refused = run_plugin(path, scene.path, tmp_path / "no.npy")
     assert "Failed to load the model" in refused["messages"][0]
-    answer = plugin(fixed, scene.path, tmp_path / "classes.npy")
+    answer = run_plugin(fixed, scene.path, tmp_path / "classes.npy")
     assert answer["messages"] == []
     assert answer["result"] == "MapProcessingResultSuccess"
     read = {key: answer[key] for key in ("tile", "overlap", "resolution", "threshold", "channels")}
