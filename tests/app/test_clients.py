@@ -6,6 +6,7 @@ import ast
 import html
 import io
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -359,6 +360,64 @@ def test_legend_files_are_those_beside_the_rasters(client: TestClient) -> None:
     assert client.get("/legend.clr").text == color_map(TABLE)
     changes = client.get("/legend.qml?layer=change&colormap_name=nlcd").text
     assert (13, "Buildings → Water", "#466b9f") in entries_in(changes)
+
+
+def objects_in(value: Any) -> list[dict[str, Any]]:  # noqa: ANN401
+    """Every JSON object with a `type` in a document."""
+    if isinstance(value, dict):
+        inner = [each for member in value.values() for each in objects_in(member)]
+        return [value, *inner] if "type" in value else inner
+    return (
+        [each for member in value for each in objects_in(member)] if isinstance(value, list) else []
+    )
+
+
+@pytest.mark.parametrize(("layer", "count"), [("class", 6), ("change", 36)])
+def test_the_layer_file_of_arcgis_names_and_colors_every_value(
+    client: TestClient, layer: str, count: int
+) -> None:
+    answer = client.get(f"/legend.lyrx?layer={layer}&colormap_name=nlcd")
+    assert answer.headers["content-disposition"] == f'attachment; filename="{layer}.lyrx"'
+    document = answer.json()
+    (definition,) = document["layerDefinitions"]
+    assert document["layers"] == [definition["uRI"]]
+    (group,) = definition["colorizer"]["groups"]
+    table = entries_in(client.get(f"/legend.qml?layer={layer}&colormap_name=nlcd").text)
+    assert len(table) == count
+    assert [
+        (
+            int(*each["values"]),
+            each["label"],
+            "#{:02x}{:02x}{:02x}".format(*each["color"]["values"]),
+        )
+        for each in group["classes"]
+    ] == table
+    assert client.get("/legend.lyrx?colormap_name=viridis").status_code == 404
+
+
+def test_the_layer_file_holds_what_esris_specification_lists(client: TestClient) -> None:
+    """The tables of properties and values in Esri/cim-spec: ESRI_CIM_SPEC=CHECKOUT/docs/v3."""
+    folder = os.environ.get("ESRI_CIM_SPEC")
+    if not folder:
+        pytest.skip("Esri's specification is not here: set ESRI_CIM_SPEC")
+    text = "\n".join(path.read_text("utf-8") for path in sorted(Path(folder).glob("CIM*.md")))
+    document = client.get("/legend.lyrx").json()
+    assert len(objects_in(document)) == 17
+    for each in objects_in(document):
+        (section,) = re.findall(rf"^## {each['type']}\s*$(.*?)(?=^## |\Z)", text, re.M | re.S)
+        # Keys of JSON begin with a small letter, also where the table has URI.
+        known = {name[0].lower() + name[1:] for name in re.findall(r"^\| (\w+) \|", section, re.M)}
+        assert set(each) - {"type"} <= known, each["type"]
+    colorizer = document["layerDefinitions"][0]["colorizer"]
+    connection = document["layerDefinitions"][0]["dataConnection"]
+    for name, value in (
+        ("RasterResamplingType", colorizer["resamplingType"]),
+        ("WorkspaceFactory", connection["workspaceFactory"]),
+    ):
+        listed = re.findall(rf"^### Enumeration: {name}\s*$(.*?)(?=^###? |\Z)", text, re.M | re.S)[
+            0
+        ]
+        assert f"| {value}|" in listed, name
 
 
 def test_nlcd_colors(client: TestClient, two_years: World) -> None:
