@@ -296,3 +296,15 @@ def test_too_much_and_outside(runtime: Runtime) -> None:
         assert empty.array.mask.all()
         masked = reader.part((-88, 32, -86, 34), max_size=64)
         assert masked.array.shape[2] == 64
+
+
+def test_a_buffer_adds_the_neighbors_pixels(runtime: Runtime, middle: tuple[float, float]) -> None:
+    ((z, x, y),) = tiles_around(*middle, 17, 0)
+    with LandCoverReader(runtime=runtime) as reader:
+        plain = reader.tile(x, y, z).array.filled(NODATA)[0]
+        wide = reader.tile(x, y, z, buffer=2, padding=4)
+        left = reader.tile(x - 1, y, z).array.filled(NODATA)[0]
+    values = wide.array.filled(NODATA)[0]
+    assert values.shape == (260, 260)
+    assert (values[2:-2, 2:-2] == plain).all()
+    assert (values[2:-2, :2] == left[:, -2:]).all()
