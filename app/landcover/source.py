@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from app.errors import ConfigurationError, InvalidRequest, SourceUnavailable, UnknownName
 from app.grid.pixel_grid import Bounds, PixelGrid
-from app.grid.tile import Tile, native_zoom
+from app.grid.tile import View, native_zoom
 from app.imagery.catalog import Catalog
 from app.imagery.catalog.temporal import LATEST, TemporalFilter, parse_interval
 from app.imagery.store.object_store import ObjectStore
@@ -70,7 +70,7 @@ class Source:
         native = native_zoom(resolution, (south + north) / 2)
         return max(0, native - ESTIMATE_ZOOMS), native
 
-    def shows(self, tile: Tile) -> bool:
+    def shows(self, tile: View) -> bool:
         """Return whether a tile is in its zooms and shares ground with it."""
         return tile.z >= self.zooms[0] and self.touches(tile)
 
@@ -81,7 +81,7 @@ class Source:
         """
         return zoom >= self.zooms[1] - OVERVIEW_ZOOMS
 
-    def touches(self, tile: Tile) -> bool:
+    def touches(self, tile: View) -> bool:
         """Return whether a tile shares ground with it."""
         west, south, east, north = self.bounds
         left, bottom, right, top = tile.lonlat_bounds

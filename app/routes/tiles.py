@@ -168,7 +168,7 @@ async def _render(
 def _in_header(name: str) -> str:
     """Return a name as a header can hold it: what is not printable ASCII, and the comma between
     names, percent-encoded in UTF-8."""
-    return quote(name, safe=_PLAIN)
+    return quote(name, safe=_PLAIN, errors="surrogateescape")
 
 
 def _encode(placed: Placed, requested: TileRequest, session: Session) -> bytes:

@@ -15,6 +15,7 @@ from app.demo import write_county
 from app.settings import SHIPPED_MODEL
 from tests.benchmarks import (
     areas,
+    deepness,
     engines,
     estimates,
     fairness,
@@ -68,6 +69,7 @@ MEASURES: dict[str, Measure] = {
     "hectares": lambda: areas.measure_hectares(COUNTY),
     "jobs": jobs.measure,
     "fairness": fairness.measure,
+    "deepness": lambda: deepness.measure(COUNTY),
 }
 
 
