@@ -2,6 +2,7 @@
 // below it (as a sheet that folds) on narrow ones.
 
 const WIDE = window.matchMedia("(min-width: 720px)");
+export const NARROW = window.matchMedia("(max-width: 719.98px)");
 
 export class Layout {
   constructor(onChange) {

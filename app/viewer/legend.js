@@ -61,8 +61,12 @@ export class Legend {
   }
 
   /** Paints the swatches in a colormap and sets the switches. */
-  show({ colormap, hidden }) {
+  show({ colormap, hidden, layer, year, before }) {
     this.#colors = this.colormaps[colormap] ?? {};
+    document.getElementById("legend-name").textContent = layer === "change" ? `Became, ${before}–${year}`
+      : layer === "confidence" ? "Confidence of the model" : "Share of this view";
+    this.list.hidden = layer === "confidence";
+    document.getElementById("ramp").hidden = layer !== "confidence";
     for (const value of this.values) {
       document.documentElement.style.setProperty(`--class-${value}`, this.color(value));
       this.#rows.get(value).input.checked = !hidden.includes(value);
@@ -71,16 +75,21 @@ export class Legend {
       const value = element.className.replace("class-", "");
       element.style.setProperty("--color", `var(--class-${value})`);
     }
-    this.all.hidden = !hidden.length;
+    this.all.hidden = !hidden.length || layer === "confidence";
+  }
+
+  /** The colors of the classes by value, as they are shown now. */
+  get colors() {
+    return this.#colors;
   }
 
   /** Shows shares (tenths of a percent) and, against another year, the change in points. */
-  showShares(shares, { note, earlier = null, since = null }) {
+  showShares(shares, { note, exact = true, earlier = null, since = null }) {
     this.list.classList.remove("waiting");
     for (const value of this.values) {
       const { share, delta, bar } = this.#rows.get(value);
       const tenths = shares.get(value);
-      share.textContent = percent(tenths);
+      share.textContent = `${exact ? "" : "≈ "}${percent(tenths)}`;
       share.dataset.tenths = tenths;
       bar.style.width = `${tenths / 10}%`;
       const change = earlier ? tenths - earlier.get(value) : 0;
@@ -91,13 +100,18 @@ export class Legend {
       part.style.flexGrow = shares.get(this.values[i]);
     });
     this.strip.classList.add("filled");
-    this.note.textContent = note;
+    this.#say(note);
+  }
+
+  /** Sets the note; the same text again would be read aloud again. */
+  #say(note) {
+    if (this.note.textContent !== note) this.note.textContent = note;
   }
 
   /** Dims the figures while new ones are counted. */
   wait(note) {
     this.list.classList.add("waiting");
-    this.note.textContent = note;
+    this.#say(note);
   }
 
   /** Removes the figures and shows the reason. */
@@ -109,6 +123,6 @@ export class Legend {
       bar.style.width = "0";
     }
     this.strip.classList.remove("filled");
-    this.note.textContent = note;
+    this.#say(note);
   }
 }
