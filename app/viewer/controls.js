@@ -82,9 +82,13 @@ export class Controls {
     };
     this.years = yearPicker("years", side("year", "before", () => this.years));
     this.befores = yearPicker("befores", side("before", "year", () => this.befores));
-    this.layers = segments("layers", Object.entries(LAYERS), (layer) => choice.change(
-      layer === "change" && !choice.values.before ? { layer, before: this.#otherYear(choice.values) } : { layer },
-    ));
+    let lent = false; // whether the year before was set for the change layer only
+    this.layers = segments("layers", Object.entries(LAYERS), (layer) => {
+      const { before } = choice.values;
+      if (layer === "change" && !before) choice.change({ layer, before: this.#otherYear(choice.values) });
+      else choice.change(lent ? { layer, before: null } : { layer });
+      lent = layer === "change" && !before;
+    });
     this.styles = segments("styles", Object.entries(STYLES), pick("style"));
     this.colormaps = segments(
       "colormaps",

@@ -78,6 +78,11 @@ export class Legend {
     this.all.hidden = !hidden.length || layer === "confidence";
   }
 
+  /** Returns the share of a class as it is written now. */
+  shareText(value) {
+    return this.#rows.get(value).share.textContent;
+  }
+
   /** The colors of the classes by value, as they are shown now. */
   get colors() {
     return this.#colors;

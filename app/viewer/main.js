@@ -1,6 +1,7 @@
 // The page as a whole: reads the service, builds the parts, and tells each part about changes.
 
 import { showAbout } from "./about.js";
+import { Area } from "./area.js";
 import { fit, freeView, imageryZoom, initialBounds, showInitialView, showNearest } from "./camera.js";
 import { Choice, readHash, writeHash } from "./choice.js";
 import { Controls } from "./controls.js";
@@ -11,7 +12,9 @@ import { Layout } from "./layout.js";
 import { Legend } from "./legend.js";
 import { lookUpTable } from "./paint.js";
 import { Panes } from "./panes.js";
+import { connectPlaces } from "./places.js";
 import { Service } from "./service.js";
+import { connectSharing } from "./sharing.js";
 import { ShareCounter } from "./share_counter.js";
 import { Status, messageOf } from "./status.js";
 import { Swipe } from "./swipe.js";
@@ -126,7 +129,17 @@ async function start() {
     const { source: id, year, before } = choice.values;
     return { source: id, years: before ? [before, year] : [year], free: layout.free };
   });
-  front.on("click", (event) => inspector.open(event.lngLat));
+  const area = new Area(service, legend, panes, {
+    getShown: () => ({ source: source(), year: choice.values.year }),
+    fit: (box) => fit(front, box, layout.free, 17),
+  });
+  front.on("click", (event) => area.drawing.active || inspector.open(event.lngLat));
+  document.addEventListener("keydown", ({ key }) => key === "Escape" && inspector.close());
+  connectPlaces(({ lng, lat }) => {
+    front.jumpTo({ center: [lng, lat], zoom: Math.max(front.getZoom(), 16) });
+    inspector.open({ lng, lat });
+  });
+  connectSharing(panes, legend, () => ({ ...choice.values, title: source().title, credit: source().attribution ?? "", cut: swipe.cut }));
   const updateHash = (how = "replaceState") => window.history[how](
     null, "", writeHash(choice.values, { zoom: front.getZoom(), center: front.getCenter() }),
   );
@@ -170,6 +183,7 @@ async function start() {
     draw();
     if (!camera) updateHash("pushState");
     const isOther = ["source", "year", "before", "layer"].some((key) => keys.has(key));
+    if (["source", "year"].some((key) => keys.has(key))) area.update();
     if (isOther) {
       inspector.close();
       viewport.forgetBlocks();

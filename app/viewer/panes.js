@@ -31,6 +31,23 @@ function hatching({ ground, line }) {
   return { width: size, height: size, data };
 }
 
+/** Adds what lies over all tiles, from the bottom to the top: borders, an area, a drawing. */
+function addOverlays(map) {
+  for (const id of ["borders", "area", "drawing"]) map.addSource(id, { type: "geojson", data: NOTHING });
+  const line = (id, source, paintOptions) => map.addLayer({ id, type: "line", source, paint: paintOptions, layout: { "line-join": "round" } });
+  line("borders", "borders", {
+    "line-color": "#5a3d7a", "line-opacity": 0.8, "line-width": ["case", ["get", "state"], 1.6, 0.7],
+  });
+  for (const source of ["area", "drawing"]) {
+    line(`${source}-casing`, source, { "line-color": "#fff", "line-width": 5, "line-opacity": 0.85 });
+    line(`${source}-line`, source, { "line-color": "#b3124a", "line-width": 2.5 });
+  }
+  map.addLayer({
+    id: "corners", type: "circle", source: "drawing", filter: ["==", ["geometry-type"], "Point"],
+    paint: { "circle-radius": 5, "circle-color": "#b3124a", "circle-stroke-color": "#fff", "circle-stroke-width": 2 },
+  });
+}
+
 function pane(container, options) {
   const map = new window.maplibregl.Map({
     container, style: emptyStyle(),
@@ -61,7 +78,12 @@ export class Panes {
       this.back.jumpTo({ center: [lng, lat], zoom: this.front.getZoom() });
       if (this.back.loaded()) this.back.redraw(); // in the same frame, so that the sides never come apart
     });
-    const loaded = (map) => new Promise((resolve) => map.once("load", resolve));
+    const loaded = (map) => new Promise((resolve) => {
+      map.once("load", () => {
+        addOverlays(map);
+        resolve();
+      });
+    });
     this.ready = Promise.all([loaded(this.back), loaded(this.front)]);
   }
 
@@ -81,12 +103,11 @@ export class Panes {
       for (const id of ["footprints", "classes", "pending", "imagery"]) if (map.getSource(id)) map.removeSource(id);
       this.#shown.set(map, {});
       const firstZoom = source.minzoom - Math.log2(512 / TILE) - 0.5; // map zoom at which tiles start
-      const below = map.getLayer("borders") ? "borders" : undefined;
       map.addSource("footprints", { type: "geojson", data: footprints });
       map.addLayer({
         id: "scenes", type: "fill", source: "footprints", maxzoom: Math.max(0, firstZoom),
         paint: { "fill-color": "#3f9d6b", "fill-opacity": 0.3 },
-      }, below);
+      }, "borders");
       map.addLayer({
         id: "outlines", type: "line", source: "footprints", layout: { visibility: "none" },
         paint: {
@@ -94,7 +115,7 @@ export class Panes {
           "line-width": 1.25, "line-dasharray": [3, 3],
           "line-opacity": ["interpolate", ["linear"], ["zoom"], 12, 0.9, 16, 0.45],
         },
-      }, below);
+      }, "borders");
       map.addSource("pending", { type: "geojson", data: NOTHING });
       map.addLayer({ id: "pending", type: "fill", source: "pending", paint: { "fill-pattern": "hatching", "fill-antialias": false } }, "scenes");
     }
@@ -131,6 +152,11 @@ export class Panes {
       const features = sides[i].map((ring) => ({ type: "Feature", properties: {}, geometry: { type: "Polygon", coordinates: [ring] } }));
       map.getSource("pending")?.setData({ ...NOTHING, features });
     });
+  }
+
+  /** Shows GeoJSON over both maps, or nothing: `borders`, `area` or `drawing`. */
+  showOverlay(id, geojson) {
+    for (const map of this.maps) map.getSource(id).setData(geojson ?? NOTHING);
   }
 
   #template(id, path) {
