@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from contextlib import nullcontext
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -18,6 +20,7 @@ from app.sampling.confidence import compose_confident
 from app.sampling.outlines import OUTLINE, draw_outlines
 from app.sampling.placer import Layer, Placed
 from app.sampling.tiles import TilePlan, compose, plan_tile
+from app.scheduling import background
 from app.services import Rendered, Services
 from model.session import Session
 
@@ -68,7 +71,8 @@ async def _answer(request: Request, tms: str, z: str, x: str, y: str) -> Respons
     if _matches(request, etag):
         return _send(request, services, Rendered(etag, "", b"", (), selections[-1].source.id))
     work = _render(services, plan, requested, etag)
-    rendered = await while_connected(request, work, services.settings.deadline_s)
+    with background() if _is_prefetch(request) else nullcontext():
+        rendered = await while_connected(request, work, services.settings.deadline_s)
     scope["outcome"] = rendered.quality
     if rendered.quality == "full":
         services.rendered.put(address, rendered, len(rendered.content) + 1024)
@@ -149,6 +153,11 @@ def _etag(plan: TilePlan, requested: TileRequest, session: Session) -> str:
     style = f"{requested.suffix} {query.layer} {palette.colors} {query.min_confidence}"
     text = f"{plan.digest} {requested.tile} {style}"
     return f'"{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"'
+
+
+def _is_prefetch(request: Request) -> bool:
+    """Return whether the client fetches ahead of need: an urgency of 6 or 7 (RFC 9218 4.1)."""
+    return bool(re.search(r"(^|,)\s*u=[67]\b", request.headers.get("priority", "")))
 
 
 def _matches(request: Request, etag: str) -> bool:

@@ -22,6 +22,10 @@ export class Legend {
     this.strip = document.getElementById("strip");
     this.note = document.getElementById("shares-note");
     this.all = document.getElementById("show-all");
+    this.short = document.getElementById("short-legend");
+    this.short.replaceChildren(...this.classes.map(({ value, title }) => make(
+      "li", { className: `class-${value}` }, make("span", { className: "swatch" }), title.split(/ or |, /)[0],
+    )));
     this.list.replaceChildren(...this.classes.map((entry) => this.#row(entry)));
     this.strip.replaceChildren(...this.values.map((value) => make("i", { className: `class-${value}` })));
     this.list.addEventListener("change", () => onToggle(this.#hidden()));
@@ -65,13 +69,13 @@ export class Legend {
     this.#colors = this.colormaps[colormap] ?? {};
     document.getElementById("legend-name").textContent = layer === "change" ? `Became, ${before}–${year}`
       : layer === "confidence" ? "Confidence of the model" : "Share of this view";
-    this.list.hidden = layer === "confidence";
+    this.list.hidden = this.short.hidden = layer === "confidence";
     document.getElementById("ramp").hidden = layer !== "confidence";
     for (const value of this.values) {
       document.documentElement.style.setProperty(`--class-${value}`, this.color(value));
       this.#rows.get(value).input.checked = !hidden.includes(value);
     }
-    for (const element of document.querySelectorAll("#legend li, #strip i")) {
+    for (const element of document.querySelectorAll("#legend li, #strip i, #short-legend li")) {
       const value = element.className.replace("class-", "");
       element.style.setProperty("--color", `var(--class-${value})`);
     }

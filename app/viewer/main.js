@@ -2,6 +2,7 @@
 
 import { showAbout } from "./about.js";
 import { Area } from "./area.js";
+import { Borders } from "./borders.js";
 import { fit, freeView, imageryZoom, initialBounds, showInitialView, showNearest } from "./camera.js";
 import { Choice, readHash, writeHash } from "./choice.js";
 import { Controls } from "./controls.js";
@@ -125,6 +126,7 @@ async function start() {
   }
 
   const coverage = new Coverage(front, (box) => fit(front, box, layout.free, 17));
+  const borders = new Borders(panes, service);
   const inspector = new Inspector(front, service, legend, () => {
     const { source: id, year, before } = choice.values;
     return { source: id, years: before ? [before, year] : [year], free: layout.free };
@@ -201,6 +203,7 @@ async function start() {
   front.on("moveend", () => {
     viewport.forgetBlocks();
     coverage.update();
+    borders.update();
     look({ moved: true });
     updateHash();
   });
@@ -219,6 +222,7 @@ async function start() {
   await useSource(fromLink.camera);
   draw();
   updateHash();
+  borders.update();
   look({ moved: true });
 }
 

@@ -36,7 +36,8 @@ function addOverlays(map) {
   for (const id of ["borders", "area", "drawing"]) map.addSource(id, { type: "geojson", data: NOTHING });
   const line = (id, source, paintOptions) => map.addLayer({ id, type: "line", source, paint: paintOptions, layout: { "line-join": "round" } });
   line("borders", "borders", {
-    "line-color": "#5a3d7a", "line-opacity": 0.8, "line-width": ["case", ["get", "state"], 1.6, 0.7],
+    "line-color": "#5a3d7a", "line-opacity": ["interpolate", ["linear"], ["zoom"], 11.5, 0.7, 12.5, 0],
+    "line-width": ["case", ["get", "state"], 1.8, 0.7],
   });
   for (const source of ["area", "drawing"]) {
     line(`${source}-casing`, source, { "line-color": "#fff", "line-width": 5, "line-opacity": 0.85 });
