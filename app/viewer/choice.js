@@ -4,6 +4,9 @@ export const STYLES = { rgb: "True color", cir: "Infrared", ndvi: "NDVI" };
 
 export const LAYERS = { class: "Classes", confidence: "Confidence", change: "Change" };
 
+/** The colors of the map unless others are selected; a service without them shows its own. */
+export const COLORS = "vivid";
+
 const DEFAULTS = {
   source: null,
   year: null,
@@ -13,7 +16,7 @@ const DEFAULTS = {
   layer: "class", // what land cover shows: LAYERS
   opacity: 80,
   hidden: [], // class values switched off
-  colormap: "landcover",
+  colormap: COLORS,
   outlines: false, // of the images
 };
 

@@ -3,7 +3,7 @@
 import { LAYERS, STYLES } from "./choice.js";
 import { addressOf, picturePath } from "./service.js";
 
-const COLORMAP_TITLES = { landcover: "Standard", colorblind: "Color-blind safe", nlcd: "NLCD-like" };
+const COLORMAP_TITLES = { vivid: "Vivid", landcover: "Article", colorblind: "Color-blind safe", nlcd: "NLCD-like" };
 
 const MOST_SEGMENTS = 5; // years that fit as buttons; more are a slider
 

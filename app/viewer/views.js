@@ -1,6 +1,6 @@
 // What the choice means: which tiles each side of the divider shows, and what it is called.
 
-import { STYLES } from "./choice.js";
+import { COLORS, STYLES } from "./choice.js";
 import { imageryPath, valuesPath } from "./service.js";
 
 const TITLES = { class: "Land cover", confidence: "Confidence", change: "Change" };
@@ -14,7 +14,7 @@ export function validated(values, sources, legend) {
     ...values, source: source.id, year, before: compares ? values.before : null,
     layer: values.layer === "change" && !compares ? "class" : values.layer,
     hidden: (values.hidden ?? []).filter((value) => legend.values.includes(value)),
-    colormap: values.colormap in legend.colormaps ? values.colormap : "landcover",
+    colormap: values.colormap in legend.colormaps ? values.colormap : COLORS in legend.colormaps ? COLORS : "landcover",
   };
 }
 

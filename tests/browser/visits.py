@@ -18,6 +18,8 @@ WIDE = {"width": 1200, "height": 760}
 PHONE = {"width": 390, "height": 844}
 IDLE_MS = 60_000
 OPAQUE = "#opacity=100"
+COLORS = LEGEND.colors("vivid")
+"""Of the map, unless others are selected."""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -81,14 +83,14 @@ class Visit:
 
 def class_shares(pixels: Pixels) -> dict[int, float]:
     """Return class value → percent of the class-colored pixels that have its exact color."""
-    counts = {c.value: int((pixels == c.rgb).all(axis=-1).sum()) for c in LEGEND.classes}
+    counts = {value: int((pixels == rgb).all(axis=-1).sum()) for value, rgb in COLORS.items()}
     total = max(1, sum(counts.values()))
     return {value: 100 * count / total for value, count in counts.items()}
 
 
 def class_cover(pixels: Pixels) -> float:
     """Return the share of the pixels that have any class's color, 0..1."""
-    hit = [(pixels == c.rgb).all(axis=-1) for c in LEGEND.classes]
+    hit = [(pixels == rgb).all(axis=-1) for rgb in COLORS.values()]
     return float(np.logical_or.reduce(hit).mean())
 
 
