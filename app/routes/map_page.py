@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import FileResponse, Response
 
 from app.errors import UnknownName
+from app.services import Services
 
 router = APIRouter(include_in_schema=False)
 
@@ -41,9 +43,19 @@ def assets() -> dict[str, Path]:
 
 
 @router.get("/map")
-async def map_page() -> Response:
+async def map_page(request: Request) -> Response:
     """Return the map page."""
-    return _file("index.html", {"content-security-policy": CSP, "cache-control": "no-cache"})
+    services: Services = request.app.state.services
+    csp = csp_with(services.settings.basemap)
+    return _file("index.html", {"content-security-policy": csp, "cache-control": "no-cache"})
+
+
+def csp_with(basemap: str) -> str:
+    """Return the Content-Security-Policy of the page, open for the host of a basemap's tiles."""
+    if not basemap:
+        return CSP
+    url = urlsplit(basemap)
+    return CSP.replace("connect-src 'self'", f"connect-src 'self' {url.scheme}://{url.netloc}")
 
 
 @router.get("/map/assets/{name}")

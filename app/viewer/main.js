@@ -35,7 +35,7 @@ const status = new Status();
 
 async function start() {
   const waiting = ({ title }) => status.show({ text: `${title}. Trying again by itself.`, alarm: true });
-  const [sources, legendDocument] = await Promise.all([service.sources(waiting), service.legend(waiting)]);
+  const [{ sources, basemap }, legendDocument] = await Promise.all([service.sources(waiting), service.legend(waiting)]);
   status.show(null);
   if (!sources.length) throw Object.assign(new Error("No imagery is configured"), { detail: "The service has no source to show." });
   const card = service.model().catch(() => null);
@@ -168,7 +168,7 @@ async function start() {
     }
     const footprints = outlines.get(id);
     panes.useSource({ ...source(), imagery_maxzoom: imageryZoom(source(), footprints) }, footprints);
-    document.getElementById("credit").textContent = source().attribution ?? "";
+    document.getElementById("credit").textContent = [source().attribution, basemap?.attribution].filter(Boolean).join(" · ");
     if (camera) front.jumpTo(camera);
     else showInitialView(panes, source(), initialBounds(source(), footprints, year), layout.free);
     card.then((modelCard) => showAbout(source(), modelCard));
@@ -219,6 +219,7 @@ async function start() {
   document.getElementById("fit").addEventListener("click", () => fit(front, source().bounds, layout.free));
 
   panes.setColors(DARK.matches);
+  if (basemap) panes.addBasemap(basemap.url);
   await useSource(fromLink.camera);
   draw();
   updateHash();

@@ -96,6 +96,12 @@ export class Panes {
     return this.maps.every((map) => map.loaded() && map.areTilesLoaded() && !map.isMoving());
   }
 
+  /** Adds XYZ tiles of the operator's below everything; they show where the back map has no imagery. */
+  addBasemap(url) {
+    this.back.addSource("basemap", { type: "raster", tiles: [url], tileSize: TILE, maxzoom: 19 });
+    this.back.addLayer({ id: "basemap", type: "raster", source: "basemap" }, "borders");
+  }
+
   /** Adds the layers of a source; MapLibre requests no tile outside its bounds and zooms. */
   useSource(source, footprints) {
     this.#source = source;

@@ -84,9 +84,9 @@ export class Service {
     for (const listener of this.#listeners) listener(this.#inFlight);
   }
 
-  /** Returns the response of a path below the service's root (or a whole URL); Problem otherwise. */
-  async request(path, init = {}) {
-    this.#count(+1);
+  /** Returns the response of a path below the service's root; Problem otherwise. `quiet`: no activity is shown. */
+  async request(path, { quiet = false, ...init } = {}) {
+    if (!quiet) this.#count(+1);
     try {
       const response = await fetch(new URL(path, BASE), init);
       if (response.ok) return response;
@@ -95,7 +95,7 @@ export class Service {
       if (error instanceof TypeError) throw new Problem("The service cannot be reached", "Check the connection.");
       throw error;
     } finally {
-      this.#count(-1);
+      if (!quiet) this.#count(-1);
     }
   }
 
@@ -122,7 +122,8 @@ export class Service {
     return this.request(path, { method: "POST", body, signal, headers: { "Content-Type": "application/json", ...headers } });
   }
 
-  sources = async (onWait) => (await this.json("sources", undefined, onWait)).sources;
+  /** Returns { sources, basemap }: the basemap is the operator's, or undefined. */
+  sources = (onWait) => this.json("sources", undefined, onWait);
   legend = (onWait) => this.json("legend", undefined, onWait);
   model = () => this.json("model");
   footprints = (source) => this.json(`sources/${encodeURIComponent(source)}/footprints`);

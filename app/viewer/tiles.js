@@ -165,9 +165,10 @@ export class TileStore {
     const controller = new AbortController();
     entry.controller = controller;
     const quality = entry.isImagery ? "" : `&quality=${stage === FIRST ? "estimate" : "exact"}`;
-    const headers = stage === PREFETCH ? PREFETCH_HEADERS : {};
+    const quiet = stage === PREFETCH;
+    const headers = quiet ? PREFETCH_HEADERS : {};
     try {
-      const response = await this.service.request(entry.path + quality, { signal: controller.signal, headers });
+      const response = await this.service.request(entry.path + quality, { signal: controller.signal, headers, quiet });
       const bytes = await response.arrayBuffer();
       const better = response.headers.get("X-Landcover-Quality") !== "estimate";
       Object.assign(entry, { data: entry.isImagery ? bytes : readNpy(bytes), exact: better, problem: null, attempts: 0 });

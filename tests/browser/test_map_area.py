@@ -13,7 +13,7 @@ import pytest
 from app.demo import write_county
 from tests.browser.launch import ROOT, served
 from tests.browser.pictures import WATERSHED
-from tests.browser.visits import WIDE, Visit
+from tests.browser.visits import DROP, WIDE, Visit
 
 pytestmark = [pytest.mark.browser, pytest.mark.alone, pytest.mark.slow]
 
@@ -28,11 +28,6 @@ FIELD = {
         ],
     },
 }
-DROP = """([name, text]) => {
-  const data = new DataTransfer();
-  data.items.add(new File([text], name));
-  window.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true }));
-}"""
 
 
 def drop(visit: Visit, area: object, name: str = "area.geojson") -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pyproj import Transformer
 
-from model.legend import LEGEND
-from tests.browser.visits import OPAQUE, Visit, class_cover
+from tests.browser.launch import served
+from tests.browser.visits import OPAQUE, WIDE, Visit, class_cover
+from tests.world.world import World
 
 pytestmark = [pytest.mark.browser, pytest.mark.alone, pytest.mark.slow]
 
@@ -162,6 +166,28 @@ def test_what_is_no_place_is_explained(visit: Visit) -> None:
     assert "32.94, -86.93" in visit.page.locator("#place-note").inner_text()
 
 
-def test_legends_have_every_class(visit: Visit) -> None:
-    visit.open()
-    assert visit.page.locator("#legend li").count() == len(LEGEND.classes)
+def test_an_operators_basemap_lies_below_and_is_credited(
+    chromium: Any,  # noqa: ANN401
+    two_years: World,
+    pixelwise_model: Path,
+) -> None:
+    options = ("--workers", 1, "--imagery", two_years.directory, "--model", pixelwise_model)
+    picture = io.BytesIO()
+    Image.new("RGB", (256, 256), (255, 0, 255)).save(picture, "PNG")
+    url = "https://tiles.example.org/{z}/{x}/{y}.png"
+    with served("serve", *options, basemap=url, basemap_attribution="© Tilers") as base:
+        context = chromium.new_context(viewport=WIDE)
+        visit = Visit(context.new_page(), base)
+        visit.page.route(
+            re.compile("tiles.example.org"),
+            lambda route: route.fulfill(
+                body=picture.getvalue(),
+                content_type="image/png",
+                headers={"Access-Control-Allow-Origin": "*"},
+            ),
+        )
+        visit.open("#map=16/33.05/-87.05")
+        assert "© Tilers" in visit.page.locator("#credit").inner_text()
+        assert (visit.pixels() == (255, 0, 255)).all(axis=-1).mean() > 0.5
+        assert visit.errors == []
+        context.close()

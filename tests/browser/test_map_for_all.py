@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.test_map_area import DROP, FIELD
-from tests.browser.visits import OPAQUE, WIDE, Visit
+from tests.browser.test_map_area import FIELD
+from tests.browser.visits import DROP, OPAQUE, WIDE, Visit
 
 pytestmark = [pytest.mark.browser, pytest.mark.alone, pytest.mark.slow]
 

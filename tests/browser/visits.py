@@ -21,6 +21,13 @@ OPAQUE = "#opacity=100"
 COLORS = LEGEND.colors("vivid")
 """Of the map, unless others are selected."""
 
+DROP = """([name, text]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([text], name));
+  window.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true }));
+}"""
+"""Drops a file, [name, text], on the map."""
+
 Pixels = npt.NDArray[np.uint8]
 
 
