@@ -59,12 +59,13 @@ export class Coverage {
     this.#markers = clusters(this.#boxes.filter(inView), this.map.getZoom()).slice(0, MOST).map((cluster) => {
       const images = `${cluster.count} ${cluster.count === 1 ? "image" : "images"}`;
       const button = Object.assign(document.createElement("button"), { type: "button", className: "cluster", textContent: cluster.count });
-      button.setAttribute("aria-label", `Zoom to ${images}`);
       button.addEventListener("click", (event) => {
         event.stopPropagation();
         this.onPick(cluster.box);
       });
-      return new window.maplibregl.Marker({ element: button }).setLngLat(cluster.center).addTo(this.map);
+      const marker = new window.maplibregl.Marker({ element: button }).setLngLat(cluster.center).addTo(this.map);
+      button.setAttribute("aria-label", `Zoom to ${images}`); // MapLibre calls every marker the same
+      return marker;
     });
   }
 }

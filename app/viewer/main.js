@@ -161,6 +161,7 @@ async function start() {
     shareCounter.update(how);
     updateStatus();
   };
+  let isPlacing = false; // the camera is on its way to a first view, in steps nobody sees
   const useSource = async (camera) => {
     const { source: id, year } = choice.values;
     if (!outlines.has(id)) {
@@ -169,8 +170,10 @@ async function start() {
     const footprints = outlines.get(id);
     panes.useSource({ ...source(), imagery_maxzoom: imageryZoom(source(), footprints) }, footprints);
     document.getElementById("credit").textContent = [source().attribution, basemap?.attribution].filter(Boolean).join(" · ");
+    isPlacing = true;
     if (camera) front.jumpTo(camera);
     else showInitialView(panes, source(), initialBounds(source(), footprints, year), layout.free);
+    isPlacing = false;
     card.then((modelCard) => showAbout(source(), modelCard));
   };
 
@@ -194,13 +197,15 @@ async function start() {
   });
   let moving = 0;
   front.on("move", () => {
+    if (isPlacing) return;
     moving ||= setTimeout(() => {
       moving = 0;
       viewport.update();
     }, 80);
   });
-  front.on("movestart", () => shareCounter.update({ moved: true }));
+  front.on("movestart", () => isPlacing || shareCounter.update({ moved: true }));
   front.on("moveend", () => {
+    if (isPlacing) return;
     viewport.forgetBlocks();
     coverage.update();
     borders.update();
@@ -210,8 +215,8 @@ async function start() {
   const follow = async () => {
     const { values, camera } = readHash(window.location.hash);
     linked = camera;
-    if (camera) front.jumpTo(camera);
     choice.change(validated({ ...new Choice().values, ...values }, sources, legend));
+    if (camera) front.jumpTo(camera); // last: its end writes the choice into the address
     linked = null;
   };
   window.addEventListener("popstate", follow);

@@ -7,11 +7,12 @@ import { planShares } from "./shares.js";
 const EXACT_ZOOMS = 2; // zooms below native at which the exact classes of a whole view can be waited for
 const LAZY_MS = 250; // ground stays hatched until its tile has been drawn
 const BLOCKS_MS = 1500; // between two looks at how many blocks are exact
-const BUSY_MS = 2500; // without a change before anything is fetched ahead
+const BUSY_MS = 2000; // without a change before anything is fetched ahead
 
 export class Viewport {
   #timer = 0;
   #nearTimer = 0;
+  #lookAhead = () => {};
   #asked = 0;
   #controller = null;
   blocks = null; // { blocks, cached } of the view, while there is something to wait for
@@ -64,9 +65,9 @@ export class Viewport {
       return { path: placed(template, tile, this.ratio), rank, exactRank, mayBeExact: this.becomesExact };
     };
     this.store.want(used.flatMap((template) => tiles.map((tile) => wanted(template, tile))));
-    clearTimeout(this.#nearTimer);
-    this.#nearTimer = setTimeout(() => this.#wantNear(used, tiles, wanted), BUSY_MS);
+    this.#lookAhead = () => this.#wantNear(used, tiles, wanted);
     this.#hatch();
+    this.changed();
   }
 
   /** Also asks for the ring around the view and the middle of the next zoom, with idle cores only. */
@@ -86,8 +87,10 @@ export class Viewport {
     this.store.want(used.flatMap((template) => tiles.map((tile) => wanted(template, tile))), near);
   }
 
-  /** Takes note of a change in the store: unhatches what is drawn by now. */
+  /** Takes note of a change: unhatches what is drawn by now, and looks ahead once nothing changes any longer. */
   changed() {
+    clearTimeout(this.#nearTimer);
+    this.#nearTimer = setTimeout(() => this.#lookAhead(), BUSY_MS);
     this.#timer ||= setTimeout(() => {
       this.#timer = 0;
       this.#hatch();

@@ -28,7 +28,7 @@ ARGUMENTS = (
 START_S = 60
 
 
-def start(*arguments: object, port: int = 0, **settings: object) -> tuple[Any, str]:
+def start(*arguments: object, port: object = 0, **settings: object) -> tuple[Any, str]:
     """Run `landcover ARGUMENTS` on a port, 0 for a free one, with LANDCOVER_* settings; return the
     process, which the caller ends, and its base URL."""
     command = [sys.executable, "-m", "app.cli", *map(str, arguments), "--port", str(port)]

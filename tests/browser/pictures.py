@@ -318,7 +318,7 @@ def _samples(studio: Studio, box: Sequence[float]) -> tuple[Pixels, Pixels, Pixe
 
 
 PICTURES: dict[str, Callable[[Studio], Image.Image]] = {
-    "map": map_, "gis": gis, "web": web, "planners": planners, "operators": operators,
+    "map": map_, "area": area, "gis": gis, "web": web, "planners": planners, "operators": operators,
     "settings": settings, "jobs": jobs, "client": client, "sources": sources,
     "sources-stac": sources_stac, "benchmarks": benchmarks, "design": design,
     "mistakes": mistakes, "training": training, "clients": clients,

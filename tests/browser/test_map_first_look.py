@@ -66,7 +66,7 @@ def test_estimates_come_first_then_exact_classes_from_the_middle_outward(visit: 
     exact = [_place(url) for url in asked if "exact" in url]
     middle = np.mean(exact, axis=0)
     distances = np.hypot(*(np.array(exact) - middle).T)
-    assert len(exact) > 12
+    assert len(exact) >= 9
     assert distances[:4].mean() < distances[4:].mean() < distances[-4:].mean()
 
 
@@ -95,14 +95,16 @@ def test_requests_of_tiles_that_left_the_view_are_aborted(visit: Visit) -> None:
 
 
 def test_the_ring_around_the_view_is_fetched_last_and_at_a_low_priority(visit: Visit) -> None:
-    ahead: list[Any] = []
-    visit.page.on(
-        "request",
-        lambda request: "u=7" in request.headers.get("priority", "") and ahead.append(request.url),
-    )
+    ahead: list[str] = []
+
+    def note(request: Any) -> None:  # noqa: ANN401
+        if "u=7" in request.headers.get("priority", ""):
+            ahead.append(request.url)
+
+    visit.page.on("request", note)
     visit.open("#map=16.9/32.9705/-86.969")
     inside = {url.split("&quality")[0] for url in visit.requested(".npy")}
-    visit.page.wait_for_timeout(5000)
+    visit.page.wait_for_timeout(9000)
     assert ahead
     assert not inside & {url.split("&quality")[0] for url in ahead}
     requests = len(visit.requested(".npy"))
