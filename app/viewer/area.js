@@ -62,6 +62,7 @@ export class Area {
       target.value = "";
     });
     element("area-clear").addEventListener("click", () => this.clear());
+    document.body.dataset.area = "none";
     this.#acceptDrops();
     document.addEventListener("paste", (event) => {
       if (/input|textarea/i.test(event.target.tagName)) return;

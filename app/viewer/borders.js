@@ -55,7 +55,7 @@ export class Borders {
 
   async #load() {
     try {
-      const data = await this.service.json("map/assets/borders.json");
+      const data = await this.service.json(new URL("./borders.json", import.meta.url));
       this.panes.showOverlay("borders", linesOf(data));
       this.#names = data;
       this.update();

@@ -32,8 +32,9 @@ FIELD = {
 
 def drop(visit: Visit, area: object, name: str = "area.geojson") -> None:
     """Drop a file on the map and wait until it is measured."""
-    visit.page.evaluate(DROP, [name, area if isinstance(area, str) else json.dumps(area)])
-    visit.page.locator("body[data-area=ready]").wait_for(timeout=120_000)
+    visit.page.locator("body[data-area]").wait_for()
+    visit.page.evaluate(DROP, [name, json.dumps(area)])
+    visit.page.locator("body[data-area=ready]").wait_for(timeout=300_000)
 
 
 def hectares(visit: Visit) -> dict[int, str]:
@@ -67,7 +68,8 @@ def test_the_polygon_of_the_planners_page_gives_its_hectares_and_the_file_of_cur
     county: str,
 ) -> None:
     context = chromium.new_context(viewport=WIDE)
-    visit = Visit(context.new_page(), county).open("#map=15/32.9385/-86.9375&year=2017")
+    visit = Visit(context.new_page(), county)
+    visit.page.goto(f"{county}/map#map=15/32.9385/-86.9375&year=2017&landcover=off")
     drop(visit, WATERSHED, "watershed.geojson")
     assert hectares(visit)[5] == "96.30"
     text = visit.page.locator("#area-result").inner_text()
@@ -167,7 +169,7 @@ def test_an_area_above_the_limit_becomes_a_job_that_can_be_stopped(
         context = chromium.new_context(viewport=WIDE)
         visit = Visit(context.new_page(), base)
         visit.page.goto(f"{base}/map#map=16/32.967/-86.963&year=2019")
-        visit.page.locator("#strip.filled, #hint:visible").first.wait_for(timeout=60_000)
+        visit.page.locator("body[data-area]").wait_for(timeout=60_000)
         visit.page.evaluate(DROP, ["large.geojson", json.dumps(large)])
         visit.page.locator("body[data-area=large]").wait_for(timeout=60_000)
         assert "one request may need 2" in visit.page.locator(".job").inner_text()
