@@ -16,7 +16,8 @@ export class Drawing {
       this.#pointer = [event.lngLat.lng, event.lngLat.lat];
       this.#show();
     });
-    document.addEventListener("keydown", (event) => this.active && this.#key(event));
+    // Before the map's own listeners: Enter sets a corner then and asks for no class.
+    document.addEventListener("keydown", (event) => this.active && this.#key(event), { capture: true });
   }
 
   begin() {

@@ -122,6 +122,7 @@ def test_a_polygon_is_drawn_with_clicks_and_with_keys_alone(visit: Visit) -> Non
         canvas.press(key)
         visit.page.wait_for_timeout(600)
     canvas.press("Enter")
+    assert visit.page.locator(".place").count() == 0
     canvas.press("Shift+Enter")
     visit.page.locator("body[data-area=ready]").wait_for()
     visit.page.wait_for_timeout(1500)
