@@ -157,7 +157,7 @@ export class Area {
       const cost = await (await this.service.post(`estimate?${this.#query()}`, this.#area, { signal })).json();
       if (cost.blocks > cost.limit_blocks) {
         this.result.replaceChildren(make("b", {}, nameOf(this.#area)), this.job.offer(this.#area, this.getShown(), cost));
-        this.#say("");
+        this.#report("");
         document.body.dataset.area = "large";
         return;
       }
@@ -167,12 +167,12 @@ export class Area {
     } catch (error) {
       if (wasAborted(error)) return;
       this.result.replaceChildren();
-      this.#say([error.message, error.detail, error.body?.hint].filter(Boolean).join(". "));
+      this.#report([error.message, error.detail, error.body?.hint].filter(Boolean).join(". "));
       document.body.dataset.area = "failed";
     }
   }
 
-  #say(text) {
+  #report(text) {
     this.result.classList.remove("waiting");
     this.note.textContent = text;
   }
@@ -186,7 +186,7 @@ export class Area {
     if (source.years.length > 1 && geometriesOf(this.#area).length === 1) parts.push(this.#changeControl(source, year));
     parts.push(this.#downloads());
     this.result.replaceChildren(...parts);
-    this.#say("");
+    this.#report("");
     document.body.dataset.area = "ready";
   }
 

@@ -47,7 +47,7 @@ function yearPicker(id, onPick) {
         return;
       }
       slider = Object.assign(document.createElement("input"), { type: "range", min: 0, max: years.length - 1, step: 1 });
-      slider.setAttribute("aria-labelledby", root.getAttribute("aria-labelledby"));
+      slider.setAttribute("aria-label", "Year");
       const shown = document.createElement("output");
       const ends = document.createElement("p");
       ends.append(...[years[0], years.at(-1)].map((year) => Object.assign(document.createElement("span"), { textContent: year })));

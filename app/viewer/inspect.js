@@ -105,9 +105,9 @@ export class Inspector {
     }
   }
 
-  #spoken({ class: found, confidence, year }, requestedYear) {
+  #spoken({ class: result, confidence, year }, requestedYear) {
     const sure = confidence === null || confidence === undefined ? "" : `, confidence ${confidence} %`;
-    return found ? `${found.title ?? found.name}${sure}, ${year ?? requestedYear}` : `No data here, ${requestedYear}`;
+    return result ? `${result.title ?? result.name}${sure}, ${year ?? requestedYear}` : `No data here, ${requestedYear}`;
   }
 
   /** Beside the panel the pop-up opens on the far side of it; elsewhere MapLibre places it. */

@@ -109,18 +109,18 @@ export class Legend {
       part.style.flexGrow = shares.get(this.values[i]);
     });
     this.strip.classList.add("filled");
-    this.#say(note);
+    this.#report(note);
   }
 
   /** Sets the note; the same text again would be read aloud again. */
-  #say(note) {
+  #report(note) {
     if (this.note.textContent !== note) this.note.textContent = note;
   }
 
   /** Dims the figures while new ones are counted. */
   wait(note) {
     this.list.classList.add("waiting");
-    this.#say(note);
+    this.#report(note);
   }
 
   /** Removes the figures and shows the reason. */
@@ -132,6 +132,6 @@ export class Legend {
       bar.style.width = "0";
     }
     this.strip.classList.remove("filled");
-    this.#say(note);
+    this.#report(note);
   }
 }

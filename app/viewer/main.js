@@ -161,7 +161,7 @@ async function start() {
     shareCounter.update(how);
     updateStatus();
   };
-  let isPlacing = false; // the camera is on its way to a first view, in steps nobody sees
+  let isArriving = false; // the camera is on its way to a first view, in steps nobody sees
   const useSource = async (camera) => {
     const { source: id, year } = choice.values;
     if (!outlines.has(id)) {
@@ -170,10 +170,10 @@ async function start() {
     const footprints = outlines.get(id);
     panes.useSource({ ...source(), imagery_maxzoom: imageryZoom(source(), footprints) }, footprints);
     document.getElementById("credit").textContent = [source().attribution, basemap?.attribution].filter(Boolean).join(" · ");
-    isPlacing = true;
+    isArriving = true;
     if (camera) front.jumpTo(camera);
     else showInitialView(panes, source(), initialBounds(source(), footprints, year), layout.free);
-    isPlacing = false;
+    isArriving = false;
     card.then((modelCard) => showAbout(source(), modelCard));
   };
 
@@ -197,15 +197,15 @@ async function start() {
   });
   let moving = 0;
   front.on("move", () => {
-    if (isPlacing) return;
+    if (isArriving) return;
     moving ||= setTimeout(() => {
       moving = 0;
       viewport.update();
     }, 80);
   });
-  front.on("movestart", () => isPlacing || shareCounter.update({ moved: true }));
+  front.on("movestart", () => isArriving || shareCounter.update({ moved: true }));
   front.on("moveend", () => {
-    if (isPlacing) return;
+    if (isArriving) return;
     viewport.forgetBlocks();
     coverage.update();
     borders.update();

@@ -12,8 +12,8 @@ const BUSY_MS = 2000; // without a change before anything is fetched ahead
 export class Viewport {
   #timer = 0;
   #nearTimer = 0;
-  #lookAhead = () => {};
-  #asked = 0;
+  #prefetch = () => {};
+  #requestedAt = 0;
   #controller = null;
   blocks = null; // { blocks, cached } of the view, while there is something to wait for
 
@@ -65,7 +65,7 @@ export class Viewport {
       return { path: placed(template, tile, this.ratio), rank, exactRank, mayBeExact: this.becomesExact };
     };
     this.store.want(used.flatMap((template) => tiles.map((tile) => wanted(template, tile))));
-    this.#lookAhead = () => this.#wantNear(used, tiles, wanted);
+    this.#prefetch = () => this.#wantNear(used, tiles, wanted);
     this.#hatch();
     this.changed();
   }
@@ -90,7 +90,7 @@ export class Viewport {
   /** Takes note of a change: unhatches what is drawn by now, and looks ahead once nothing changes any longer. */
   changed() {
     clearTimeout(this.#nearTimer);
-    this.#nearTimer = setTimeout(() => this.#lookAhead(), BUSY_MS);
+    this.#nearTimer = setTimeout(() => this.#prefetch(), BUSY_MS);
     this.#timer ||= setTimeout(() => {
       this.#timer = 0;
       this.#hatch();
@@ -120,8 +120,8 @@ export class Viewport {
 
   /** Asks the service how many blocks of the view are exact, at most every BLOCKS_MS; calls `then` if it answers. */
   async countBlocks(query, then) {
-    if (!this.becomesExact || Date.now() - this.#asked < BLOCKS_MS) return;
-    this.#asked = Date.now();
+    if (!this.becomesExact || Date.now() - this.#requestedAt < BLOCKS_MS) return;
+    this.#requestedAt = Date.now();
     this.#controller?.abort();
     this.#controller = new AbortController();
     const { signal } = this.#controller;
@@ -136,6 +136,6 @@ export class Viewport {
   forgetBlocks() {
     this.#controller?.abort();
     this.blocks = null;
-    this.#asked = 0;
+    this.#requestedAt = 0;
   }
 }

@@ -2,7 +2,7 @@
 
 The page reports its state in attributes of <body>: `data-state` is `loading`, `idle` or
 `failed`, `data-shares` is `waiting`, `estimate`, `ready` or `none`, `data-missing` the number of
-tiles that are asked for again.
+tiles that are requested for again.
 """
 
 from __future__ import annotations
@@ -177,8 +177,8 @@ def test_a_phone_gets_a_sheet_that_opens(phone_visit: Visit) -> None:
 def test_years_are_compared_only_where_both_are_classified(visit: Visit) -> None:
     visit.open("#map=14.2/32.9705/-86.969&year=2019&before=2017")  # the whole source in view
     both: dict[int, list[npt.NDArray[np.uint8]]] = {2019: [], 2017: []}
-    asked = [url for url in visit.requested("Quad/15/") if ".npy" in url]
-    last = {url.split("&quality")[0] for url in asked}
+    requested = [url for url in visit.requested("Quad/15/") if ".npy" in url]
+    last = {url.split("&quality")[0] for url in requested}
     for url in sorted(last):
         with urllib.request.urlopen(url) as response:  # noqa: S310
             classes = np.load(io.BytesIO(response.read()))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -14,6 +16,7 @@ from app.demo import write_county
 from tests.browser.launch import ROOT, served
 from tests.browser.pictures import WATERSHED
 from tests.browser.visits import DROP, WIDE, Visit
+from tests.world.world import World
 
 pytestmark = [pytest.mark.browser, pytest.mark.alone, pytest.mark.slow]
 
@@ -63,6 +66,7 @@ def county() -> Iterator[str]:
         yield address
 
 
+@pytest.mark.timeout(900)
 def test_the_polygon_of_the_planners_page_gives_its_hectares_and_the_file_of_curl(
     chromium: Any,  # noqa: ANN401
     county: str,
@@ -148,43 +152,54 @@ def test_what_cannot_be_measured_is_named(visit: Visit, name: str, text: str, sa
     visit.page.locator("#area-note").get_by_text(re.compile(says, re.IGNORECASE)).wait_for()
 
 
-def test_an_area_above_the_limit_becomes_a_job_that_can_be_stopped(
-    chromium: Any,  # noqa: ANN401
-    two_years: Any,  # noqa: ANN401
-    slow_model: Any,  # noqa: ANN401
-) -> None:
-    options = ("--workers", 1, "--imagery", two_years.directory, "--model", slow_model)
-    large = {
-        "type": "Polygon",
-        "coordinates": [
-            [
-                [-86.97, 32.962],
-                [-86.956, 32.962],
-                [-86.956, 32.972],
-                [-86.97, 32.972],
-                [-86.97, 32.962],
-            ]
-        ],
-    }
+LARGE = {
+    "type": "Polygon",
+    "coordinates": [
+        [[-86.97, 32.962], [-86.956, 32.962], [-86.956, 32.972], [-86.97, 32.972], [-86.97, 32.962]]
+    ],
+}
+
+
+@contextmanager
+def large_area(chromium: Any, imagery: World, model: Path) -> Iterator[Visit]:  # noqa: ANN401
+    """Yield the map of a server that takes two blocks in one request, a larger area on it."""
+    options = ("--workers", 1, "--imagery", imagery.directory, "--model", model)
     with served("serve", *options, area_blocks=2) as base:
         context = chromium.new_context(viewport=WIDE)
         visit = Visit(context.new_page(), base)
-        visit.page.goto(f"{base}/map#map=16/32.967/-86.963&year=2019")
-        visit.page.locator("body[data-area]").wait_for(timeout=60_000)
-        visit.page.evaluate(DROP, ["large.geojson", json.dumps(large)])
-        visit.page.locator("body[data-area=large]").wait_for(timeout=60_000)
+        visit.page.goto(f"{base}/map#map=16/32.967/-86.963&year=2019&landcover=off")
+        visit.page.locator("body[data-area]").wait_for()
+        visit.page.evaluate(DROP, ["large.geojson", json.dumps(LARGE)])
+        visit.page.locator("body[data-area=large]").wait_for()
         assert "one request may need 2" in visit.page.locator(".job").inner_text()
         visit.page.get_by_role("button", name="Run as a job").click()
-        visit.page.locator(".job progress").wait_for()
-        visit.page.get_by_role("button", name="Stop").click()
-        visit.page.locator(".job").get_by_text("The job was stopped").wait_for()
-        visit.page.locator("#years").get_by_text("2017").click()
-        visit.page.get_by_role("button", name="Run as a job").click()
-        visit.page.locator("body[data-area=ready]").wait_for(timeout=180_000)
-        own = {each.inner_text() for each in visit.page.locator(".job a").all()}
-        assert {"GeoTIFF", "Hectares (CSV)"} <= own
+        yield visit
+        context.close()
+
+
+@pytest.mark.timeout(300)
+def test_an_area_above_the_limit_becomes_a_job_with_its_files(
+    chromium: Any,  # noqa: ANN401
+    two_years: World,
+    pixelwise_model: Path,
+) -> None:
+    with large_area(chromium, two_years, pixelwise_model) as visit:
+        visit.page.locator("body[data-area=ready]").wait_for(timeout=120_000)
+        links = {each.inner_text() for each in visit.page.locator(".job a").all()}
+        assert {"GeoTIFF", "Hectares (CSV)"} <= links
         with visit.page.expect_download() as download:
             visit.page.locator(".job a").get_by_text("GeoTIFF").click()
         assert download.value.path().read_bytes()[:2] == b"II"
         assert sum(map(float, hectares(visit).values())) > 50
-        context.close()
+
+
+@pytest.mark.timeout(300)
+def test_a_job_is_stopped_from_the_map(
+    chromium: Any,  # noqa: ANN401
+    two_years: World,
+    slow_model: Path,
+) -> None:
+    with large_area(chromium, two_years, slow_model) as visit:
+        visit.page.locator(".job progress").wait_for()
+        visit.page.get_by_role("button", name="Stop").click()
+        visit.page.locator(".job").get_by_text("The job was stopped").wait_for(timeout=60_000)

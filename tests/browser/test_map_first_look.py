@@ -60,10 +60,10 @@ def test_estimates_come_first_then_exact_classes_from_the_middle_outward(visit: 
     pill.get_by_text("12 of 42 blocks exact").wait_for()
     visit.idle()
     assert "≈" not in visit.page.locator("#legend .share").first.inner_text()
-    asked = [url for url in visit.requested(".npy") if "year=2017" in url]
-    kinds = ["exact" in url for url in asked]
+    requested = [url for url in visit.requested(".npy") if "year=2017" in url]
+    kinds = ["exact" in url for url in requested]
     assert kinds == sorted(kinds), "every tile has its estimate before the first exact one"
-    exact = [_place(url) for url in asked if "exact" in url]
+    exact = [_place(url) for url in requested if "exact" in url]
     middle = np.mean(exact, axis=0)
     distances = np.hypot(*(np.array(exact) - middle).T)
     assert len(exact) >= 9

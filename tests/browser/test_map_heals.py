@@ -70,10 +70,10 @@ def test_imagery_that_cannot_be_read_is_named_and_asked_for_again(visit: Visit) 
     assert "scene m_1 cannot be read" in pill.inner_text()
     visit.page.wait_for_timeout(600)
     assert class_cover(visit.pixels()) < 0.05, "no other year stands in for it"
-    asked = len(visit.requested(".npy"))
+    requested = len(visit.requested(".npy"))
     pill.get_by_role("button", name="Try now").dispatch_event("click")
     visit.page.wait_for_timeout(300)
-    assert len(visit.requested(".npy")) > asked, "the button does not wait for Retry-After"
+    assert len(visit.requested(".npy")) > requested, "the button does not wait for Retry-After"
     visit.page.unroute(VALUES)
     heals(visit)
 

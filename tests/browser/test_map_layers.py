@@ -21,8 +21,8 @@ WHOLE = "#map=14.2/32.9705/-86.969&opacity=100"
 
 def values_on_screen(visit: Visit, kind: str) -> Any:  # noqa: ANN401
     """Return the values of every tile of a kind, uint8 (tiles, rows, cols)."""
-    asked = [url for url in visit.requested("Quad/15/") if ".npy" in url and kind in url]
-    urls = {url.split("&quality")[0] for url in asked}
+    requested = [url for url in visit.requested("Quad/15/") if ".npy" in url and kind in url]
+    urls = {url.split("&quality")[0] for url in requested}
     arrays = []
     for url in sorted(urls):
         with urllib.request.urlopen(url) as response:  # noqa: S310
