@@ -39,6 +39,13 @@ class Settings(BaseSettings):
         description="seconds between probes of a source that is unavailable; 0: only requests find "
         "out that it is back",
     )
+    basemap: str = Field(
+        "",
+        pattern=r"^(https?://[\w.:-]+/\S*\{z\}\S*)?$",
+        description="XYZ tiles below the map's imagery, https://host/{z}/{x}/{y}.png; unset: none, "
+        "and the map loads nothing from other servers",
+    )
+    basemap_attribution: str = Field("", description="credit of the basemap, shown on the map")
     attribution: str = Field("Imagery: USDA NAIP (public domain)", description="shown on every map")
     model: Path = Field(SHIPPED_MODEL, description=".onnx model file")
 

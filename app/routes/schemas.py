@@ -70,7 +70,9 @@ class TileQuery(ImageryQuery):
         "latest", alias="to", description="for `layer=change`: the year after, or `latest`"
     )
     classes: str | None = Field(None, description="class values to show, such as `1,5`; all")
-    colormap_name: str = Field("landcover", description="`landcover`, `colorblind` or `nlcd`")
+    colormap_name: str = Field(
+        "landcover", description="`landcover`, `vivid`, `colorblind` or `nlcd`"
+    )
     colormap: str | None = Field(
         None, description='JSON of class value → color, such as `{"1": "#ff0000"}`'
     )

@@ -40,7 +40,10 @@ class ScenesQuery:
 async def sources(request: Request) -> dict[str, Any]:
     """List the sources with their years, extent and zooms."""
     services: Services = request.app.state.services
-    return {"sources": [describe(source) for source in services.sources]}
+    listed: dict[str, Any] = {"sources": [describe(source) for source in services.sources]}
+    if url := services.settings.basemap:
+        listed["basemap"] = {"url": url, "attribution": services.settings.basemap_attribution}
+    return listed
 
 
 @router.get("/sources/{source_id}/footprints", response_model=None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +23,7 @@ from app.sampling.confidence import compose_confident
 from app.sampling.outlines import OUTLINE, draw_outlines
 from app.sampling.placer import Layer, Placed
 from app.sampling.tiles import TilePlan, compose, plan_tile
+from app.scheduling import background
 from app.services import Address, Rendered, Services
 from model.session import Session
 
@@ -98,7 +101,8 @@ async def _answer(request: Request, tms: str, z: str, x: str, y: str) -> Respons
         return _response(request, services, rendered)
     requested = parse_tile(tms, z, x, y, scope["query_string"])
     work = _rendered(request, services, requested, address)
-    rendered = await while_connected(request, work, services.settings.deadline_s)
+    with background() if _is_prefetch(request) else nullcontext():
+        rendered = await while_connected(request, work, services.settings.deadline_s)
     scope["outcome"] = rendered.quality
     return _response(request, services, rendered)
 
@@ -208,6 +212,11 @@ def _etag(plan: TilePlan, requested: TileRequest, session: Session) -> str:
     style = f"{requested.suffix} {query.layer} {palette.colors} {query.min_confidence}"
     text = f"{plan.digest} {requested.tile} {style}"
     return f'"{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"'
+
+
+def _is_prefetch(request: Request) -> bool:
+    """Return whether the client fetches ahead of need: an urgency of 6 or 7 (RFC 9218 4.1)."""
+    return bool(re.search(r"(^|,)\s*u=[67]\b", request.headers.get("priority", "")))
 
 
 def _matches(request: Request, etag: str) -> bool:
