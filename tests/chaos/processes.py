@@ -103,8 +103,9 @@ def _stopped(times: int) -> Fault:
                 if job is None:
                     job = _begin_job(server, stage)
                 storm = Running("same", server.port, clients=32, tiles=tiles)
-                # From the first connections on to well within the work.
-                time.sleep(0.03 + draw.random() * 0.5)
+                # While clients are being connected, or well within the work.
+                storm.until_connected()
+                time.sleep(draw.random() * 0.5)
                 term = time.monotonic()
                 server.signal(signal.SIGTERM)
                 answers = storm.result()["answers"]
