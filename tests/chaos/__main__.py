@@ -61,7 +61,9 @@ def play(group: Group, faults: list[Fault], scene: Stage) -> list[Outcome]:
     outcomes = []
     with group.open(scene) as bench:
         for fault in faults:
-            trial = Trial(bench, fault.name, group.name, fault.codes, fault.recovery_s)
+            trial = Trial(
+                bench, fault.name, group.name, fault.codes, fault.recovery_s, fault.warm_s
+            )
             try:
                 fault.run(bench, trial)
             except Exception as error:  # a harness that fails has not shown that the promise holds

@@ -24,7 +24,7 @@ from tests.app.redis_server import RedisServer, redis_server
 from tests.chaos.link import Link, link_to
 from tests.chaos.server import Server
 from tests.chaos.stage import Fault, Group, Stage, open_bench
-from tests.chaos.trial import Bench, Trial
+from tests.chaos.trial import COMPUTED_P99_S, Bench, Trial
 
 DISK_MB = 8
 ONLY_200 = frozenset({"200"})
@@ -85,7 +85,7 @@ def _degraded(begin: Callable[[Path], None], end: Callable[[Path], None]) -> Fau
             end(bench.disk)
         trial.recover(tiles.take(2), also=lambda: not bench.server.ready().get("cache_degraded"))
 
-    return Fault("", run, ONLY_200)
+    return Fault("", run, ONLY_200, warm_s=COMPUTED_P99_S)
 
 
 def _fill(disk: Path) -> None:
@@ -167,9 +167,13 @@ DISKS = Group(
     {
         "cache disk full": _degraded(_fill, lambda disk: (disk / "filler").unlink()),
         "cache disk read-only": _degraded(_remount("ro"), _remount("rw")),
-        "cache directory deleted": Fault("", _deleted, ONLY_200),
-        "bits flipped in cache entries": Fault("", _flipped, ONLY_200, quick=True),
-        "writer of cache entries killed": Fault("", _killed_writers, ONLY_200),
+        "cache directory deleted": Fault("", _deleted, ONLY_200, warm_s=COMPUTED_P99_S),
+        "bits flipped in cache entries": Fault(
+            "", _flipped, ONLY_200, quick=True, warm_s=COMPUTED_P99_S
+        ),
+        "writer of cache entries killed": Fault(
+            "", _killed_writers, ONLY_200, warm_s=COMPUTED_P99_S
+        ),
     },
 )
 

@@ -20,7 +20,7 @@ from tests.chaos.oracle import area_in
 from tests.chaos.server import Server
 from tests.chaos.stage import Fault, Group, Stage, open_bench
 from tests.chaos.storms import Running
-from tests.chaos.trial import HONEST, NO_ANSWER, Bench, Trial
+from tests.chaos.trial import COMPUTED_P99_S, HONEST, NO_ANSWER, Bench, Trial
 
 EXIT_S = 12.0
 START_S = 10.0
@@ -80,7 +80,7 @@ def _killed(times: int) -> Fault:
             trial.recover(bench.tiles["local"].take(1))
         trial.outcome.times = times
 
-    return Fault("", run, HONEST | NO_ANSWER, recovery_s=START_S)
+    return Fault("", run, HONEST | NO_ANSWER, recovery_s=START_S, warm_s=COMPUTED_P99_S)
 
 
 def _stopped(times: int) -> Fault:
@@ -103,8 +103,9 @@ def _stopped(times: int) -> Fault:
                 if job is None:
                     job = _begin_job(server, stage)
                 storm = Running("same", server.port, clients=32, tiles=tiles)
-                # From the first connections on to well within the work.
-                time.sleep(0.03 + draw.random() * 0.5)
+                # While clients are being connected, or well within the work.
+                storm.until_connected()
+                time.sleep(draw.random() * 0.5)
                 term = time.monotonic()
                 server.signal(signal.SIGTERM)
                 answers = storm.result()["answers"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.chaos.oracle import Expected, Tiles
 from tests.chaos.prober import Prober
 from tests.chaos.server import Server
-from tests.chaos.trial import HONEST, RECOVERY_S, Bench, Trial
+from tests.chaos.trial import HONEST, RECOVERY_S, WARM_P99_S, Bench, Trial
 from tests.world.world import World
 
 Run = Callable[[Bench, Trial], None]
@@ -19,13 +19,14 @@ Run = Callable[[Bench, Trial], None]
 @dataclass(frozen=True)
 class Fault:
     """One fault: how it is played, which answers are honest in it, whether each CI run has it, and
-    how long the service may take to recover."""
+    how long the service may take to recover and to answer what was cached before."""
 
     name: str
     run: Run
     codes: frozenset[str] = HONEST
     quick: bool = False
     recovery_s: float = RECOVERY_S
+    warm_s: float = WARM_P99_S
 
 
 @dataclass

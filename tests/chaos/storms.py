@@ -24,6 +24,8 @@ Fields = dict[str, Any]
 Storm = Callable[[int, Fields], Coroutine[Any, Any, Fields]]
 LIMIT = 1 << 20
 LONGEST_S = 60.0
+_connected: list[int] = []
+"""The first client of this process that was connected."""
 
 
 def _address(number: int) -> tuple[str, int]:
@@ -44,6 +46,9 @@ async def _request(port: int, number: int, path: str) -> Fields:
     try:
         reader, writer = await _connect(port, number)
         answer |= {"code": "reset", "connected": time.monotonic()}
+        if not _connected:
+            _connected.append(number)
+            print("connected", flush=True)
         writer.write(
             f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode()
         )
@@ -271,8 +276,11 @@ class Running:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(fields) + "\n")
         self._process.stdin.flush()
-        self._process.stdout.readline()  # it is about to begin
-        self.began = time.monotonic()
+
+    def until_connected(self) -> None:
+        """Wait until the first of its clients is connected, of a storm whose clients ask."""
+        assert self._process.stdout is not None
+        self._process.stdout.readline()
 
     @property
     def lasts(self) -> bool:
@@ -284,7 +292,7 @@ class Running:
         output, _ = self._process.communicate(timeout=timeout)
         if self._process.returncode:
             raise RuntimeError(f"the storm ended with {self._process.returncode}")
-        result: Fields = json.loads(output)
+        result: Fields = json.loads(output.splitlines()[-1])
         return result
 
 
@@ -292,7 +300,6 @@ def main() -> None:
     """Play one storm."""
     kind, port = sys.argv[1], int(sys.argv[2])
     fields = json.loads(sys.stdin.readline())
-    print("begins", flush=True)
     print(json.dumps(asyncio.run(STORMS[kind](port, fields))))
 
 

@@ -20,6 +20,8 @@ NO_ANSWER = frozenset({"refused", "reset"})
 HEALTH_S = 0.1
 RECOVERY_S = 5.0
 WARM_P99_S = 1.0
+COMPUTED_P99_S = 5.0
+"""Of tiles that have to be computed again: their cache is what is in trouble."""
 PATIENCE_S = 20.0
 
 
@@ -66,9 +68,10 @@ class Trial:
         group: str,
         codes: frozenset[str] = HONEST,
         recovery_s: float = RECOVERY_S,
+        warm_s: float = WARM_P99_S,
     ) -> None:
         self.bench = bench
-        self._recovery_s = recovery_s
+        self._recovery_s, self._warm_s = recovery_s, warm_s
         self.outcome = Outcome(name, group)
         self._codes = codes
         self._began = self._ended = self._over = time.monotonic()
@@ -199,5 +202,5 @@ class Trial:
             took = outcome.recovery
             self.expect(took <= self._recovery_s, f"recovery took {took:.1f} s")
         self.expect(
-            outcome.warm_p99 <= WARM_P99_S, f"p99 of warm tiles {outcome.warm_p99 * 1000:.0f} ms"
+            outcome.warm_p99 <= self._warm_s, f"p99 of warm tiles {outcome.warm_p99 * 1000:.0f} ms"
         )
