@@ -140,6 +140,7 @@ class Source:
         self.last_refresh.at, self.last_refresh.error = time.time(), error
         metrics.SOURCE_REFRESHED.labels(self.id).set(self.last_refresh.at)
         metrics.SOURCE_REFRESH_OK.labels(self.id).set(error is None)
+        metrics.SOURCE_UNAVAILABLE.labels(self.id).set(self.unavailable is not None)
 
     def close(self) -> None:
         """Close its connections."""

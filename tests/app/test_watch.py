@@ -185,6 +185,25 @@ def test_a_stac_source_that_went_away_is_stale_everywhere_and_back_by_itself(
         seconds_until(lambda: figure(client, "landcover_source_unavailable", "stac") == 0)
 
 
+def test_one_file_that_fails_for_good_does_not_make_its_server_one_that_is_away(
+    server: RangeServer, two_quads: World, pixelwise_model: Path, tmp_path: Path
+) -> None:
+    good, bad = two_quads.scenes
+    server.fault("503", only=bad.path.name)
+    with served(tmp_path, pixelwise_model, cogs(server, two_quads), probe_s=0.1) as client:
+        store = source_of(client, "list").store
+        assert store is not None
+        for _ in range(6):
+            with pytest.raises(SourceUnavailable):
+                store.stat(server.url(bad.path), "a")
+        seconds_until(lambda: store.unavailable is None)
+        source_of(client, "list").refresh()
+        assert client.get("/readyz").status_code == 200
+        (listed,) = client.get("/sources").json()["sources"]
+        assert (listed["scenes"], listed["skipped"]) == (1, 1)
+        store.stat(server.url(good.path), "a")
+
+
 # ---- refresh -------------------------------------------------------------------------------------
 
 BYTES = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x")

@@ -9,11 +9,13 @@ change.
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 import time
 import urllib.request
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import httpcore2
@@ -92,6 +94,7 @@ class Reach:
         self._buckets: frozenset[str] = frozenset()
         self._rules: tuple[Rule, ...] = ()
         self._servers = tuple(map(rule_of, servers))
+        self._decided = lru_cache(maxsize=4096)(self._decide)
         for host in hosts:
             if is_bucket(host):
                 self._buckets |= {bucket_of(host, account)}
@@ -102,12 +105,14 @@ class Reach:
     def point_at(self, addresses: Iterable[str]) -> None:
         """Add the hosts and buckets of addresses that the operator gives."""
         buckets, rules = set(self._buckets), dict.fromkeys(self._rules)
-        for url in addresses:
-            if is_bucket(url):
-                buckets.add(bucket_of(url, self._account))
-            elif "://" in url and (place := _place(url)) is not None:
-                rules[_own(*place, is_given=httpx2.URL(url).port is not None)] = None
+        # A list may have 100,000 addresses on a few hosts.
+        for origin in {_origin(url) for url in addresses}:
+            if is_bucket(origin):
+                buckets.add(bucket_of(origin, self._account))
+            elif "://" in origin and (place := _place(origin)) is not None:
+                rules[_own(*place, is_given=httpx2.URL(origin).port is not None)] = None
         self._buckets, self._rules = frozenset(buckets), tuple(rules)
+        self._decided.cache_clear()
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -120,10 +125,13 @@ class Reach:
 
     def refusal(self, url: str) -> str | None:
         """Return why an address may not be requested and what allows it; None when it may."""
-        if is_bucket(url):
-            bucket = bucket_of(url, self._account)
+        return self._decided(_origin(url))
+
+    def _decide(self, origin: str) -> str | None:
+        if is_bucket(origin):
+            bucket = bucket_of(origin, self._account)
             return None if bucket in self._buckets else _refusal(bucket, "bucket")
-        place = _place(url)
+        place = _place(origin)
         if place is None:
             return "its address is not valid"
         if any(rule.matches(*place) for rule in self._rules):
@@ -317,6 +325,7 @@ class _Body(httpx2.SyncByteStream):
         self._answer.close()
 
 
+_ORIGIN = re.compile(r"[^/?#]*//[^/?#]*")
 _FAILURES = (httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError)
 _MALFORMED = (
     "{!r} is no host: write a name (imagery.example.org), everything below one (*.example.org), an "
@@ -337,6 +346,12 @@ def _own(host: str, port: int, is_given: bool) -> Rule:
     literal = _literal(host)
     ports = frozenset({port}) if is_given or port not in WEB_PORTS else WEB_PORTS
     return Rule(host, ports, None if literal is None else ipaddress.ip_network(literal))
+
+
+def _origin(url: str) -> str:
+    """Return scheme, user, host and port of an address: what comes before path and query."""
+    match = _ORIGIN.match(url)
+    return match[0] if match else url
 
 
 def _place(url: str) -> tuple[str, int] | None:
