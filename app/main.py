@@ -31,6 +31,7 @@ from app.routes import (
     wmts,
 )
 from app.routes.access import Identified
+from app.routes.compression import Compressed
 from app.routes.cors import CrossOrigin
 from app.routes.forwarded import Forwarded
 from app.routes.middleware import HeadAsGet, Observed
@@ -50,19 +51,19 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     settings = settings or Settings()
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, int]]:
         app.state.services = services or Services(settings)
         redis = app.state.services.landcover.cache.redis
         if redis:
             await redis.look()
-        refresh = asyncio.create_task(app.state.services.refresh())
+        watch = asyncio.create_task(app.state.services.watch())
         app.state.jobs = await asyncio.to_thread(
             JobService, app.state.services, asyncio.get_running_loop()
         )
         try:
-            yield
+            yield {"body_bytes": settings.body_kb * 1024}
         finally:
-            refresh.cancel()
+            watch.cancel()
             app.state.services.backfill.close()
             # In a thread: work in progress is stopped on this loop.
             await asyncio.to_thread(app.state.jobs.close)
@@ -76,7 +77,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         version=__version__,
         lifespan=lifespan,
         openapi_url="/api",
-        docs_url="/api.html",
+        docs_url=None,  # app.routes.map_page: FastAPI's loads its script from elsewhere
         redoc_url=None,
     )
     openapi.install(app)
@@ -101,7 +102,9 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         tiles,
     ):
         app.include_router(module.router)
+    app.add_middleware(tiles.WarmTiles)
     app.add_middleware(Identified, clients=_clients_of(settings))
+    app.add_middleware(Compressed)
     app.add_middleware(CrossOrigin, origins=settings.cors_origins)
     app.add_middleware(HeadAsGet)
     app.add_middleware(Observed, access_log=settings.access_log)

@@ -32,6 +32,20 @@ class Settings(BaseSettings):
     refresh_s: float = Field(
         60, ge=0, description="seconds between scans for new and changed files; 0: never"
     )
+    probe_s: float = Field(
+        1,
+        ge=0,
+        le=60,
+        description="seconds between probes of a source that is unavailable; 0: only requests find "
+        "out that it is back",
+    )
+    basemap: str = Field(
+        "",
+        pattern=r"^(https?://[\w.:-]+/\S*\{z\}\S*)?$",
+        description="XYZ tiles below the map's imagery, https://host/{z}/{x}/{y}.png; unset: none, "
+        "and the map loads nothing from other servers",
+    )
+    basemap_attribution: str = Field("", description="credit of the basemap, shown on the map")
     attribution: str = Field("Imagery: USDA NAIP (public domain)", description="shown on every map")
     model: Path = Field(SHIPPED_MODEL, description=".onnx model file")
 

@@ -25,6 +25,7 @@ from shapely.geometry.base import BaseGeometry
 from app.area.polygon import STEP, AreaOfInterest, check_order, polygons_of, square_meters
 from app.grid.pixel_grid import LONLAT, Block, Bounds, PixelGrid, central_meridian, transformer
 from app.landcover.blocks import LandCover, Selection
+from app.sampling.newest import newest_blocks
 from model.windows import BLOCK, Window
 
 Shares = npt.NDArray[np.float64]
@@ -181,9 +182,10 @@ async def estimate(
         for part in islice(plan.parts(), SAMPLED_BLOCKS - sampled):
             sampled += 1
             for selection in selections:
-                key = landcover.key(selection, part.block)
-                imagery += key is not None
-                cached += key is not None and landcover.cache.contains(key)
+                for block in newest_blocks(selection, part.block):
+                    key = landcover.key(selection, block)
+                    imagery += key is not None
+                    cached += key is not None and landcover.cache.contains(key)
     scale = total / sampled if sampled else float(len(selections))
     blocks = round(imagery * scale) if sampled else total * len(selections)
     kept = min(round(cached * scale), blocks)

@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -26,25 +26,26 @@ POLL_S = 0.05
 POLL_MOST_S = 0.25
 """How long a loser waits between two looks, at first and at most."""
 
+Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 Compute = Callable[[], Awaitable[ClassifiedBlock]]
 
 
-class SingleFlight(Generic[Value]):
+class SingleFlight(Generic[Key, Value]):
     """The computations under way in this event loop."""
 
     def __init__(self) -> None:
-        self._tasks: dict[str, asyncio.Task[Value]] = {}
-        self._waiting: dict[str, int] = {}
-        self._priorities: dict[str, Priority] = {}
+        self._tasks: dict[Key, asyncio.Task[Value]] = {}
+        self._waiting: dict[Key, int] = {}
+        self._priorities: dict[Key, Priority] = {}
 
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def __contains__(self, key: str) -> bool:
+    def __contains__(self, key: Key) -> bool:
         return key in self._tasks
 
-    async def run(self, key: str, compute: Callable[[], Awaitable[Value]]) -> Value:
+    async def run(self, key: Key, compute: Callable[[], Awaitable[Value]]) -> Value:
         """Return the result of `compute`, started unless it is under way.
 
         When every caller of a key has been cancelled, so is the computation. An error reaches
@@ -72,13 +73,13 @@ class SingleFlight(Generic[Value]):
                     self._forget(key)
                     task.cancel()
 
-    def _finish(self, key: str, task: asyncio.Task[Value]) -> None:
+    def _finish(self, key: Key, task: asyncio.Task[Value]) -> None:
         if not task.cancelled():
             task.exception()  # marks it as seen: every waiter may have gone
         if self._tasks.get(key) is task:
             self._forget(key)
 
-    def _forget(self, key: str) -> None:
+    def _forget(self, key: Key) -> None:
         del self._tasks[key], self._waiting[key], self._priorities[key]
 
 

@@ -22,6 +22,7 @@ from app.area.raster import OutputGrid
 from app.errors import InvalidRequest, LandcoverError
 from app.grid.pixel_grid import Block
 from app.landcover.blocks import Selection
+from app.sampling.newest import newest_blocks
 from app.services import Services
 
 Status = Literal["accepted", "running", "successful", "failed", "dismissed"]
@@ -145,7 +146,12 @@ class Work:
         """Return the work of an area: the same for the same area and source, in any process."""
         source = selections[0].source
         plan = Plan.of(area, source.grids(), source.bounds)
-        blocks = [(index, part.block) for part in plan.parts() for index in range(len(selections))]
+        blocks = {
+            (index, block): None
+            for part in plan.parts()
+            for index, selection in enumerate(selections)
+            for block in newest_blocks(selection, part.block)
+        }
         return cls(plan, tuple(selections), tuple(blocks))
 
     def request(self) -> ExportRequest:

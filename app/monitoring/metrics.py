@@ -123,6 +123,33 @@ ENGINE = Gauge(
     multiprocess_mode="livemax",
     registry=REGISTRY,
 )
+SOURCE_REFRESHED = Gauge(
+    "landcover_source_last_refresh_timestamp_seconds",
+    "When a source was last looked at, seconds since 1970.",
+    ("source",),
+    multiprocess_mode="livemin",
+    registry=REGISTRY,
+)
+SOURCE_REFRESH_OK = Gauge(
+    "landcover_source_last_refresh_success",
+    "1 when the last look at a source went well.",
+    ("source",),
+    multiprocess_mode="livemin",
+    registry=REGISTRY,
+)
+SOURCE_UNAVAILABLE = Gauge(
+    "landcover_source_unavailable",
+    "1 while a source cannot be read or searched; what is cached is served, marked stale.",
+    ("source",),
+    multiprocess_mode="livemax",
+    registry=REGISTRY,
+)
+MODEL_REFUSED = Gauge(
+    "landcover_model_refused",
+    "1 while the model file of the last SIGHUP is refused and the one before is in use.",
+    multiprocess_mode="livemax",
+    registry=REGISTRY,
+)
 RESIDENT = Gauge(
     "landcover_resident_bytes",
     "Resident memory of all processes.",

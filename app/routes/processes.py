@@ -15,6 +15,7 @@ from app.jobs.files import OUTPUT_TYPES
 from app.jobs.job import OUTPUTS, PROCESSES, Job, Order, Process, Spec, spec_of
 from app.jobs.service import JobService
 from app.routes.access import client_of
+from app.routes.geojson_schema import execution_body
 from app.routes.listing import PAGE_QUERY, page_links, page_of
 from app.routes.ogc import CONFORMANCE
 from app.routes.requests import body_of, while_connected
@@ -126,47 +127,7 @@ async def process(request: Request, processID: str) -> dict[str, Any]:  # noqa: 
     return _describe(_known(processID), str(request.base_url), True)
 
 
-_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["inputs"],
-                    "properties": {
-                        "inputs": {
-                            "type": "object",
-                            "required": ["area"],
-                            "properties": {
-                                "area": {"type": "object", "description": _INPUTS["area"]},
-                                **{
-                                    name: {"type": "string", "description": text}
-                                    for name, text in _INPUTS.items()
-                                    if name != "area"
-                                },
-                            },
-                        },
-                        "outputs": {
-                            "type": "object",
-                            "additionalProperties": {
-                                "type": "object",
-                                "properties": {
-                                    "transmissionMode": {"enum": ["value", "reference"]},
-                                    "format": {
-                                        "type": "object",
-                                        "properties": {"mediaType": {"type": "string"}},
-                                    },
-                                },
-                            },
-                        },
-                        "response": {"enum": ["raw", "document"], "default": "document"},
-                    },
-                }
-            }
-        },
-    }
-}
+_BODY = execution_body(_INPUTS)
 
 
 @router.post("/processes/{processID}/estimate", response_model=None, openapi_extra=_BODY)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from app.area.geojson import Areas, read_areas
 from app.errors import DeadlineExceeded, InvalidRequest, TooLarge
 from app.landcover.blocks import Selection
+from app.routes.geojson_schema import AREA, AREA_EXAMPLE
 from app.routes.schemas import SelectionQuery, TileQuery, openapi_parameters, query_of
 from app.services import Services
 
@@ -85,7 +86,7 @@ BODY = {
         "required": True,
         "description": "GeoJSON (RFC 7946), longitude before latitude; altitudes are dropped.",
         "content": {
-            media: {"schema": {"type": "object", "properties": {"type": {"type": "string"}}}}
+            media: {"schema": AREA, "example": AREA_EXAMPLE}
             for media in (GEOJSON, "application/json")
         },
     }

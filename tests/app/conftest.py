@@ -19,12 +19,15 @@ from rasterio.io import MemoryFile
 from starlette.testclient import TestClient
 
 from app.grid.tile import TMS
+from app.imagery.store.reach import Reach
 from app.main import create_app
 from app.settings import Settings
 from model.legend import LEGEND, NODATA
 from tests.app.running import server
 from tests.world.world import World
 
+HERE = Reach(hosts=["127.0.0.1"])
+"""What tests of a source's parts may request: this machine."""
 Classes = npt.NDArray[np.uint8]
 Serve = Callable[..., AbstractContextManager[TestClient]]
 

@@ -210,7 +210,7 @@ def test_who_has_its_share_is_told_both_numbers() -> None:
 
 def test_who_joins_a_computation_speeds_up_that_one_only() -> None:
     async def story() -> list[tuple[bool, set[str]]]:
-        flight: SingleFlight[int] = SingleFlight()
+        flight: SingleFlight[str, int] = SingleFlight()
         seen: list[tuple[bool, set[str]]] = []
         go = asyncio.Event()
 
