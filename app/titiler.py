@@ -101,7 +101,7 @@ class Runtime:
         redis = self.services.landcover.cache.redis
         if redis:
             await redis.look()
-        await self.services.refresh()
+        await self.services.watch()
 
     async def _stop(self) -> None:
         self.services.backfill.close()
