@@ -189,17 +189,20 @@ async def estimate(
     scale = total / sampled if sampled else float(len(selections))
     blocks = round(imagery * scale) if sampled else total * len(selections)
     kept = min(round(cached * scale), blocks)
-    pixels = sum(
-        region.shape.area / region.grid.resolution**2 for plan in plans for region in plan.regions
-    )
     each = await seconds_per_block(landcover, selections[0])
     return Estimate(
         blocks=blocks,
         cached=kept,
         seconds=round((blocks - kept) * each, 1),
-        bytes=round(pixels * BYTES_PER_PIXEL),
+        bytes=sum(map(raster_bytes, plans)),
         exact=sampled == total,
     )
+
+
+def raster_bytes(plan: Plan) -> int:
+    """Return the size of a plan's raster, about."""
+    pixels = sum(float(each.shape.area) / each.grid.resolution**2 for each in plan.regions)
+    return round(pixels * BYTES_PER_PIXEL)
 
 
 async def seconds_per_block(landcover: LandCover, selection: Selection) -> float:

@@ -42,7 +42,8 @@ def doctor(
             image = next((each for each in source.catalog.scenes if each.store), None)
             # A local STAC catalog may have its images beside it: nothing to sign or to fetch.
             if source.store is not None and image is not None:
-                faults += _report_findings(source.id, check_image(source.store.access, image))
+                findings = check_image(source.store.access, image, source.store.reach)
+                faults += _report_findings(source.id, findings)
         faults += _check_services(services.settings, session.card.ground_resolution)
     finally:
         services.close()

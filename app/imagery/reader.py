@@ -115,6 +115,14 @@ class RemoteFiles:
         """Why the source is being left alone, None when it is not."""
         return self._store.unavailable
 
+    def refusal(self, href: str) -> str | None:
+        """Return why an address may not be read and what allows it, None when it may."""
+        return self._store.reach.refusal(href)
+
+    def probe(self) -> bool:
+        """Find out in a short time whether the server answers; return whether it does."""
+        return self._store.probe()
+
     def take_read(self) -> set[str]:
         """Return the addresses that were read since the last call."""
         read, self._store.touched = self._store.touched, set()

@@ -104,6 +104,10 @@ class LandCover:
         """Return what a block is to be made from; None where there is no imagery."""
         return self._plans(selection, selection.source.catalog.generation, block)
 
+    def forget_plans(self) -> None:
+        """Drop what is remembered of plans, and with it the models they were made for."""
+        self._plans.cache_clear()
+
     @property
     def in_flight(self) -> int:
         """Return how many blocks one area may have in progress: as many as may be joined, but so

@@ -108,20 +108,31 @@ class Placer:
                 placed.blocks += 1
             return
         level = self._level(grid)
-        cols, rows = cells_under(self.grid, self.window, grid)
+        run = self.landcover.reads.run  # not on the event loop, which others are waiting for
+        located, inner = await run(self._locate, grid, wanted, level)
         pixels = {
-            plan: where
-            for block, where in _by_block(grid, cols, rows, wanted)
-            if (plan := self._plan(block)) is not None
+            plan: where for block, where in located if (plan := self._plan(block)) is not None
         }
         placed.blocks += len(pixels)
-        inner = _inner(cols, rows, level)
         flat = placed.values.reshape(-1)
+
+        def show(plan: BlockPlan, classified: ClassifiedBlock) -> None:
+            where = pixels[plan]
+            flat[where] = classified.level(level, self.layer).reshape(-1)[inner[where]]
+
         async with aclosing(self._blocks(pixels, placed)) as blocks:
             async for plan, classified in blocks:
-                where = pixels[plan]
-                flat[where] = classified.level(level, self.layer).reshape(-1)[inner[where]]
+                await run(show, plan, classified)
                 placed.scenes |= dict.fromkeys(classified.scenes)
+
+    def _locate(
+        self, grid: PixelGrid, wanted: Mask, level: int
+    ) -> tuple[list[tuple[Block, Pixels]], Cells]:
+        """Return the blocks under the pixels of `wanted`, with the numbers of their pixels in the
+        flat window, and where each pixel is in the flat array of its block at a level."""
+        cols, rows = cells_under(self.grid, self.window, grid)
+        located = list(_by_block(grid, cols, rows, wanted))
+        return located, _inner(cols, rows, level)
 
     def _plan(self, block: Block) -> BlockPlan | None:
         if self.planned is not None:

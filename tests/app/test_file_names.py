@@ -223,7 +223,12 @@ def test_a_space_in_an_address_may_be_written_as_the_web_writes_it(
     near, listed = load(tmp_path / "sources.toml")
     assert getattr(near, "path") == str(path.parent)  # noqa: B009
     assert getattr(listed, "list") == str(tmp_path / "list.txt")  # noqa: B009
-    scene = scene_of_item(item_of(good, quoted), ReadOptions(), base=str(tmp_path / "item.json"))
+    scene = scene_of_item(
+        item_of(good, quoted),
+        ReadOptions(),
+        base=str(tmp_path / "item.json"),
+        refusal=lambda _: None,
+    )
     assert scene.href == str(path)
 
 
@@ -258,10 +263,10 @@ def test_an_item_that_says_its_crs_as_projjson_alone_is_read(good: SyntheticScen
     item = item_of(good, "https://example.org/a.tif")
     del item["properties"]["proj:epsg"]
     item["properties"]["proj:projjson"] = CRS.from_epsg(26916).to_json_dict()
-    assert scene_of_item(item, ReadOptions(), "s").crs == "EPSG:26916"
+    assert scene_of_item(item, ReadOptions(), "s", refusal=lambda _: None).crs == "EPSG:26916"
     item["properties"]["proj:projjson"] = {"type": "nothing"}
     with pytest.raises(UnsupportedImage, match="projjson"):
-        scene_of_item(item, ReadOptions(), "s")
+        scene_of_item(item, ReadOptions(), "s", refusal=lambda _: None)
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -33,6 +33,7 @@ from app.imagery.store.object_store import (
 from app.imagery.store.opener import RangeFile
 from app.imagery.store.range_cache import RangeCache
 from model.windows import Window
+from tests.app.conftest import HERE
 from tests.world.range_server import Mode, RangeServer, range_server
 from tests.world.scenes import SyntheticScene, write_scene
 
@@ -67,7 +68,7 @@ def server(made: SyntheticScene) -> Iterator[RangeServer]:
 
 @pytest.fixture
 def remote() -> Iterator[ObjectStore]:
-    running = ObjectStore("far", limits=QUICK)
+    running = ObjectStore("far", limits=QUICK, reach=HERE)
     yield running
     running.close()
 
@@ -78,7 +79,8 @@ def far() -> Iterator[Far]:
     made: list[ObjectStore] = []
 
     def build(access: Authenticator | None = None, **limits: float) -> ObjectStore:
-        made.append(ObjectStore("far", access, replace(QUICK, **limits)))  # type: ignore[arg-type]
+        options = replace(QUICK, **limits)  # type: ignore[arg-type]
+        made.append(ObjectStore("far", access, options, reach=HERE))
         return made[-1]
 
     yield build

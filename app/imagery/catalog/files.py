@@ -91,7 +91,10 @@ class DirectoryCatalog(_FilesCatalog):
     def unavailable(self) -> str | None:
         """That the directory is missing, if it is."""
         there = self.base if _is_wild(self.root) else self.root
-        return None if there.exists() else f"{there}: no such directory"
+        try:
+            return None if there.exists() else f"{there}: no such directory"
+        except OSError as error:
+            return f"{there}: {error.strerror}"
 
     def refresh(self) -> None:
         """List the files again; what changed gets a new identity, what vanished is dropped.
@@ -164,6 +167,14 @@ class RemoteFiles(Protocol):
         cannot be had."""
         ...
 
+    def refusal(self, href: str) -> str | None:
+        """Return why an address may not be read and what allows it, None when it may."""
+        ...
+
+    def probe(self) -> bool:
+        """Find out in a short time whether the server answers; return whether it does."""
+        ...
+
 
 class UrlListCatalog(_FilesCatalog):
     """The scenes in files that `names` lists."""
@@ -196,15 +207,24 @@ class UrlListCatalog(_FilesCatalog):
             some = [href for href in self._files if urlsplit(href).scheme in REMOTE_SCHEMES][:1]
             self._list(self._remote.take_read() or set(some))
 
+    def probe(self) -> None:
+        """Ask for a byte of a file; once the server answers, read what could not be read."""
+        if self._remote.probe() and self._unavailable:
+            try:
+                self.refresh()
+            except (SourceUnavailable, ConfigurationError):
+                return
+
     def _list(self, again: set[str] | frozenset[str] = frozenset()) -> None:
+        reasons: list[str] = []
         try:
             hrefs = sorted(set(self._names()))
-        except SourceUnavailable:
+        except SourceUnavailable as error:
             if not self._files:
                 raise
             hrefs = sorted(self._files)
+            reasons += [error.reason] if error.whole_source else []
         down = threading.Event()
-        reasons: list[str] = []
 
         def inspected(href: str) -> tuple[str, str, Scene | SkippedFile]:
             known = self._files.get(href)
@@ -230,12 +250,16 @@ class UrlListCatalog(_FilesCatalog):
             if down.is_set():
                 raise SourceUnavailable(source_id, reasons[0], whole_source=True)
             raise refusal
-        self._unavailable = reasons[0] if reasons else None
+        # One file that fails for good does not make the server one that is away.
+        self._unavailable = reasons[0] if reasons and not self._remote.probe() else None
         self._keep(results)
 
     def _inspect(self, href: str, known: Inspected | None, again: bool) -> Inspected:
         if urlsplit(href).scheme not in REMOTE_SCHEMES:
             return _inspected(local_path(href), known, self.reading, href)
+        refusal = self._remote.refusal(href)
+        if refusal is not None:
+            return "", SkippedFile(href, f"is not read: {refusal}")
         return known if known and not again else self._remote.inspect(href, known)
 
 

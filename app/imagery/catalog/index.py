@@ -135,6 +135,9 @@ class InMemoryCatalog:
     def lonlat_bounds(self) -> Bounds:
         return self.index.lonlat_bounds
 
+    def probe(self) -> None:
+        """Do nothing: whether a list on a disk is there is known without asking."""
+
     def _publish(self, results: Iterable[Scene | SkippedFile]) -> None:
         """Replace the index when the results are others than before."""
         results = list(results)
