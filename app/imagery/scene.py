@@ -38,6 +38,8 @@ LONGEST = 3.0
 """A pixel more than this many times as long as wide is refused."""
 COARSEST = 2.0
 """A scene coarser than this many work-grid pixels is refused: the model was not trained for it."""
+FINEST_M = 0.002
+"""A scene with pixels finer than this, meters, is refused: it would be smaller than a building."""
 LARGEST_M = 10_000_000.0
 """Longest side of a scene, meters: beyond it no projection in meters is of use."""
 
@@ -311,6 +313,10 @@ def scene_of(
     if elsewhere is not None or not upright or not square:
         resolution = math.sqrt(width * height)
         native = Georeference(named, tuple(affine)[:6], (rows, cols))
+    if resolution < FINEST_M:
+        raise UnsupportedImage(
+            f"has pixels of {resolution:.3g} m in {named[:60]}: are its coordinates degrees?"
+        )
     limit = COARSEST * reading.ground_resolution
     if resolution > limit and not reading.force:
         raise UnsupportedImage(
