@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from app.landcover.source import Source, Sources
 from app.monitoring import metrics
 from app.monitoring.metrics import Collector
 from app.sampling.tiles import TilePlan
-from app.scheduling import Gate, Pool
+from app.scheduling import INFERENCE_NICE, Gate, Pool, run_yielding
 from app.settings import Settings
 from model.autotune import open_session, user_notes
 from model.cores import available_cores, available_memory
@@ -78,7 +79,8 @@ class Services:
         self.models = {session.card.name: session}
         self.reads = Pool("read", settings.read_workers)
         self.sources = Sources(load_sources(settings, session.card.ground_resolution, self.reads))
-        self.infers = Pool("infer", workers)
+        self._looks = {each.id: Pool(f"look-{each.id}", 2) for each in self.sources}
+        self.infers = Pool("infer", workers, INFERENCE_NICE)
         self.gate = Gate(settings.queue_blocks, workers)
         disk = (
             DiskStore(settings.cache_dir, settings.cache_disk_mb * _MB)
@@ -160,19 +162,47 @@ class Services:
             _count_engine(new, 1)
             log.info("%s: %s %s is in use", self.settings.model, new.card.name, new.sha256[:12])
 
-    async def refresh(self) -> None:
-        """Look for new and changed imagery every `refresh_s` seconds, forever."""
-        while self.settings.refresh_s:
-            await asyncio.sleep(self.settings.refresh_s)
-            for source in self.sources:
-                await source.reads.run(source.refresh)
+    async def watch(self) -> None:
+        """Look for new and changed imagery every `refresh_s` seconds, and every `probe_s` whether a
+        source that is unavailable is back; forever.
+
+        Each source has threads of its own for it, so that one that hangs delays no other, and a
+        refresh that takes long delays no probe.
+        """
+        refresh_s, probe_s = self.settings.refresh_s, self.settings.probe_s
+        await asyncio.gather(
+            *(_repeated(refresh_s, self._refresh, source) for source in self.sources),
+            *(_repeated(probe_s, self._probe, source) for source in self.sources),
+        )
+
+    async def _refresh(self, source: Source) -> None:
+        await self._looks[source.id].run(source.refresh)
+
+    async def _probe(self, source: Source) -> None:
+        unavailable = source.unavailable is not None
+        metrics.SOURCE_UNAVAILABLE.labels(source.id).set(unavailable)
+        if unavailable:
+            await self._looks[source.id].run(source.probe)
 
     def close(self) -> None:
         """Wait for work in progress; drop what has not begun."""
-        for pool in {self.infers, self.reads, *(source.reads for source in self.sources)}:
+        reads = (source.reads for source in self.sources)
+        for pool in {self.infers, self.reads, *reads, *self._looks.values()}:
             pool.close()
         for source in self.sources:
             source.close()
+
+
+async def _repeated(
+    every_s: float, look: Callable[[Source], Awaitable[None]], source: Source
+) -> None:
+    """Look at a source every so many seconds, whatever it meets with; 0: never."""
+    while every_s:
+        await asyncio.sleep(every_s)
+        try:
+            await look(source)
+        except Exception:
+            log.exception("source %s: unexpected error", source.id)
 
 
 def engine_of(settings: Settings) -> str:
@@ -187,7 +217,9 @@ def _count_engine(session: Session, count: int) -> None:
 
 def _session_of(settings: Settings, workers: int) -> Session:
     try:
-        return open_session(
+        # An engine's own threads have the nice value of the one that loads the model.
+        return run_yielding(
+            open_session,
             settings.model,
             settings.engine,
             streams=workers,

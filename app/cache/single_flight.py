@@ -20,7 +20,7 @@ from app.cache.redis import RedisTier, RedisUnavailable
 from app.cache.tier import DiskTier
 from app.grid.classified import ClassifiedBlock
 from app.monitoring import metrics
-from app.scheduling import Priority, current_priority
+from app.scheduling import Priority, current_priority, prioritized
 
 POLL_S = 0.05
 POLL_MOST_S = 0.25
@@ -54,13 +54,15 @@ class SingleFlight(Generic[Key, Value]):
         """
         task = self._tasks.get(key)
         if task is None:
-            task = asyncio.ensure_future(compute())
+            # A priority of its own: who joins this computation raises it, not all of its caller's.
+            with prioritized(current_priority().interactive) as priority:
+                task = asyncio.ensure_future(compute())
             self._tasks[key] = task
             self._waiting[key] = 0
-            self._priorities[key] = current_priority()
+            self._priorities[key] = priority
             task.add_done_callback(lambda done: self._finish(key, done))
         self._waiting[key] += 1
-        self._priorities[key].interactive |= current_priority().interactive
+        self._priorities[key].join(current_priority())
         try:
             return await asyncio.shield(task)
         finally:

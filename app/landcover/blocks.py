@@ -32,7 +32,7 @@ from model.segment import Image, Valid, probabilities_of
 from model.session import Cancellation, Probabilities, Session
 from model.windows import Window
 
-PROCESSING = "1"
+PROCESSING = "2"
 """Version of everything between pixels and classes that is not in the model file."""
 
 _REACH_M = 1000.0

@@ -5,12 +5,14 @@ from __future__ import annotations
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.errors import UnknownName
 from app.routes.assets import ASK_AGAIN, FOREVER, Asset, asset_of, version_of
+from app.services import Services
 
 router = APIRouter(include_in_schema=False)
 
@@ -25,6 +27,7 @@ TYPES = {
     ".css": "text/css",
     ".js": "text/javascript",
     ".svg": "image/svg+xml",
+    ".json": "application/json",
 }
 
 
@@ -43,13 +46,23 @@ def assets() -> dict[str, Path]:
 @router.get("/map")
 async def map_page(request: Request) -> Response:
     """Return the map page."""
-    return _page(request, "index.html", {"content-security-policy": CSP})
+    services: Services = request.app.state.services
+    csp = csp_with(services.settings.basemap)
+    return _page(request, "index.html", {"content-security-policy": csp})
 
 
 @router.get("/api.html")
 async def api_page(request: Request) -> Response:
     """Return the documentation of the API."""
     return _page(request, "api.html", {"content-security-policy": CSP})
+
+
+def csp_with(basemap: str) -> str:
+    """Return the Content-Security-Policy of the page, open for the host of a basemap's tiles."""
+    if not basemap:
+        return CSP
+    url = urlsplit(basemap)
+    return CSP.replace("connect-src 'self'", f"connect-src 'self' {url.scheme}://{url.netloc}")
 
 
 @router.get("/map/assets/{name}")

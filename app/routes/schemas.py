@@ -70,7 +70,9 @@ class TileQuery(ImageryQuery):
         "latest", alias="to", description="for `layer=change`: the year after, or `latest`"
     )
     classes: str | None = Field(None, description="class values to show, such as `1,5`; all")
-    colormap_name: str = Field("landcover", description="`landcover`, `colorblind` or `nlcd`")
+    colormap_name: str = Field(
+        "landcover", description="`landcover`, `vivid`, `colorblind` or `nlcd`"
+    )
     colormap: str | None = Field(
         None, description='JSON of class value → color, such as `{"1": "#ff0000"}`'
     )
@@ -198,6 +200,22 @@ def openapi_parameters(model: type[BaseModel]) -> dict[str, Any]:
             for name, field in schema["properties"].items()
         ]
     }
+
+
+def tile_parameters(model: type[BaseModel], *path: str) -> dict[str, Any]:
+    """Return the parts of a tile's path, all of them by default, and `model`'s fields as OpenAPI
+    parameters."""
+    known: dict[str, dict[str, Any]] = {
+        "tileMatrixSetId": {"type": "string", "enum": list(TMS_NAMES)},
+        "z": {"type": "integer", "minimum": 0},
+        "x": {"type": "integer", "minimum": 0},
+        "y": {"type": "string", "pattern": r"^\d{1,10}(@2x)?(\.[a-z]{3,4})?$"},
+    }
+    parts = [
+        {"name": name, "in": "path", "required": True, "schema": known[name]}
+        for name in path or known
+    ]
+    return {"parameters": parts + openapi_parameters(model)["parameters"]}
 
 
 def degrees(field: str, text: str, limit: float) -> float:

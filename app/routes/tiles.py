@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -15,19 +18,20 @@ from app.render import geotiff
 from app.render.images import MEDIA_TYPES, Palette, render, shown_values
 from app.render.transition import BASE, stayed, transition_table
 from app.routes.requests import selections_of, while_connected
-from app.routes.schemas import TileQuery, TileRequest, openapi_parameters, parse_tile
+from app.routes.schemas import TileQuery, TileRequest, parse_tile, tile_parameters
 from app.sampling.confidence import compose_confident
 from app.sampling.outlines import OUTLINE, draw_outlines
 from app.sampling.placer import Layer, Placed
 from app.sampling.tiles import TilePlan, compose, plan_tile
+from app.scheduling import background
 from app.services import Rendered, Services, TileKey
 from model.session import Session
 
 router = APIRouter(tags=["tiles"])
 
+_PLAIN = "".join(map(chr, range(0x20, 0x7F))).translate({ord(","): None, ord("%"): None})
 _OUTLINE_COLOR = (63, 157, 107)
 
-_DOCUMENTED = openapi_parameters(TileQuery)
 _ANSWERS = {
     200: {"content": {media: {} for media in MEDIA_TYPES.values()}, "description": "The tile."},
     304: {"description": "The client's copy is still valid."},
@@ -38,7 +42,7 @@ _ANSWERS = {
     "/tiles/{tileMatrixSetId}/{z}/{x}/{y}",
     response_class=Response,
     responses=_ANSWERS,  # type: ignore[arg-type]
-    openapi_extra=_DOCUMENTED,
+    openapi_extra=tile_parameters(TileQuery),
 )
 async def tile(request: Request) -> Response:
     """Return one land cover tile; `y` may end in `@2x` and `.png`, `.webp`, `.tif` or `.npy`."""
@@ -46,7 +50,11 @@ async def tile(request: Request) -> Response:
     return await _answer(request, path["tileMatrixSetId"], path["z"], path["x"], path["y"])
 
 
-@router.get("/{z}/{x}/{y}", response_class=Response, openapi_extra=_DOCUMENTED)
+@router.get(
+    "/{z}/{x}/{y}",
+    response_class=Response,
+    openapi_extra=tile_parameters(TileQuery, "z", "x", "y"),
+)
 async def tile_alias(request: Request) -> Response:
     """Return the same tile, at the short address that map libraries expect."""
     path = request.path_params
@@ -93,7 +101,8 @@ async def _answer(request: Request, tms: str, z: str, x: str, y: str) -> Respons
         return _response(request, services, rendered)
     requested = parse_tile(tms, z, x, y, scope["query_string"])
     work = _rendered(request, services, requested, address)
-    rendered = await while_connected(request, work, services.settings.deadline_s)
+    with background() if _is_prefetch(request) else nullcontext():
+        rendered = await while_connected(request, work, services.settings.deadline_s)
     scope["outcome"] = rendered.quality
     return _response(request, services, rendered)
 
@@ -152,12 +161,18 @@ async def _render(
     quality = "full" if composed.is_exact else "estimate"
     headers = (
         ("X-Landcover-Quality", quality),
-        ("X-Landcover-Scenes", ",".join(scene.id for scene in scenes[:20])),
+        ("X-Landcover-Scenes", ",".join(_in_header(scene.id) for scene in scenes[:20])),
         ("X-Landcover-Dates", ",".join(sorted({s.date for s in scenes if s.date})[-20:])),
     )
     if not composed.is_exact:
         etag = _etag(composed.plan, requested, session)
     return Rendered(etag, media_type, content, headers, source.id, quality)
+
+
+def _in_header(name: str) -> str:
+    """Return a name as a header can hold it: what is not printable ASCII, and the comma between
+    names, percent-encoded in UTF-8."""
+    return quote(name, safe=_PLAIN, errors="surrogateescape")
 
 
 def _encode(placed: Placed, requested: TileRequest, session: Session) -> bytes:
@@ -197,6 +212,11 @@ def _etag(plan: TilePlan, requested: TileRequest, session: Session) -> str:
     style = f"{requested.suffix} {query.layer} {palette.colors} {query.min_confidence}"
     text = f"{plan.digest} {requested.tile} {style}"
     return f'"{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"'
+
+
+def _is_prefetch(request: Request) -> bool:
+    """Return whether the client fetches ahead of need: an urgency of 6 or 7 (RFC 9218 4.1)."""
+    return bool(re.search(r"(^|,)\s*u=[67]\b", request.headers.get("priority", "")))
 
 
 def _matches(request: Request, etag: str) -> bool:

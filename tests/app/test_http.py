@@ -72,6 +72,7 @@ BAD: list[tuple[str, int, str]] = [
     ('/tiles/WebMercatorQuad/3/0/0.png?colormap={"1":"red"}', 400, "colormap"),
     ('/tiles/WebMercatorQuad/3/0/0.png?colormap={"77":"%23ff0000"}', 400, "colormap"),
     ("/tiles/WebMercatorQuad/3/0/0.png?colormap=[1]", 400, "colormap"),
+    (f"/tiles/WebMercatorQuad/3/0/0.png?colormap={'[' * 2000}{']' * 2000}", 400, "colormap"),
     ("/imagery/tiles/WebMercatorQuad/3/0/0.webp?style=xray", 400, "style"),
     ("/imagery/tiles/WebMercatorQuad/3/9/0.webp", 400, "x"),
     ("/imagery/tiles/WebMercatorQuad/3/0/0.bmp", 400, "format"),

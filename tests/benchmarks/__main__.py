@@ -15,8 +15,10 @@ from app.demo import write_county
 from app.settings import SHIPPED_MODEL
 from tests.benchmarks import (
     areas,
+    deepness,
     engines,
     estimates,
+    fairness,
     halo,
     inference,
     int8,
@@ -66,6 +68,8 @@ MEASURES: dict[str, Measure] = {
     "polygons": lambda: areas.measure_polygons(COUNTY),
     "hectares": lambda: areas.measure_hectares(COUNTY),
     "jobs": jobs.measure,
+    "fairness": fairness.measure,
+    "deepness": lambda: deepness.measure(COUNTY),
 }
 
 
