@@ -35,7 +35,7 @@ from model.session import Session
 
 _MB = 1_000_000
 
-Address = tuple[str, bytes, int]
+TileKey = tuple[str, bytes, int]
 """Path, query and `Services.generation`: what a tile or a download is kept by."""
 
 log = logging.getLogger("landcover.services")
@@ -96,14 +96,14 @@ class Services:
         batcher = Batcher(self.infers, edge)
         self.landcover = LandCover(cache, self.reader, self.reads, self.infers, self.gate, batcher)
         self.backfill = Backfill(self.landcover)
-        self.rendered: MemoryStore[Address, Rendered] = MemoryStore(
+        self.rendered: MemoryStore[TileKey, Rendered] = MemoryStore(
             settings.rendered_memory_mb * _MB
         )
         # Of one tile, however many clients want it: planned once, drawn once.
-        self.planning: SingleFlight[Address, tuple[TilePlan, str]] = SingleFlight()
-        self.drawing: SingleFlight[Address, Rendered] = SingleFlight()
+        self.planning: SingleFlight[TileKey, tuple[TilePlan, str]] = SingleFlight()
+        self.drawing: SingleFlight[TileKey, Rendered] = SingleFlight()
 
-    def keep_rendered(self, address: Address, rendered: Rendered) -> None:
+    def keep_rendered(self, address: TileKey, rendered: Rendered) -> None:
         """Keep a finished tile or download for the next who wants it."""
         nbytes = len(rendered.content) + len(address[0]) + len(address[1]) + 1024
         self.rendered.put(address, rendered, nbytes)
@@ -141,9 +141,9 @@ class Services:
         """
         async with self._swap:
             (old,) = self.models.values()
-            asked = self.settings.model_copy(update={"engine": self._engine})
+            requested = self.settings.model_copy(update={"engine": self._engine})
             try:
-                new = await asyncio.to_thread(_replacement, old, asked, self.infers.workers)
+                new = await asyncio.to_thread(_replacement, old, requested, self.infers.workers)
             except ConfigurationError as error:
                 self.model_refused = str(error)
                 metrics.MODEL_REFUSED.set(1)
@@ -155,7 +155,7 @@ class Services:
                 log.info("%s: the model has not changed", self.settings.model)
                 return
             self.models = {new.card.name: new}
-            self.settings = asked.model_copy(update={"engine": str(new.engine.spec)})
+            self.settings = requested.model_copy(update={"engine": str(new.engine.spec)})
             self._swaps += 1
             self.landcover.forget_plans()
             _count_engine(old, 0)
