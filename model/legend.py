@@ -99,7 +99,7 @@ COLORMAPS: dict[str, dict[int, Rgb]] = {
         5: (0, 158, 115),
         6: (240, 228, 166),
     },
-    # Colors that read at once: red roofs, gray roads, blue water, tan soil, dark woods, light fields.
+    # Colors that read at once: red roofs, gray roads, blue water, tan soil, dark woods, pale lawn.
     # Any two stay 25 CIELAB units apart for all three kinds of color deficiency.
     "vivid": {
         1: (204, 61, 30),

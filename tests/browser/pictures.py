@@ -240,6 +240,22 @@ def benchmarks(studio: Studio) -> Image.Image:
     return studio.page(f"<b>{title}</b><table>{rows}</table>", 860)
 
 
+def reliability(studio: Studio) -> Image.Image:
+    """How long the service took to recover from each kind of fault, from the table of the page."""
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    table = text.partition("<!-- chaos -->")[2].partition("<!-- /chaos -->")[0]
+    cells = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
+    times = [(row[0].strip("| "), float(row[5].removesuffix(" s"))) for row in cells
+             if row[5].endswith(" s")]  # fmt: skip
+    rows = "".join(
+        f'<tr><td>{name}<td class="bar"><i style="width:{100 * min(seconds, 5) / 5:.1f}%;'
+        f'background:#3f9d6b"></i><td>{seconds:.1f} s'
+        for name, seconds in sorted(times, key=lambda each: -each[1])[:16]
+    )
+    title = "Seconds from the end of a fault to normal service (limit: 5)"
+    return studio.page(f"<b>{title}</b><table>{rows}</table>", 860)
+
+
 def design(studio: Studio) -> Image.Image:
     """The blocks of the work grid, and one block with its halo."""
     west, south, east, north = BOX
@@ -321,7 +337,7 @@ PICTURES: dict[str, Callable[[Studio], Image.Image]] = {
     "map": map_, "area": area, "gis": gis, "web": web, "planners": planners, "operators": operators,
     "settings": settings, "jobs": jobs, "client": client, "sources": sources,
     "sources-stac": sources_stac, "benchmarks": benchmarks, "design": design,
-    "mistakes": mistakes, "training": training, "clients": clients,
+    "mistakes": mistakes, "training": training, "clients": clients, "reliability": reliability,
 }  # fmt: skip
 
 
