@@ -6,6 +6,7 @@ and generated tests reach polygons. What a body really has to be is checked by `
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 Schema = dict[str, Any]
@@ -13,12 +14,7 @@ Schema = dict[str, Any]
 _POSITION: Schema = {
     "type": "array",
     "description": "longitude, latitude and, dropped, an altitude",
-    "prefixItems": [
-        {"type": "number", "minimum": -180, "maximum": 180},
-        {"type": "number", "minimum": -90, "maximum": 90},
-        {"type": "number"},
-    ],
-    "items": False,
+    "items": {"type": "number", "minimum": -180, "maximum": 180},
     "minItems": 2,
     "maxItems": 3,
 }
@@ -87,34 +83,34 @@ AREA_EXAMPLE: Schema = {
     "coordinates": [[[-86.9, 32.9], [-86.9, 32.901], [-86.901, 32.901], [-86.9, 32.9]]],
 }
 
-EXECUTION_BODY: Schema = {
-    "requestBody": {
-        "required": True,
-        "description": "What to execute; `/processes/{processID}` lists the inputs.",
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "inputs": {
-                            "type": "object",
-                            "properties": {
-                                "area": AREA,
-                                **{
-                                    name: {"type": "string"}
-                                    for name in (
-                                        "source", "model", "year", "datetime", "fill", "from", "to"
-                                    )
-                                },
-                            },
-                            "required": ["area"],
-                        },
-                        "outputs": {"type": "object"},
-                    },
-                    "required": ["inputs"],
-                },
-                "example": {"inputs": {"area": AREA_EXAMPLE}},
-            }
+
+def execution_body(inputs: Mapping[str, str]) -> Schema:
+    """Return what the OpenAPI document says of an execution; `inputs`: name → description."""
+    output = {
+        "type": "object",
+        "properties": {
+            "transmissionMode": {"enum": ["value", "reference"]},
+            "format": {"type": "object", "properties": {"mediaType": {"type": "string"}}},
         },
     }
-}  # fmt: skip
+    properties: Schema = {
+        name: {"type": "string", "description": text} for name, text in inputs.items()
+    }
+    properties["area"] = AREA
+    schema = {
+        "type": "object",
+        "properties": {
+            "inputs": {"type": "object", "properties": properties, "required": ["area"]},
+            "outputs": {"type": "object", "additionalProperties": output},
+            "response": {"enum": ["raw", "document"], "default": "document"},
+        },
+        "required": ["inputs"],
+    }
+    content = {"schema": schema, "example": {"inputs": {"area": AREA_EXAMPLE}}}
+    return {
+        "requestBody": {
+            "required": True,
+            "description": "What to execute; `/processes/{processID}` lists the inputs.",
+            "content": {"application/json": content},
+        }
+    }

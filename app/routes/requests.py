@@ -97,6 +97,9 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         400: "A parameter is wrong; `field`, `value` and `expected` say which and why.",
         404: "No such source, year, model or format.",
         413: "More than one request may ask for; with `limit` and `estimate`.",
+        429: "This client's share is used up; with `value` and `limit`. Try again after "
+        "`Retry-After` seconds.",
+        507: "No room for a file on the server.",
         422: "The polygon cannot be used; `hint` says what may have happened.",
         502: "Imagery could not be read.",
         503: "Busy: try again after `Retry-After` seconds.",

@@ -168,7 +168,7 @@ def stac_items(world: World, items: list[Any]) -> Mapping[str, int]:
     one may spoil a line of a log."""
     reading = ReadOptions(1.0)
     named = [("https://stac.example.org/", item) for item in [*items, good_item(world)]]
-    found = list(scenes_in(named, reading, "fuzz", ""))
+    found = list(scenes_in(named, reading, "fuzz", "", lambda _: None))
     if len(found) != len(named) or not isinstance(found[-1], Scene):
         raise Answered(f"an item takes another one with it: {items}")
     accepted = sum(isinstance(each, Scene) for each in found[:-1])

@@ -185,9 +185,10 @@ def _data(recipe: Recipe) -> dict[str, str]:
     """Return the SHA-256 of every file that the run reads: images by name, then the labels."""
     digest_of = {f"image {p.name}": sha256(p.path) for p in find(recipe.imagery)}
     source = recipe.labels.source
-    if not source.is_file():
+    if not source.exists():
         raise StepError(f"labels: {source} is missing")
-    beside = [source] if source.suffix != ".shp" else sorted(source.parent.glob(source.stem + ".*"))
+    files = [source] if source.is_file() else sorted(filter(Path.is_file, source.iterdir()))
+    beside = files if source.suffix != ".shp" else sorted(source.parent.glob(source.stem + ".*"))
     for path in beside:
         digest_of[f"labels {path.name}"] = sha256(path)
     if recipe.labels.crosswalk.endswith(".toml"):

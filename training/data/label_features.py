@@ -5,7 +5,7 @@ Features are identified by the number that their file gives them (the fid that Q
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,10 +88,9 @@ def read_features(
     """
     layer = _layer(path, layer)
     info = pyogrio.read_info(path, layer=layer)
+    class_field = _field(path, class_field, info["fields"])
+    image_field = _field(path, image_field, info["fields"]) if image_field else None
     wanted = [class_field] + ([image_field] if image_field else [])
-    for name in wanted:
-        if name not in list(info["fields"]):
-            raise LabelError(f"{path} has no field {name!r}; it has {sorted(info['fields'])}")
     if not info["crs"]:
         raise LabelError(
             f"{path} has no CRS: save it with one (a Shapefile needs its .prj beside it)"
@@ -154,17 +153,30 @@ def overlaps(
 
 
 def _layer(path: Path, layer: str | None) -> str:
-    if not path.is_file():
+    """Return the layer of that name; by default the only one with geometries: QGIS keeps styles in
+    a table beside them."""
+    if not path.exists():
         raise LabelError(f"{path} is missing")
     try:
-        layers = [str(name) for name, _ in pyogrio.list_layers(path)]
+        listed = {str(name): kind for name, kind in pyogrio.list_layers(path)}
     except pyogrio.errors.DataSourceError as error:
         raise LabelError(f"{path} cannot be read as features: {error}") from error
+    layers = [name for name, kind in listed.items() if kind is not None]
     if layer is None and len(layers) == 1:
         return layers[0]
-    if layer not in layers:
+    if layer not in listed:
         raise LabelError(f"{path} has layers {layers}: name one of them, not {layer!r}")
     return layer
+
+
+def _field(path: Path, name: str, fields: Iterable[str]) -> str:
+    """Return a field's name as the file spells it: GeoPackages, Shapefiles and geodatabases do not
+    tell upper from lower case."""
+    there = list(map(str, fields))
+    alike = [each for each in there if each.casefold() == name.casefold()]
+    if name in there or len(alike) == 1:
+        return name if name in there else alike[0]
+    raise LabelError(f"{path} has no field {name!r}; it has {sorted(there)}")
 
 
 def _usable(
