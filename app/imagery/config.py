@@ -258,6 +258,8 @@ def load(path: Path) -> tuple[AnyConfig, ...]:
         raise ConfigurationError(f"{path}: cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path}: {error}") from error
+    except RecursionError as error:
+        raise ConfigurationError(f"{path}: its values are nested too deep") from error
     unknown = set(content) - {"source"}
     if unknown:
         raise ConfigurationError(f"{path}: {_suggestion(min(unknown), ['source'])}")
