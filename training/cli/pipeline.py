@@ -185,10 +185,14 @@ def _data(recipe: Recipe) -> dict[str, str]:
     """Return the SHA-256 of every file that the run reads: images by name, then the labels."""
     digest_of = {f"image {p.name}": sha256(p.path) for p in find(recipe.imagery)}
     source = recipe.labels.source
-    if not source.is_file():
+    if not source.exists():
         raise StepError(f"labels: {source} is missing")
-    beside = [source] if source.suffix != ".shp" else sorted(source.parent.glob(source.stem + ".*"))
-    for path in beside:
+    files = [source]
+    if source.suffix == ".shp":
+        files = sorted(source.parent.glob(source.stem + ".*"))
+    elif source.is_dir():  # a file geodatabase
+        files = sorted(p for p in source.rglob("*") if p.is_file() and p.suffix != ".lock")
+    for path in files:
         digest_of[f"labels {path.name}"] = sha256(path)
     if recipe.labels.crosswalk.endswith(".toml"):
         digest_of["crosswalk"] = sha256(Path(recipe.labels.crosswalk))

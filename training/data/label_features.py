@@ -18,7 +18,7 @@ from pyproj import CRS, Transformer
 from pyproj.enums import TransformDirection
 
 from model.legend import LEGEND
-from training.data.crosswalks import Crosswalk
+from training.data.crosswalks import Crosswalk, is_missing
 from training.data.imagery import Picture
 from training.data.scenes import CLASSES
 from training.errors import LabelError
@@ -32,6 +32,7 @@ class FeatureIssues:
     """Ids of features that have a problem, by problem."""
 
     unknown_code: dict[int, str] = field(default_factory=dict)
+    no_class: list[int] = field(default_factory=list)
     empty: list[int] = field(default_factory=list)
     repaired: list[int] = field(default_factory=list)
     unusable: dict[int, str] = field(default_factory=dict)
@@ -88,10 +89,9 @@ def read_features(
     """
     layer = _layer(path, layer)
     info = pyogrio.read_info(path, layer=layer)
+    class_field = _field(path, class_field, list(info["fields"]))
+    image_field = image_field and _field(path, image_field, list(info["fields"]))
     wanted = [class_field] + ([image_field] if image_field else [])
-    for name in wanted:
-        if name not in list(info["fields"]):
-            raise LabelError(f"{path} has no field {name!r}; it has {sorted(info['fields'])}")
     if not info["crs"]:
         raise LabelError(
             f"{path} has no CRS: save it with one (a Shapefile needs its .prj beside it)"
@@ -104,8 +104,10 @@ def read_features(
     values = np.zeros(len(fids), np.uint8)
     for index, (fid, code) in enumerate(zip(fids.tolist(), data[class_field], strict=True)):
         value = crosswalk.value(code)
-        if value is None:
-            issues.unknown_code[fid] = "" if code is None else str(code)
+        if is_missing(code):
+            issues.no_class.append(fid)
+        elif value is None:
+            issues.unknown_code[fid] = str(code)
         values[index] = value or 0
     usable = _usable(geometries, fids, issues) & (values > 0)
     if radius is None and (points := (shapely.get_dimensions(geometries) == 0) & usable).any():
@@ -153,13 +155,30 @@ def overlaps(
     return sorted(result, key=lambda o: o["features"])
 
 
+def _field(path: Path, wanted: str, fields: Sequence[str]) -> str:
+    """Return the field of that name, in whatever case where there is only one such."""
+    if wanted in fields:
+        return wanted
+    alike = [name for name in fields if name.casefold() == wanted.casefold()]
+    if len(alike) != 1:
+        raise LabelError(f"{path} has no field {wanted!r}; it has {sorted(fields)}")
+    return alike[0]
+
+
+STYLES = frozenset({"layer_styles", "qgis_projects"})
+"""Tables that QGIS writes into a GeoPackage beside the layers."""
+
+
 def _layer(path: Path, layer: str | None) -> str:
-    if not path.is_file():
+    if not path.exists():
         raise LabelError(f"{path} is missing")
     try:
-        layers = [str(name) for name, _ in pyogrio.list_layers(path)]
+        listed = [(str(name), kind) for name, kind in pyogrio.list_layers(path)]
     except pyogrio.errors.DataSourceError as error:
         raise LabelError(f"{path} cannot be read as features: {error}") from error
+    layers = [name for name, kind in listed if kind is not None and name not in STYLES]
+    if not layers:
+        raise LabelError(f"{path} has no layer with geometries; it has {[n for n, _ in listed]}")
     if layer is None and len(layers) == 1:
         return layers[0]
     if layer not in layers:
@@ -241,6 +260,7 @@ class Report:
         result = self.features
         codes = result.unknown_code.items()
         issue_lines: list[tuple[str, Sequence[object]]] = [
+            ("without a class (unlabeled)", result.no_class),
             ("of an unknown class (unlabeled)", [f"{i} ({c!r})" for i, c in codes]),
             ("without geometry", result.empty),
             ("invalid, repaired", result.repaired),

@@ -191,8 +191,9 @@ ROWS = 512
 
 
 def is_raster(path: Path) -> bool:
-    """Return whether labels are pixels, not features; LabelError where there is no file."""
-    if not path.is_file():
+    """Return whether labels are pixels, not features; LabelError where there is no file (a .gdb is
+    a folder)."""
+    if not path.exists():
         raise LabelError(f"{path} is missing")
     return path.suffix.lower() in {".tif", ".tiff", ".img", ".vrt"}
 

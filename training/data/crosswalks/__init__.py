@@ -72,6 +72,11 @@ def load_crosswalk(name: str) -> Crosswalk:
     return result
 
 
+def is_missing(code: object) -> bool:
+    """Return whether a code is none at all: None, NaN or blank."""
+    return not _text(code)
+
+
 def _expanded(key: str) -> list[str]:
     span = re.fullmatch(r"\s*(\d+)\s*-\s*(\d+)\s*", key)
     if not span:
