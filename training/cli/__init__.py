@@ -28,7 +28,7 @@ def main() -> None:
     from pydantic import ValidationError
 
     from model.errors import ModelError
-    from training.errors import TrainingError
+    from training.errors import Interrupted, TrainingError
 
     try:
         app()
@@ -37,6 +37,9 @@ def main() -> None:
             raise
         typer.echo(f"error: training needs {error.name}: make setup TRAIN=1", err=True)
         sys.exit(1)
+    except Interrupted as stop:
+        typer.echo(str(stop), err=True)
+        sys.exit(128 + stop.number)
     except (TrainingError, ModelError, ValidationError) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)

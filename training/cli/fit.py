@@ -13,11 +13,12 @@ from training.cli.options import (
     Chips,
     City,
     County,
+    DeviceName,
+    FitThreads,
     InitFrom,
     OtherYears,
     PresetName,
     Steps,
-    Threads,
     command_line,
 )
 
@@ -43,33 +44,36 @@ def fit(
     stop_after: Annotated[
         int, typer.Option(min=0, help="stop after this many steps, to resume later; 0: never")
     ] = 0,
-    threads: Threads = 2,
+    threads: FitThreads = None,
+    device: DeviceName = "auto",
 ) -> None:
     """Train a model, or resume the run in this folder."""
-    import torch
-
     from training.config import load_preset
     from training.data.custom_dataset import read_custom
     from training.data.dataset import read_data
+    from training.data.manifest import read_manifest
+    from training.fit.compute import request_of
     from training.fit.loop import fit as train
-    from training.network.checkpoint import Checkpoint
+    from training.network.initial import read_initial
     from training.progress import progress_bar
 
-    torch.set_num_threads(threads)
     settings = load_preset(preset, steps=steps)
-    initial = Checkpoint.load(init_from) if init_from else None
+    initial = read_initial(init_from) if init_from else None
     if chips is not None and chips.is_dir():
         if other_years is not None:
             raise typer.BadParameter("--other-years needs a list of chips, not a folder")
+        manifest = read_manifest(chips)
+        own = {"legend": manifest.legend, "bands": manifest.bands}
+        settings = settings.model_copy(update=own)
         data = read_custom(chips, split, fold, county=county, preset=settings)
     elif split is not None or fold is not None:
         raise typer.BadParameter("--split and --fold need a folder of chips (--chips)")
     else:
         data = read_data(settings, chips, county, other_years, city)
-    with progress_bar("fit") as bar:
+    with progress_bar("fit", settings.steps) as bar:
         best = train(
-            settings, data, run, init_from=initial, stop_after=stop_after, log=bar.log,
-            progress=bar.update,
+            settings, data, run, init_from=initial, request=request_of(device, threads),
+            stop_after=stop_after, log=bar.log, progress=bar.update,
         )  # fmt: skip
     typer.echo(f"best checkpoint: {best}")
 
@@ -98,15 +102,15 @@ def crossval(
     ] = "",
     shared_steps: Annotated[int | None, typer.Option(min=1, help="length of that run")] = None,
     steps: Steps = None,
-    threads: Threads = 2,
+    threads: FitThreads = None,
+    device: DeviceName = "auto",
 ) -> None:
     """Cross-validate a preset on held-out places (or ground); `accuracy` pools the results."""
-    import torch
-
+    from model.cores import available_cores
     from training.config import load_preset
+    from training.fit.compute import request_of
     from training.fit.crossval import crossvalidate
 
-    torch.set_num_threads(threads)
     paths = crossvalidate(
         load_preset(preset, steps=steps),
         chips,
@@ -118,7 +122,8 @@ def crossval(
         county=county,
         city=city,
         command=command_line(),
-        threads=threads,
+        threads=threads or available_cores(),
+        request=request_of(device, threads),
     )
     typer.echo(" ".join(map(str, paths)))
 

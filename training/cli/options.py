@@ -18,13 +18,19 @@ City = Annotated[Path | None, typer.Option(help="folder of Demo City, beside the
 OtherYears = Annotated[Path | None, typer.Option(help="images of the chips' ground in other years")]
 InitFrom = Annotated[
     Path | None,
-    typer.Option("--init-from", "--begin", help="checkpoint whose weights to start from"),
+    typer.Option("--init-from", "--begin", help="checkpoint or model file (.onnx) to start from"),
 ]
 PresetName = Annotated[
     str, typer.Option(help="a name in training/config/presets, or the path of a .toml")
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="length of the run")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads")]
+FitThreads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads; default: as many as are fastest")
+]
+DeviceName = Annotated[
+    str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda")
+]
 
 
 def command_line() -> str:

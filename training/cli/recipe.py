@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
-from training.config import Preset, StrictModel, load_preset
+from model.legend import LEGEND
+from training.config import Preset, load_preset
+from training.config.base import StrictModel
+from training.config.legend import DEFAULT_BANDS, Bands, OwnLegend
 from training.data.chip_splits import SplitSettings
 from training.data.chips import ChipSettings
 from training.data.labels import LabelSettings
@@ -55,10 +58,26 @@ class Recipe(StrictModel):
     fit: FitSettings = FitSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
 
+    legend: OwnLegend = LEGEND
+    """The classes; by default the six of NAIP land cover."""
+
+    bands: Bands = DEFAULT_BANDS
+    """Names of the first bands of every image, in their order."""
+
     attribution: str = ""
     """Source of imagery and labels, which the model file states."""
 
-    threads: Annotated[int, Field(ge=1)] = 2
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """CPU threads; by default as many as are fastest, measured at the start of the training."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto`: a GPU where there is one."""
+
+    def preset(self) -> Preset:
+        """Return the preset with the run's changes, legend and bands."""
+        return self.fit.resolved_preset().model_copy(
+            update={"legend": self.legend, "bands": self.bands}
+        )
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 from pyproj import Transformer
 
-from training.config import StrictModel
+from training.config.base import StrictModel
 from training.data.files import write_json
 from training.data.manifest import Chip, Manifest, connected_components
 from training.errors import SplitError

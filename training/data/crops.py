@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from model.card import ModelCard
 from model.normalize import normalize
 from training.config import Preset
+from training.config.legend import is_default
 from training.data.augment import leaf_off, photometric, random_dihedral, resize
-from training.data.scenes import CLASSES, Image, Label, Scene
+from training.data.scenes import Image, Label, Scene
 from training.errors import LabelError
 
 Batch = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]
@@ -36,7 +37,7 @@ MIN_LABELED = 0.05
 class _Places:
     """The labeled ground of one group of scenes.
 
-    weight: float64 (places, scenes, CLASSES), labeled m2 of each class; transferred labels count
+    weight: float64 (places, scenes, classes), labeled m2 of each class; transferred labels count
     by their weight.
     """
 
@@ -90,7 +91,7 @@ class Crops:
         }
 
     def batch(self, step: int) -> Batch:
-        """Return batch number `step`: float32 (batch, 4, crop, crop) standardized by the card,
+        """Return batch number `step`: float32 (batch, bands, crop, crop) standardized by the card,
         int64 (batch, crop, crop) with 0 where unlabeled, bool (batch, crop, crop) True where the
         label was drawn on an image of another year.
         """
@@ -138,7 +139,7 @@ class Crops:
                 break
         image, label = resize(image, label, size)
         image, label = random_dihedral(image, label, rng)
-        if rng.random() < preset.leaf_off_share:
+        if rng.random() < preset.leaf_off_share and is_default(preset.legend, preset.bands):
             image, label = leaf_off(image, label, rng)
         uncertain = np.full(label.shape, transferred)
         return photometric(image, preset, rng), label, uncertain
@@ -154,7 +155,7 @@ def batches(crops: Crops, first: int, end: int) -> Iterator[Batch]:
 
 def _index(scenes: Sequence[Scene], preset: Preset) -> _Places:
     names = tuple(sorted({s.place for s in scenes}))
-    weight = np.zeros((len(names), len(scenes), CLASSES))
+    weight = np.zeros((len(names), len(scenes), len(scenes[0].legend.classes)))
     for i, scene in enumerate(scenes):
         share = preset.transferred_weight if scene.transferred else 1.0
         weight[names.index(scene.place), i] = scene.counts() * scene.resolution**2 * share

@@ -20,7 +20,6 @@ from pyproj.enums import TransformDirection
 from model.legend import LEGEND
 from training.data.crosswalks import Crosswalk, is_missing
 from training.data.imagery import Picture
-from training.data.scenes import CLASSES
 from training.errors import LabelError
 
 Geometries = NDArray[Any]
@@ -42,8 +41,8 @@ class FeatureIssues:
 
 @dataclass(frozen=True)
 class Features:
-    """Usable features. ids: int64 (n,). values: uint8 (n,), 1..6. images: the name of the image
-    that each was drawn on, where a field names it.
+    """Usable features. ids: int64 (n,). values: uint8 (n,), of the legend. images: the name of the
+    image that each was drawn on, where a field names it.
     """
 
     path: Path
@@ -231,17 +230,19 @@ def _moved(geometries: Geometries, crs: CRS, picture: Picture) -> Geometries:
 
 
 REPORT = "labels.json"
+NAMES = tuple(c.name for c in LEGEND.classes)
 
 
 @dataclass
 class Report:
-    """The outcome of labeling. images: name → labeled pixels of the classes 1..6, for every image
-    that has some. overlap_pixels: unlabeled because polygons of two classes contain them.
-    crosswalk: its name. unknown_pixels: code → pixels with a code that the crosswalk lacks.
+    """The outcome of labeling. classes: their names. images: name → labeled pixels of every class,
+    for every image that has some. overlap_pixels: unlabeled because polygons of two classes contain
+    them. crosswalk: its name. unknown_pixels: code → pixels with a code that the crosswalk lacks.
     """
 
     source: str
     crosswalk: str
+    classes: tuple[str, ...] = NAMES
     images: dict[str, list[int]] = field(default_factory=dict)
     unlabeled_images: list[str] = field(default_factory=list)
     overlap_pixels: int = 0
@@ -249,8 +250,8 @@ class Report:
     unknown_pixels: dict[str, int] = field(default_factory=dict)
 
     def counts(self) -> NDArray[np.int64]:
-        """Return labeled pixels of the classes 1..6: int64 (6,)."""
-        total = np.zeros(CLASSES, np.int64)
+        """Return labeled pixels of every class: int64 (classes,)."""
+        total = np.zeros(len(self.classes), np.int64)
         for counts in self.images.values():
             total += counts
         return total
@@ -276,7 +277,7 @@ class Report:
             f"code {code!r} is not in crosswalk {self.crosswalk}: {n:,} pixels left unlabeled"
             for code, n in self.unknown_pixels.items()
         ]
-        names = {c.name: int(n) for c, n in zip(LEGEND.classes, self.counts(), strict=True)}
+        names = {c: int(n) for c, n in zip(self.classes, self.counts(), strict=True)}
         lines.append("labeled pixels: " + ", ".join(f"{k} {n:,}" for k, n in names.items()))
         lines += [f"warning: no pixel of class {k}" for k, n in names.items() if not n]
         return lines

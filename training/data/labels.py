@@ -23,13 +23,13 @@ from rasterio.features import rasterize
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from model.legend import LEGEND
-from training.config import StrictModel
+from model.legend import LEGEND, Legend
+from training.config.base import StrictModel
 from training.data.crosswalks import Crosswalk, load_crosswalk
 from training.data.files import atomic, write_json
 from training.data.imagery import LABEL, Picture, crs_name, describe, extent, find
 from training.data.label_features import REPORT, Features, Report, overlaps, read_features
-from training.data.scenes import CLASSES, Label
+from training.data.scenes import BANDS, Label
 from training.errors import LabelError
 from training.progress import Log, print_line
 
@@ -57,15 +57,23 @@ class LabelSettings(StrictModel):
     """Meters around a point that get its class."""
 
 
-def label(imagery: Path, settings: LabelSettings, out: Path, log: Log = print_line) -> Report:
+def label(
+    imagery: Path,
+    settings: LabelSettings,
+    out: Path,
+    log: Log = print_line,
+    *,
+    legend: Legend = LEGEND,
+    bands: int = BANDS,
+) -> Report:
     """Write `<name>_label.tif` into `out` for every image that has labels, and `labels.json`.
 
     Raises LabelError when the labels fit no image (naming both CRSs), or nothing gets a label.
     """
-    pictures = find(imagery)
-    crosswalk = load_crosswalk(settings.crosswalk)
+    pictures = find(imagery, bands)
+    crosswalk = load_crosswalk(settings.crosswalk, legend)
     source = settings.source
-    report = Report(source.name, crosswalk.name)
+    report = Report(source.name, crosswalk.name, tuple(c.name for c in legend.classes))
     if is_raster(source):
         painted = from_raster(source, crosswalk, pictures, report)
     else:
@@ -80,12 +88,12 @@ def label(imagery: Path, settings: LabelSettings, out: Path, log: Log = print_li
         )
         painted = _from_features(features, pictures, settings, report)
     for picture, pixels in painted:
-        counts = np.bincount(pixels.ravel(), minlength=CLASSES + 1)[1:]
+        counts = np.bincount(pixels.ravel(), minlength=len(legend.classes) + 1)[1:]
         if not counts.any():
             report.unlabeled_images.append(picture.name)
             continue
         report.images[picture.name] = [int(n) for n in counts]
-        write_label(pixels, picture, label_path(out, picture))
+        write_label(pixels, picture, label_path(out, picture), legend)
         log(f"{picture.name}: {counts.sum():,} labeled pixels")
     if not report.images:
         codes = sorted({*report.features.unknown_code.values(), *report.unknown_pixels})
@@ -102,7 +110,7 @@ def label_path(folder: Path, picture: Picture) -> Path:
     return folder / f"{picture.name}{LABEL}.tif"
 
 
-def write_label(pixels: Label, picture: Picture, path: Path) -> None:
+def write_label(pixels: Label, picture: Picture, path: Path, legend: Legend = LEGEND) -> None:
     """Write a label raster uint8 (rows, cols) on the image's grid, in the legend's colors."""
     profile = {
         "driver": "GTiff", "count": 1, "dtype": "uint8", "nodata": 0, "compress": "deflate",
@@ -113,7 +121,7 @@ def write_label(pixels: Label, picture: Picture, path: Path) -> None:
     with atomic(path) as draft:
         with rasterio.open(draft, "w", **profile) as target:
             target.write(pixels, 1)
-            target.write_colormap(1, {v: (*rgb, 255) for v, rgb in LEGEND.colors().items()})
+            target.write_colormap(1, {v: (*rgb, 255) for v, rgb in legend.colors().items()})
         _sync(draft)
 
 

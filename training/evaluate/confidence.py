@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.legend import LEGEND
 from training.evaluate.metrics import Counts, scores
 from training.evaluate.results import PER_CENT, Evaluation, table_of
 
@@ -59,7 +58,12 @@ def intervals(
     if count < 2:
         none = Interval(float("nan"), float("nan"))
         return Intervals(
-            f"no interval: one {what} only", none, none, none, none, (none,) * len(LEGEND.classes)
+            f"no interval: one {what} only",
+            none,
+            none,
+            none,
+            none,
+            (none,) * len(evaluation.legend.classes),
         )
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
@@ -141,7 +145,7 @@ def reliability(evaluation: Evaluation, bins: int = 10) -> Reliability:
 
 
 def _clusters(evaluation: Evaluation) -> tuple[str, Counts]:
-    """Return what is resampled, and its tables: int64 (clusters, 6, 6)."""
+    """Return what is resampled, and its tables: int64 (clusters, classes, classes)."""
     places = evaluation.places
     if len(places) >= MIN_PLACES:
         return "place", np.stack([table_of(scenes) for scenes in places.values()])
