@@ -93,6 +93,19 @@ def split(
     margin: Annotated[
         float, typer.Option(help="meters between training, validation and test")
     ] = 64.0,
+    validation_share: Annotated[
+        float, typer.Option(help="share of the labeled pixels by which checkpoints are selected")
+    ] = 0.15,
+    test_share: Annotated[
+        float, typer.Option(help="share that is the test, where --held-out names none")
+    ] = 0.15,
+    unit: Annotated[
+        str, typer.Option(help="what sides are made of: auto, place, piece (of ground), square")
+    ] = "auto",
+    block: Annotated[float, typer.Option(help="side of the squares, meters")] = 512.0,
+    min_places: Annotated[
+        int, typer.Option(help="with fewer places, ground is split within them")
+    ] = 3,
     folds: Annotated[int, typer.Option(help="folds; 0: leave one place out, each in turn")] = 0,
     seed: Annotated[int, typer.Option(help="random seed")] = 20261123,
     labels: Annotated[
@@ -100,13 +113,17 @@ def split(
     ] = None,
 ) -> None:
     """Split chips by ground: training, validation, test, and folds for cross-validation."""
-    from training.data.chip_splits import SplitSettings, split_chips
+    from training.data.chip_splits import SplitSettings, share_lines_of, split_chips
     from training.data.custom_dataset import write_test_labels
     from training.data.manifest import read_manifest
 
-    settings = SplitSettings(
-        held_out=tuple(held_out or ()), margin_m=margin, folds=folds, seed=seed
-    )
+    settings = SplitSettings.model_validate(
+        {
+            "held_out": tuple(held_out or ()), "margin_m": margin, "folds": folds, "seed": seed,
+            "validation_share": validation_share, "test_share": test_share, "unit": unit,
+            "block_m": block, "min_places": min_places,
+        }
+    )  # fmt: skip
     manifest = read_manifest(chips)
     result = split_chips(manifest, settings)
     result.write(out)
@@ -116,6 +133,8 @@ def split(
             typer.echo(f"labels of the test: {path}")
     for sides in (result.sides, *result.folds):
         typer.echo(f"{sides.name}: {sides.summary()}")
+    for line in share_lines_of(manifest, result.sides):
+        typer.echo(line)
 
 
 def demo_city(

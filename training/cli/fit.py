@@ -35,6 +35,13 @@ def fit(
         "runs/default"
     ),
     steps: Steps = None,
+    held_out: Annotated[
+        list[str] | None, typer.Option(help="place of a list of chips not trained on; repeatable")
+    ] = None,
+    validation_share: Annotated[
+        float | None,
+        typer.Option(help="share of a list of chips by which checkpoints are selected"),
+    ] = None,
     split: Annotated[
         Path | None, typer.Option(help="split of a folder of chips (split.json)")
     ] = None,
@@ -57,7 +64,9 @@ def fit(
     from training.network.initial import read_initial
     from training.progress import progress_bar
 
-    settings = load_preset(preset, steps=steps)
+    settings = load_preset(
+        preset, steps=steps, held_out=held_out or None, validation_share=validation_share
+    )
     initial = read_initial(init_from) if init_from else None
     if chips is not None and chips.is_dir():
         if other_years is not None:
@@ -70,6 +79,8 @@ def fit(
         raise typer.BadParameter("--split and --fold need a folder of chips (--chips)")
     else:
         data = read_data(settings, chips, county, other_years, city)
+    for line in data.share_lines():
+        typer.echo(line)
     with progress_bar("fit", settings.steps) as bar:
         best = train(
             settings, data, run, init_from=initial, request=request_of(device, threads),

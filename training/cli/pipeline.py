@@ -16,7 +16,7 @@ from model.cores import available_cores
 from training.cli.recipe import Recipe
 from training.cli.steps import Step, commit, digests, do, read_record
 from training.config.legend import is_default
-from training.data.chip_splits import read_split, split_chips
+from training.data.chip_splits import read_split, share_lines_of, split_chips
 from training.data.chips import cut
 from training.data.custom_dataset import held_out_scenes, read_custom
 from training.data.files import atomic, sha256, write_json
@@ -116,9 +116,12 @@ def _chips(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
 
 def _split(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
     def work(bar: Bar) -> None:
-        split = split_chips(read_manifest(folder / "chips"), recipe.split)
+        manifest = read_manifest(folder / "chips")
+        split = split_chips(manifest, recipe.split)
         split.write(folder / "split.json")
         bar.log(f"{len(split.places)} {split.unit}s; {split.sides.summary()}")
+        for line in share_lines_of(manifest, split.sides):
+            bar.log(line)
 
     inputs = {
         "chips": digests(folder, ["chips"]),

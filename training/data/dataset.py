@@ -15,7 +15,7 @@ from training.config import Preset
 from training.config.legend import is_default
 from training.data.other_years import scenes_by_year
 from training.data.scenes import Label, Scene, read_chips, read_county
-from training.data.splits import Split, split_county, split_places
+from training.data.splits import Split, share_lines, split_county, split_places
 from training.errors import LabelError
 
 DESCRIPTION = (
@@ -49,6 +49,14 @@ class Data:
         """Return labeled training pixels of every class: int64 (classes,)."""
         count = len(self.legend.classes)
         return sum((s.counts() for s in self.train), np.zeros(count, np.int64))
+
+    def share_lines(self) -> list[str]:
+        """Return the shares of the real sides in words (see `splits.share_lines`)."""
+        none = np.zeros(len(self.legend.classes), np.int64)
+        real = self.real or Split((), (), ())
+        sides = {"training": real.train, "validation": real.validation, "test": real.test}
+        counts = {name: sum((s.counts() for s in part), none) for name, part in sides.items()}
+        return share_lines(counts, self.legend)
 
     @property
     def legend(self) -> Legend:

@@ -7,12 +7,14 @@ ground is cut out of every scene of every year.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from rasterio.coords import BoundingBox
 
+from model.legend import Legend
 from training.config import Preset
 from training.data.scenes import Scene, quarter
 from training.errors import SplitError
@@ -31,6 +33,27 @@ class Split:
     train: tuple[Scene, ...]
     validation: tuple[Scene, ...]
     test: tuple[Scene, ...]
+
+
+def share_lines(sides: Mapping[str, NDArray[np.int64]], legend: Legend) -> list[str]:
+    """Return in words what share of the labeled pixels is on every side, and which classes of the
+    others it lacks. sides: name → pixels of every class, int64 (classes,); those with none are left
+    out.
+    """
+    kept = {name: counts for name, counts in sides.items() if counts.any()}
+    total = sum((counts.sum() for counts in kept.values()), np.int64(0))
+    shares = [f"{name} {100 * counts.sum() / total:.1f} %" for name, counts in kept.items()]
+    lines = [f"labeled pixels: {', '.join(shares)}"] if shares else []
+    there = np.any([counts > 0 for counts in kept.values()], axis=0) if kept else []
+    for name, counts in kept.items():
+        lacking = [
+            c.name
+            for c, n, any_ in zip(legend.classes, counts, there, strict=True)
+            if any_ and not n
+        ]
+        if lacking:
+            lines.append(f"warning: {name} has no pixel of {', '.join(lacking)}")
+    return lines
 
 
 def split_places(scenes: Iterable[Scene], preset: Preset) -> Split:

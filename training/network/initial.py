@@ -95,9 +95,11 @@ def _name(tensor: str) -> str:
 
 def network_of(initial: Checkpoint) -> UNet:
     """Return the network of an initial checkpoint, in evaluation mode."""
-    net = build(Preset.model_validate(initial.preset)).to(memory_format=torch.channels_last)
+    net: UNet = build(Preset.model_validate(initial.preset))
+    net = net.to(memory_format=torch.channels_last)
     net.load_state_dict(initial.ema)
-    return net.eval()
+    net.eval()
+    return net
 
 
 def initialize(net: UNet, preset: Preset, initial: Checkpoint, images: Iterable[Tensor]) -> None:
