@@ -255,7 +255,7 @@ def _read(dataset: rasterio.DatasetReader, scene: Scene, grid: PixelGrid, window
     scaled: Image = dataset.read(
         indexes=scene.bands,
         window=native,
-        out_shape=(4, *window.shape),
+        out_shape=(len(scene.bands), *window.shape),
         resampling=Resampling[scene.resampling] if ratio > 1 else Resampling.bilinear,
     )
     return scaled

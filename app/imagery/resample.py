@@ -35,7 +35,7 @@ def read_resampled(
 ) -> Image:
     """Return `window` of `grid`, uint8 (4, rows, cols); nodata in every band where the image does
     not reach."""
-    image = np.full((4, *window.shape), int(scene.nodata), dtype=np.uint8)
+    image = np.full((len(scene.bands), *window.shape), int(scene.nodata), dtype=np.uint8)
     factor = 1 << max(0, round(math.log2(grid.resolution / scene.resolution)))
     rows, cols = (length // factor for length in native.shape)
     across, down = _positions(native, grid, window)
@@ -51,7 +51,7 @@ def read_resampled(
     pixels = dataset.read(
         indexes=scene.bands,
         window=part,
-        out_shape=(4, bottom - top, right - left),
+        out_shape=(len(scene.bands), bottom - top, right - left),
         resampling=Resampling[scene.resampling] if factor > 1 else Resampling.nearest,
     )
     image[:, inside] = np.rint(sample(pixels, across[inside] - left, down[inside] - top))

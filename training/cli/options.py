@@ -9,7 +9,10 @@ from typing import Annotated
 
 import typer
 
-WEIGHTS = Path("model/weights/landcover.onnx")
+import model
+
+WEIGHTS = Path(model.__file__).parent / "weights" / "landcover.onnx"
+"""The shipped model."""
 
 Weights = Annotated[Path, typer.Option(help="model file (.onnx)")]
 Chips = Annotated[Path, typer.Option(help="list of labeled chips (chips.csv)")]

@@ -1,4 +1,5 @@
-"""From labels to a served model in one run: mosaic, labels, chips, split, fit, export, evaluate.
+"""From labels to a served model in one run: mosaic, labels, chips, split, fit, export,
+evaluate, and the files beside the model.
 
 A step is repeated only when its inputs or outputs have changed. Steps write files atomically, and
 `fit` resumes from its last checkpoint: after a crash the run is simply started again.
@@ -13,7 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from model.cores import available_cores
-from training.cli.recipe import Recipe
+from model.session import Session
+from training.cli.recipe import ExportSettings, Recipe
 from training.cli.steps import Step, commit, digests, do, read_record
 from training.config.legend import is_default
 from training.data.chip_splits import read_split, share_lines_of, split_chips
@@ -25,11 +27,16 @@ from training.data.labels import label
 from training.data.manifest import read_manifest
 from training.data.mosaic import mosaic
 from training.data.scenes import Scene
-from training.errors import StepError
+from training.errors import ExportError, StepError
 from training.evaluate.evaluation import Subject, assess, evaluate
 from training.evaluate.results import Evaluation, table_of
 from training.export.artifact import write_accuracy
+from training.export.deepness import write_deepness
+from training.export.esri import write_esri
+from training.export.int8 import SUFFIX as INT8_SUFFIX
+from training.export.int8 import quantize
 from training.export.onnx_export import export
+from training.export.stac import item_of
 from training.fit.compute import ComputeRequest
 from training.fit.loop import fit
 from training.network.checkpoint import FREE_TO_CHANGE
@@ -40,6 +47,9 @@ from training.report.pictures import ScenePreviews
 from training.report.tables import before_after, names_of
 
 MODEL = "landcover.onnx"
+ESRI = "esri"
+DEEPNESS = "landcover.deepness.onnx"
+STAC = "landcover.stac.json"
 PACKAGES = ("torch", "numpy", "rasterio", "onnx", "onnxruntime", "h5py", "shapely", "pyogrio")
 
 
@@ -60,6 +70,8 @@ def perform(recipe: Recipe, folder: Path) -> Path:
     }
     for step in (_mosaic, _labels, _chips, _split, _fit, _export, _evaluate):
         do(step(recipe, folder, data), folder, record)
+    if recipe.export != ExportSettings():
+        do(_files(recipe, folder, data), folder, record)
     return folder / MODEL
 
 
@@ -230,6 +242,43 @@ def _data(recipe: Recipe) -> dict[str, str]:
     if recipe.labels.crosswalk.endswith(".toml"):
         digest_of["crosswalk"] = sha256(Path(recipe.labels.crosswalk))
     return digest_of
+
+
+def _files(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
+    """Make the other files of the model, which carry its accuracy, too."""
+    weights, wanted = folder / MODEL, recipe.export
+    small = MODEL.replace(".onnx", INT8_SUFFIX)
+    outputs = []
+    if wanted.int8:
+        outputs += [small, small.replace(".onnx", ".card.json")]
+    if wanted.esri:
+        outputs.append(ESRI)
+    if wanted.deepness:
+        outputs.append(DEEPNESS)
+    if wanted.stac:
+        outputs.append(STAC)
+
+    def work(bar: Bar) -> None:
+        if wanted.int8:
+            own = read_custom(folder / "chips", folder / "split.json", preset=recipe.preset())
+            scenes = own.validation.get("real", ())
+            try:
+                card, _ = quantize(weights, own.train, scenes, folder / small, bar.log)
+                bar.log(f"{small}: sha256 {card.sha256}")
+            except ExportError as error:
+                bar.log(f"warning: no {small}: {error}")
+        if wanted.esri:
+            with atomic(folder / ESRI) as draft:
+                write_esri(weights, draft)
+        if wanted.deepness:
+            write_deepness(weights, folder / DEEPNESS)
+        if wanted.stac:
+            write_json(folder / STAC, item_of(Session.load(weights)))
+
+    inputs = {"model": digests(folder, [MODEL]), "settings": wanted.model_dump(mode="json")}
+    if wanted.int8:
+        inputs |= {"chips": digests(folder, ["chips", "split.json"])}
+    return Step("files", inputs, tuple(outputs), work)
 
 
 def _compare(

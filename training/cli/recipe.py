@@ -46,6 +46,22 @@ class EvaluateSettings(StrictModel):
     """Scenes shown on the page, least accurate first."""
 
 
+class ExportSettings(StrictModel):
+    """Files made beside the model file."""
+
+    int8: bool = False
+    """Also `landcover.int8.onnx`, calibrated on the training chips."""
+
+    esri: bool = False
+    """Also the files for ArcGIS Pro, in the folder `esri`."""
+
+    deepness: bool = False
+    """Also `landcover.deepness.onnx`, for the panel of the QGIS plugin Deepness."""
+
+    stac: bool = False
+    """Also `landcover.stac.json`, a STAC item of the model (machine-learning-model extension)."""
+
+
 class Recipe(StrictModel):
     """A run. Paths are relative to the folder of the TOML file."""
 
@@ -56,6 +72,7 @@ class Recipe(StrictModel):
     chips: ChipSettings = ChipSettings()
     split: SplitSettings = SplitSettings()
     fit: FitSettings = FitSettings()
+    export: ExportSettings = ExportSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
 
     legend: OwnLegend = LEGEND

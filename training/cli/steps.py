@@ -46,7 +46,8 @@ def do(step: Step, folder: Path, record: dict[str, Any]) -> None:
     """
     before = record["steps"].get(step.name, {})
     same = before.get("inputs") == step.digest
-    if same and before.get("outputs") and before["outputs"] == digests(folder, step.outputs):
+    done = "outputs" in before and (before["outputs"] or not step.outputs)
+    if same and done and before["outputs"] == digests(folder, step.outputs):
         print(f"{step.name}: unchanged", flush=True)
         return
     entry: dict[str, Any] = {"inputs": step.digest}

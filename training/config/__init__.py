@@ -189,12 +189,13 @@ class Preset(StrictModel):
     blur: Share = 0.25
     """Share of the crops blurred with a 3 x 3 kernel: resampled imagery is soft."""
 
-    held_out: tuple[str, ...] = ()
+    held_out: tuple[str, ...] = ("claremont",)
     """Places used neither for training nor for validation, in any year: the test on unseen
-    places."""
+    places. The default is of this project's chips: in a list without that place it holds out
+    nothing."""
 
-    left_out: tuple[str, ...] = ()
-    """Places not used at all."""
+    left_out: tuple[str, ...] = ("nd",)
+    """Places not used at all: 5 m pixels are a different task."""
 
     validation_share: Share = 0.15
     """Share of each place's chips kept for validation, which selects the checkpoint."""

@@ -60,16 +60,20 @@ def split_places(scenes: Iterable[Scene], preset: Preset) -> Split:
     """Split real scenes: the places `preset.held_out` are the test; of every other place a share
     of the groups is validation, drawn by the preset's seed.
 
-    Raises SplitError when a held-out place is not among the scenes or no training scene is left.
+    Raises SplitError when a held-out place that the preset names (not its default) is not among the
+    scenes, or no training scene is left.
     """
     scenes = sorted(scenes, key=lambda s: (s.place, s.name))
     places = sorted({s.place for s in scenes})
-    if missing := sorted(set(preset.held_out) - set(places)):
+    held_out = set(preset.held_out)
+    if "held_out" not in preset.model_fields_set:
+        held_out &= set(places)
+    if missing := sorted(held_out - set(places)):
         raise SplitError(f"held-out places {missing} are not among the places {places}")
     train: list[Scene] = []
     validation: list[Scene] = []
     for place in places:
-        if place in preset.held_out:
+        if place in held_out:
             continue
         members = [s for s in scenes if s.place == place]
         groups = group_by_ground(members, preset.margin_m)
@@ -82,7 +86,7 @@ def split_places(scenes: Iterable[Scene], preset: Preset) -> Split:
             taken += len(groups[index]) if side is validation else 0
     if not train:
         raise SplitError(f"every place of {places} is held out: nothing is left to train on")
-    test = [s for s in scenes if s.place in preset.held_out]
+    test = [s for s in scenes if s.place in held_out]
     return Split(tuple(train), tuple(validation), tuple(test))
 
 

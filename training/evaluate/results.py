@@ -23,6 +23,9 @@ from training.evaluate.metrics import Counts, scores
 
 CLASSES = len(LEGEND.classes)
 
+MIN_PLACES = 3
+"""With fewer places, pieces of ground are the clusters: two places have no spread."""
+
 PER_CENT = 101
 """Confidence has whole percent, 0..100, as in the server."""
 
@@ -142,9 +145,27 @@ class Evaluation(Measured):
 
     def assessment(self) -> Assessment:
         """Return the entry of a model card."""
+        _, clusters = self.clusters()
         return Assessment(
-            name=self.name, description=self.description, contingency=rows_of(self.table)
+            name=self.name,
+            description=self.description,
+            contingency=rows_of(self.table),
+            clusters={name: rows_of(table) for name, table in clusters.items()},
         )
+
+    def clusters(self) -> tuple[str, dict[str, Counts]]:
+        """Return what the scenes are clusters of, and the table of each: places, where there are at
+        least MIN_PLACES of them, otherwise pieces of ground."""
+        places = self.places
+        if len(places) >= MIN_PLACES:
+            return "place", {name: table_of(scenes) for name, scenes in places.items()}
+        grounds = sorted({(s.place, s.ground) for s in self.scenes})
+        return "piece of ground", {
+            f"{place} {ground}": table_of(
+                s for s in self.scenes if (s.place, s.ground) == (place, ground)
+            )
+            for place, ground in grounds
+        }
 
 
 def table_of(scenes: Iterable[SceneResult]) -> Counts:

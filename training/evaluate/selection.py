@@ -54,6 +54,11 @@ def held_out(preset: Preset, chips: Path | None, county: Path | None) -> list[Se
             ),
             preset,
         ).test
+        if not scenes:
+            raise AssessmentError(
+                f"{chips} has none of the places that preset {preset.name!r} holds out: name "
+                "places (--place) or scenes"
+            )
         result.append(
             Selection(
                 "held_out",

@@ -139,6 +139,15 @@ def _compare(initial: Checkpoint, run: Path, card: ModelCard, data: Data, log: L
     log(f"on the {len(scenes)} validation scenes, before and after:\n{text}")
 
 
+def preset_of(run: Path) -> Preset:
+    """Return the preset of a run. CheckpointError when the folder is none."""
+    try:
+        facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        return Preset.model_validate(facts["preset"])
+    except (OSError, ValueError, LookupError) as error:
+        raise CheckpointError(f"{run} is no run: {error}") from error
+
+
 def _step(
     learner: Learner, state: Checkpoint, batch: Batch, weights: Tensor, preset: Preset
 ) -> None:
