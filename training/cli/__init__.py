@@ -18,7 +18,7 @@ for command in (
     *(fit.fit, fit.crossval, fit.run),
     export.export,
     *(evaluate.evaluate, evaluate.years, evaluate.lowres, evaluate.accuracy),
-    *(data.labels, data.mosaic, data.chips, data.split, data.demo_city),
+    *(data.labels, data.mosaic, data.chips, data.split, data.uncertain, data.demo_city),
 ):
     app.command()(command)
 

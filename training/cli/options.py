@@ -36,6 +36,16 @@ DeviceName = Annotated[
 ]
 
 
+LegendFile = Annotated[
+    Path | None,
+    typer.Option("--legend", help="classes of one's own: a .toml with [legend], such as a run's"),
+]
+BandNames = Annotated[
+    str, typer.Option("--bands", help="names of the first bands of every image, comma-separated")
+]
+NAIP_BANDS = "red,green,blue,nir"
+
+
 def command_line() -> str:
     """Return the command as it was typed, for the record in a result."""
     return "python -m training " + shlex.join(sys.argv[1:])

@@ -100,7 +100,7 @@ def _labels(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
         for line in report.lines():
             bar.log(line)
 
-    settings = recipe.labels.model_dump(mode="json", exclude={"source"})
+    settings = recipe.labels.model_dump(mode="json", exclude={"source", "corrections"})
     return Step("labels", {"data": data, "settings": settings, **_kind(recipe)}, ("labels",), work)
 
 
@@ -229,16 +229,11 @@ def _evaluate(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
 def _data(recipe: Recipe) -> dict[str, str]:
     """Return the SHA-256 of every file that the run reads: images by name, then the labels."""
     digest_of = {f"image {p.name}": sha256(p.path) for p in find(recipe.imagery, len(recipe.bands))}
-    source = recipe.labels.source
-    if not source.exists():
-        raise StepError(f"labels: {source} is missing")
-    files = [source]
-    if source.suffix == ".shp":
-        files = sorted(source.parent.glob(source.stem + ".*"))
-    elif source.is_dir():  # a file geodatabase
-        files = sorted(p for p in source.rglob("*") if p.is_file() and p.suffix != ".lock")
-    for path in files:
-        digest_of[f"labels {path.name}"] = sha256(path)
+    for source in (recipe.labels.source, *recipe.labels.corrections):
+        if not source.exists():
+            raise StepError(f"labels: {source} is missing")
+        for path in _files_of(source):
+            digest_of[f"labels {path.name}"] = sha256(path)
     if recipe.labels.crosswalk.endswith(".toml"):
         digest_of["crosswalk"] = sha256(Path(recipe.labels.crosswalk))
     return digest_of
@@ -296,6 +291,15 @@ def _compare(
     text = str(before_after(before, after.table, names_of(recipe.legend)))
     (folder / "before_after.md").write_text(text + "\n", encoding="utf-8")
     bar.log(f"on the test's ground, before and after:\n{text}")
+
+
+def _files_of(source: Path) -> list[Path]:
+    """Return the files of a source of labels: a Shapefile and a file geodatabase have several."""
+    if source.is_dir():
+        return sorted(p for p in source.rglob("*") if p.is_file() and p.suffix != ".lock")
+    if source.suffix == ".shp":
+        return sorted(source.parent.glob(source.stem + ".*"))
+    return [source]
 
 
 def _kind(recipe: Recipe) -> dict[str, object]:

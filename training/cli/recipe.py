@@ -106,6 +106,9 @@ def load_recipe(path: Path) -> Recipe:
         here = path.parent
         _resolve(values, "imagery", here)
         _resolve(values.get("labels", {}), "source", here)
+        corrections = values.get("labels", {}).get("corrections")
+        if isinstance(corrections, list):
+            values["labels"]["corrections"] = [str(here / path) for path in corrections]
         for section, key in (("labels", "crosswalk"), ("fit", "preset")):
             if str(values.get(section, {}).get(key, "")).endswith(".toml"):
                 _resolve(values[section], key, here)

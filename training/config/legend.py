@@ -9,12 +9,15 @@ classes = [
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 
 from model.card import ModelCard
 from model.legend import LEGEND, Legend
+from training.errors import PresetError
 
 DEFAULT_BANDS: tuple[str, ...] = ModelCard.model_fields["bands"].default
 """Red, green, blue, nir."""
@@ -59,6 +62,23 @@ OwnLegend = Annotated[Legend, BeforeValidator(_of_toml), AfterValidator(_of_some
 
 Bands = Annotated[tuple[str, ...], Field(min_length=3, max_length=8), AfterValidator(_distinct)]
 """The names of the first bands of every image, in their order: 3 to 8."""
+
+
+def read_legend(path: Path) -> Legend:
+    """Read a legend from a TOML file: a run's, or one with `classes` alone. Raises PresetError."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return TypeAdapter(OwnLegend).validate_python(values.get("legend", values))
+    except (OSError, ValueError) as error:
+        raise PresetError(f"legend {path}: {error}") from error
+
+
+def read_bands(text: str) -> tuple[str, ...]:
+    """Return the names in `red,green,blue`. Raises PresetError."""
+    try:
+        return TypeAdapter(Bands).validate_python([name.strip() for name in text.split(",")])
+    except ValueError as error:
+        raise PresetError(f"bands {text!r}: {error}") from error
 
 
 def is_default(legend: Legend, bands: tuple[str, ...]) -> bool:

@@ -26,6 +26,10 @@ Geometries = NDArray[Any]
 """object (n,) of shapely geometries."""
 
 
+class NoFeatures(LabelError):
+    """No feature of a file has an area and a class."""
+
+
 @dataclass
 class FeatureIssues:
     """Ids of features that have a problem, by problem."""
@@ -116,7 +120,7 @@ def read_features(
         )
     if not usable.any():
         unknown = sorted(set(issues.unknown_code.values()))
-        raise LabelError(
+        raise NoFeatures(
             f"{path}: none of {len(fids)} features has an area and a class of crosswalk "
             f"{crosswalk.name!r}; codes unknown to it: {unknown[:20]}"
         )
@@ -152,6 +156,11 @@ def overlaps(
                 }
             )
     return sorted(result, key=lambda o: o["features"])
+
+
+def fields_of(path: Path) -> list[str]:
+    """Return the names of the fields of a file's only layer. Raises LabelError."""
+    return list(pyogrio.read_info(path, layer=_layer(path, None))["fields"])
 
 
 def _field(path: Path, wanted: str, fields: Sequence[str]) -> str:

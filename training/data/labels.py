@@ -28,10 +28,22 @@ from training.config.base import StrictModel
 from training.data.crosswalks import Crosswalk, load_crosswalk
 from training.data.files import atomic, write_json
 from training.data.imagery import LABEL, Picture, crs_name, describe, extent, find
-from training.data.label_features import REPORT, Features, Report, overlaps, read_features
+from training.data.label_features import (
+    REPORT,
+    FeatureIssues,
+    Features,
+    NoFeatures,
+    Report,
+    fields_of,
+    overlaps,
+    read_features,
+)
 from training.data.scenes import BANDS, Label
 from training.errors import LabelError
 from training.progress import Log, print_line
+
+CLASS_FIELD, IMAGE_FIELD = "classvalue", "image"
+"""Fields of the files that `uncertain` writes."""
 
 
 class LabelSettings(StrictModel):
@@ -55,6 +67,10 @@ class LabelSettings(StrictModel):
 
     radius_m: Annotated[float, Field(gt=0)] | None = None
     """Meters around a point that get its class."""
+
+    corrections: tuple[Path, ...] = ()
+    """Files of features, as `uncertain` writes them, that override the other labels where they have
+    a class, a later file the earlier ones."""
 
 
 def label(
@@ -87,6 +103,9 @@ def label(
             radius=settings.radius_m,
         )
         painted = _from_features(features, pictures, settings, report)
+    if settings.corrections:
+        drawn = _corrections(settings, crosswalk, report, log)
+        painted = _corrected(painted, drawn, pictures, settings, report)
     for picture, pixels in painted:
         counts = np.bincount(pixels.ravel(), minlength=len(legend.classes) + 1)[1:]
         if not counts.any():
@@ -103,6 +122,65 @@ def label(
         )
     write_json(out / REPORT, asdict(report))
     return report
+
+
+def _corrections(
+    settings: LabelSettings, crosswalk: Crosswalk, report: Report, log: Log
+) -> list[Features]:
+    """Return the features of the corrections that have a class; those without are no issue."""
+    result = []
+    for path in settings.corrections:
+        issues = FeatureIssues()
+        try:
+            fields = fields_of(path)
+            result.append(
+                read_features(
+                    path,
+                    settings.field if settings.field in fields else CLASS_FIELD,
+                    crosswalk,
+                    issues,
+                    image_field=IMAGE_FIELD if IMAGE_FIELD in fields else None,
+                    radius=settings.radius_m,
+                )
+            )
+        except NoFeatures as error:
+            if issues.unknown_code:
+                raise
+            log(f"warning: {error}")
+        log(f"{path.name}: {len(issues.no_class)} features have no class yet")
+        report.features.unknown_code |= issues.unknown_code
+    return result
+
+
+def _corrected(
+    painted: Iterator[tuple[Picture, Label]],
+    corrections: Sequence[Features],
+    pictures: Sequence[Picture],
+    settings: LabelSettings,
+    report: Report,
+) -> Iterator[tuple[Picture, Label]]:
+    """Yield images whose labels are those painted, and over them those of the corrections."""
+    seen: set[str] = set()
+
+    def over(picture: Picture, pixels: Label) -> Label:
+        for features in corrections:
+            mine, polygons = features.on(picture, settings.radius_m)
+            if len(mine):
+                drawn, _ = paint(polygons, features.values[mine], picture)
+                pixels = np.where(drawn > 0, drawn, pixels).astype(np.uint8)
+        return pixels
+
+    for picture, pixels in painted:
+        seen.add(picture.name)
+        yield picture, over(picture, pixels)
+    for picture in pictures:
+        if picture.name in seen:
+            continue
+        pixels = over(picture, np.zeros(picture.shape, np.uint8))
+        if pixels.any():
+            if picture.name in report.unlabeled_images:
+                report.unlabeled_images.remove(picture.name)
+            yield picture, pixels
 
 
 def label_path(folder: Path, picture: Picture) -> Path:
