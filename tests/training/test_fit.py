@@ -151,6 +151,17 @@ def test_every_validation_is_a_line_of_json(whole: Path) -> None:
     assert all(line["steps_per_s"] > 0 and line["loss"] > 0 for line in lines)
 
 
+def test_tensorboard_reads_the_curves(data: Data, tmp_path: Path) -> None:
+    reader = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="an extra"
+    )
+    fit(SHORT.model_copy(update={"steps": 4}), data, tmp_path, log=quiet, tensorboard=True)
+    events = reader.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    history = Checkpoint.load(tmp_path / "last.pt").history
+    (loss,) = events.Scalars("loss")
+    assert (loss.step, loss.value) == (4, pytest.approx(history[0]["loss"]))
+
+
 def test_the_fastest_is_taken_and_a_hopeless_one_is_not_timed_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -33,6 +33,9 @@ def main() -> None:
     try:
         app()
     except ModuleNotFoundError as error:
+        if error.name == "tensorboard":
+            typer.echo("error: --tensorboard needs pip install 'landcover[tensorboard]'", err=True)
+            sys.exit(1)
         if error.name not in {"torch", "onnx", "h5py", "pyogrio", "jinja2"}:
             raise
         typer.echo(f"error: training needs {error.name}: make setup TRAIN=1", err=True)

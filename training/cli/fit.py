@@ -51,6 +51,9 @@ def fit(
     stop_after: Annotated[
         int, typer.Option(min=0, help="stop after this many steps, to resume later; 0: never")
     ] = 0,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="curves for TensorBoard (extra `tensorboard`)")
+    ] = False,
     threads: FitThreads = None,
     device: DeviceName = "auto",
 ) -> None:
@@ -84,7 +87,7 @@ def fit(
     with progress_bar("fit", settings.steps) as bar:
         best = train(
             settings, data, run, init_from=initial, request=request_of(device, threads),
-            stop_after=stop_after, log=bar.log, progress=bar.update,
+            stop_after=stop_after, tensorboard=tensorboard, log=bar.log, progress=bar.update,
         )  # fmt: skip
     typer.echo(f"best checkpoint: {best}")
 

@@ -159,6 +159,7 @@ def _fit(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
             folder / "fit",
             init_from=first,
             request=ComputeRequest(recipe.device, recipe.threads),
+            tensorboard=recipe.tensorboard,
             log=bar.log,
             progress=bar.update,
         )

@@ -90,6 +90,9 @@ class Recipe(StrictModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: a GPU where there is one."""
 
+    tensorboard: bool = False
+    """Also curves for TensorBoard, in `fit/tensorboard` (extra `tensorboard`)."""
+
     def preset(self) -> Preset:
         """Return the preset with the run's changes, legend and bands."""
         return self.fit.resolved_preset().model_copy(

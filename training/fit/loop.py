@@ -6,6 +6,7 @@ The same seed, data and machine give the same weights, whether the run was inter
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import signal
 import time
@@ -26,7 +27,13 @@ from training.errors import CheckpointError, Interrupted
 from training.fit.compute import Compute, ComputeRequest, candidates, fastest
 from training.fit.interrupt import noted_signals
 from training.fit.learner import Learner, update_ema
-from training.fit.monitor import append_log, contingency_of, record_validation, write_pictures
+from training.fit.monitor import (
+    append_log,
+    contingency_of,
+    record_validation,
+    write_pictures,
+    write_scalars,
+)
 from training.fit.resume import BEST, LAST, resumable, save_stable
 from training.network.checkpoint import Checkpoint
 from training.network.inference import coarse_scenes
@@ -50,6 +57,7 @@ def fit(
     log: Log = print_line,
     progress: OnProgress | None = None,
     stop_after: int = 0,
+    tensorboard: bool = False,
 ) -> Path:
     """Train in the folder `run` and return the path of the best checkpoint.
 
@@ -58,12 +66,11 @@ def fit(
     normalization; then `before_after.md` compares the two on the validation scenes. `request`: what
     is measured at the start, None to compute with torch's present threads. `stop_after` > 0 stops
     after that many steps; the run can be resumed later. `progress` is called with the share of the
-    steps done, 0..1. `curves.svg` and `samples.png` in the folder show the state. Raises
+    steps done, 0..1. `curves.svg` and `samples.png` in the folder show the state, and the folder
+    `tensorboard` where that is asked for. Raises
     CheckpointError when `run` contains another run, Interrupted, the state saved, after a signal.
     """
-    run.mkdir(parents=True, exist_ok=True)
-    for unfinished in run.glob(".*.pt.*"):  # of a killed process
-        unfinished.unlink()
+    _prepare(run, tensorboard)
     card = draft_card(preset, data)
     state = Checkpoint(
         preset.model_dump(mode="json"), digest(data), 0, {}, {}, {}, card=card.embedded()
@@ -101,7 +108,7 @@ def fit(
                 save_stable(state, run)
             if state.step % preset.evaluate_every == 0 or state.step >= stop_at:
                 pace = (time.monotonic() - began) / (state.step - first)
-                _validate(learner, state, run, card, data, pace, log)
+                _validate(learner, state, run, card, data, pace, log, tensorboard)
                 saved = time.monotonic()
             elif signals or time.monotonic() - saved >= preset.checkpoint_every_s:
                 learner.store_in(state)
@@ -114,6 +121,14 @@ def fit(
     if init_from is not None:
         _compare(init_from, run, card, data, log)
     return run / BEST
+
+
+def _prepare(run: Path, tensorboard: bool) -> None:
+    if tensorboard:
+        importlib.import_module("tensorboard")  # an extra: missing now, not after an hour
+    run.mkdir(parents=True, exist_ok=True)
+    for unfinished in run.glob(".*.pt.*"):  # of a killed process
+        unfinished.unlink()
 
 
 def _raise_if_stopped(signals: list[int], state: Checkpoint, preset: Preset, run: Path) -> None:
@@ -171,6 +186,7 @@ def _validate(
     data: Data,
     pace: float,
     log: Log,
+    tensorboard: bool,
 ) -> None:
     """Validate, save, and show the state; `pace`: seconds of a step."""
     ema = learner.averaged()
@@ -181,6 +197,8 @@ def _validate(
         state.save(run / BEST)
     state.save(run / LAST)
     append_log(run, state, pace)
+    if tensorboard:
+        write_scalars(run, state)
     write_pictures(run, state, ema, card, data)
     log(_line(state, pace, better))
 

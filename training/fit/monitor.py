@@ -74,6 +74,17 @@ def append_log(run: Path, state: Checkpoint, pace: float) -> None:
         lines.write(json.dumps(entry) + "\n")
 
 
+def write_scalars(run: Path, state: Checkpoint) -> None:
+    """Add the last validation to the folder `tensorboard`. Needs the extra `tensorboard`."""
+    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 (an extra)
+
+    entry = state.history[-1]
+    with SummaryWriter(str(run / "tensorboard")) as writer:
+        for name, value in entry.items():
+            if name != "step":
+                writer.add_scalar(name, value, int(entry["step"]))
+
+
 def write_pictures(run: Path, state: Checkpoint, ema: UNet, card: ModelCard, data: Data) -> None:
     """Write `curves.svg`, and `samples.png` of validation scenes, or of training scenes where there
     are none."""
