@@ -37,16 +37,16 @@ class Bar:
     steps: int = 0
     clock: Callable[[], float] = time.monotonic
     _began: tuple[float, float] | None = None
-    _said: float = 0.0
+    _logged: float = 0.0
 
     def update(self, share: float) -> None:
         """Show the share of the work done, 0..1."""
         self.shown.update(self.task, completed=share)
         now = self.clock()
         if self._began is None:
-            self._began, self._said = (now, share), now
-        elif not self.shown.console.is_terminal and share < 1 and now - self._said >= LINE_EVERY_S:
-            self._said = now
+            self._began, self._logged = (now, share), now
+        elif not self.shown.console.is_terminal and share < 1 and now - self._logged >= LINE_EVERY_S:
+            self._logged = now
             self.log(self._pace(now, share))
 
     def _pace(self, now: float, share: float) -> str:

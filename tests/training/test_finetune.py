@@ -69,8 +69,8 @@ def test_batch_norm_keeps_what_was_learned_in_training_too(real: list[Any]) -> N
     batch = torch.cat(real)
     initialize(net, preset, read_initial(SHIPPED), [batch])
     with torch.no_grad():
-        learned, training = net.eval()(batch), net.train()(batch)
-    same = learned[:, 1:].argmax(1) == training[:, 1:].argmax(1)
+        evaluated, training = net.eval()(batch), net.train()(batch)
+    same = evaluated[:, 1:].argmax(1) == training[:, 1:].argmax(1)
     assert same.float().mean() > 0.999
 
 

@@ -214,8 +214,8 @@ def _compute(
     """Return what the run computes with: what it has computed with so far, if that is among what
     was asked for and is there, else the fastest; torch's threads are set to it."""
     if request is None:
-        asked = "float32" if preset.precision == "auto" else preset.precision
-        return Compute(threads=torch.get_num_threads(), precision=asked)
+        requested = "float32" if preset.precision == "auto" else preset.precision
+        return Compute(threads=torch.get_num_threads(), precision=requested)
     offered = candidates(replace(request, precision=preset.precision))
     selected = Compute(**state.compute) if state.compute else None
     if selected not in offered:

@@ -63,8 +63,8 @@ def before_after(before: Counts, after: Counts, names: Sequence[str] = NAMES) ->
     rows = []
     for i, name in enumerate(names):
         pairs = ((one.precision, other.precision), (one.recall, other.recall), (one.f1, other.f1))
-        found = one.pixels[i] > 0
-        cells = [f"{percent(a[i])} → {percent(b[i])}" if found else "–" for a, b in pairs]
+        known = one.pixels[i] > 0
+        cells = [f"{percent(a[i])} → {percent(b[i])}" if known else "–" for a, b in pairs]
         rows.append([name, f"{one.pixels[i]:,}", *cells])
     overall = f"{percent(one.overall)} → {percent(other.overall)}"
     macro = f"{percent(one.macro_f1)} → {percent(other.macro_f1)}"
