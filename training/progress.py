@@ -45,7 +45,9 @@ class Bar:
         now = self.clock()
         if self._began is None:
             self._began, self._logged = (now, share), now
-        elif not self.shown.console.is_terminal and share < 1 and now - self._logged >= LINE_EVERY_S:
+        elif (
+            not self.shown.console.is_terminal and share < 1 and now - self._logged >= LINE_EVERY_S
+        ):
             self._logged = now
             self.log(self._pace(now, share))
 

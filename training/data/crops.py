@@ -77,13 +77,16 @@ class Crops:
         preset: Preset,
         card: ModelCard,
         coarse: Mapping[int, Sequence[Scene]] | None = None,
+        unlabeled: Sequence[Scene] = (),
     ) -> None:
         """`coarse`: by factor, scenes that many times coarser than the preset's resolution, from
-        which coarse crops are drawn. Raises LabelError when no scene has a labeled pixel."""
+        which coarse crops are drawn. `unlabeled`: imagery of which teachers say what it is. Raises
+        LabelError when no scene has a labeled pixel."""
         labeled = [s for s in scenes if s.label.any()]
         if not labeled:
             raise LabelError(f"none of the {len(scenes)} training scenes has a labeled pixel")
         self._preset, self._card = preset, card
+        self._unlabeled = tuple(unlabeled)
         self._fine = _Groups.of(labeled, preset)
         self._coarse = {
             factor: _Groups.of([s for s in group if s.label.any()], preset)
@@ -105,10 +108,26 @@ class Crops:
         preset = self._preset
         if rng.random() < preset.coarse_share:
             return self._coarse_mosaic(rng)
+        unlabeled = self._unlabeled and rng.random() < preset.unlabeled_share
         zoom = preset.ground_resolution_m
         if rng.random() >= preset.exact_zoom:
             zoom *= float(np.exp(rng.uniform(*np.log(preset.zoom))))
+        if unlabeled:
+            return self._anywhere(rng, preset.crop, zoom)
         return self._sample(rng, self._fine, preset.crop, zoom)
+
+    def _anywhere(self, rng: np.random.Generator, size: int, zoom: float) -> Crop:
+        """Draw a piece of unlabeled imagery; larger images are drawn more often."""
+        area = np.array([s.label.size * s.resolution**2 for s in self._unlabeled])
+        scene = self._unlabeled[int(rng.choice(len(area), p=area / area.sum()))]
+        side = max(16, round(size * zoom / scene.resolution))
+        row, col = (int(rng.integers(n)) for n in scene.label.shape)
+        top, left = (
+            _start(at, side, n, rng) for at, n in zip((row, col), scene.label.shape, strict=True)
+        )
+        image, label = resize(*_window(scene, top, left, side), size)
+        image, label = random_dihedral(image, label, rng)
+        return photometric(image, self._preset, rng), label, np.zeros(label.shape, np.bool_)
 
     def _coarse_mosaic(self, rng: np.random.Generator) -> Crop:
         """Draw a crop at a coarse resolution. A chip is smaller than that, so the crop is a mosaic

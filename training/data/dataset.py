@@ -13,6 +13,7 @@ from model.card import ModelCard, Training
 from model.legend import LEGEND, Legend
 from training.config import Preset
 from training.config.legend import is_default
+from training.data.imagery import inspect_image, is_image, read_scene
 from training.data.other_years import scenes_by_year
 from training.data.scenes import Label, Scene, read_chips, read_county
 from training.data.splits import Split, share_lines, split_county, split_places
@@ -39,6 +40,7 @@ class Data:
     synthetic: Split | None
     description: str = DESCRIPTION
     attribution: str = ATTRIBUTION
+    unlabeled: tuple[Scene, ...] = ()
 
     @property
     def train(self) -> tuple[Scene, ...]:
@@ -197,7 +199,29 @@ def digest(data: Data) -> str:
         sha.update(scene.name.encode())
         sha.update(scene.image.tobytes())
         sha.update(scene.label.tobytes())
+    for scene in data.unlabeled:
+        sha.update(scene.name.encode())
+        sha.update(scene.image.tobytes())
     return sha.hexdigest()
+
+
+def read_unlabeled(folder: Path, preset: Preset) -> tuple[Scene, ...]:
+    """Return every image below a folder as a scene without labels; images that cannot be used are
+    left out. Raises LabelError when none is left."""
+    scenes = []
+    for path in sorted(p for p in folder.rglob("*") if is_image(p)):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        try:
+            picture = inspect_image(path, name, len(preset.bands))
+        except LabelError:
+            continue
+        label = np.zeros(picture.shape, np.uint8)
+        scenes.append(
+            read_scene(picture, label, name=name, place="", year="", legend=preset.legend)
+        )
+    if not scenes:
+        raise LabelError(f"no image in {folder} can be used for training")
+    return tuple(scenes)
 
 
 def _band_statistics(data: Data) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

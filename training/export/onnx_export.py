@@ -53,7 +53,12 @@ PROBES = 4
 
 def net_of(state: Checkpoint) -> UNet:
     """Return the network of a checkpoint with its averaged weights, in evaluation mode."""
-    net = build(Preset.model_validate(state.preset))
+    preset = Preset.model_validate(state.preset)
+    if preset.network != "unet":
+        raise ExportError(
+            f"a teacher ({preset.network}) is not exported: distill the served network from it"
+        )
+    net = build(preset)
     net.load_state_dict(state.ema)
     net.eval()
     return net

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from training.config import Preset
 from training.fit.compute import Compute
 from training.network.checkpoint import Checkpoint
-from training.network.losses import masked_cross_entropy
+from training.network.losses import masked_cross_entropy, soft_cross_entropy
 from training.network.unet import UNet, build
 
 MAX_GRADIENT = 5.0
@@ -34,7 +35,10 @@ class Learner:
         torch.manual_seed(preset.seed)
         net = build(preset).to(compute.device, memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(
-            net.parameters(), lr=preset.learning_rate, weight_decay=preset.weight_decay, fused=True
+            _groups(net, preset),
+            lr=preset.learning_rate,
+            weight_decay=preset.weight_decay,
+            fused=True,
         )
         return cls(net, copy.deepcopy(net).eval(), optimizer, compute)
 
@@ -59,8 +63,10 @@ class Learner:
         weights: Tensor,
         preset: Preset,
         noise_threshold: float,
+        soft: Tensor | None = None,
     ) -> float:
-        """Do one optimizer step and return the loss. Arrays as in losses.py and crops.py."""
+        """Do one optimizer step and return the loss. Arrays as in losses.py and crops.py; `soft`:
+        the teachers' probabilities, which weigh `preset.distill`."""
         device = self.compute.device
         images, labels, uncertain = (part.to(device) for part in batch)
         self.net.train()
@@ -76,10 +82,23 @@ class Learner:
             uncertain,
             noise_threshold,
         )
+        if soft is not None:
+            taught = soft_cross_entropy(logits.float(), soft.to(device))
+            loss = (1 - preset.distill) * loss + preset.distill * taught
         loss.backward()
         nn.utils.clip_grad_norm_(self.net.parameters(), MAX_GRADIENT)
         self.optimizer.step()
         return float(loss.detach())
+
+
+def _groups(net: nn.Module, preset: Preset) -> list[dict[str, Any]]:
+    """Return the parameters by their learning rate (`scale`, relative to the preset's)."""
+    if preset.network == "unet":
+        return [{"params": list(net.parameters())}]
+    encoder = list(net.encoder.parameters())
+    known = {id(p) for p in encoder}
+    rest = [p for p in net.parameters() if id(p) not in known]
+    return [{"params": encoder, "scale": preset.encoder_rate}, {"params": rest, "scale": 1.0}]
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]

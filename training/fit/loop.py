@@ -10,7 +10,7 @@ import importlib
 import json
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from training.fit.monitor import (
 )
 from training.fit.resume import BEST, LAST, resumable, save_stable
 from training.network.checkpoint import Checkpoint
+from training.network.ensemble import Ensemble
 from training.network.inference import coarse_scenes
 from training.network.initial import initialize, network_of, normalized_like
 from training.network.losses import class_weights
@@ -53,6 +54,7 @@ def fit(
     run: Path,
     *,
     init_from: Checkpoint | None = None,
+    teachers: Sequence[Checkpoint] = (),
     request: ComputeRequest | None = None,
     log: Log = print_line,
     progress: OnProgress | None = None,
@@ -71,17 +73,12 @@ def fit(
     CheckpointError when `run` contains another run, Interrupted, the state saved, after a signal.
     """
     _prepare(run, tensorboard)
-    card = draft_card(preset, data)
-    state = Checkpoint(
-        preset.model_dump(mode="json"), digest(data), 0, {}, {}, {}, card=card.embedded()
-    )
-    if init_from is not None:
-        card = normalized_like(init_from, card)
-        state = replace(_initialized(init_from, state), card=card.embedded())
+    state, card, ensemble = _begin(preset, data, init_from, teachers)
     resumed = (run / LAST).is_file()
     if resumed:
         state = resumable(run, preset, state.data, log)
-    crops = Crops(data.train, preset, card, _distilled_scenes(preset, init_from, data, card))
+    coarse = _distilled_scenes(preset, init_from, data, card)
+    crops = Crops(data.train, preset, card, coarse, data.unlabeled)
     weights = _class_weights(preset, data)
     compute = _compute(preset, request, state, crops, weights, log)
     learner = Learner.fresh(preset, compute)
@@ -100,7 +97,7 @@ def fit(
     first = state.step
     with noted_signals() as signals:
         for batch in batches(crops, state.step, stop_at):
-            _step(learner, state, batch, weights, preset)
+            _step(learner, state, batch, weights, preset, ensemble)
             if progress is not None:
                 progress(state.step / preset.steps)
             if state.step == decay_start(preset):
@@ -121,6 +118,24 @@ def fit(
     if init_from is not None:
         _compare(init_from, run, card, data, log)
     return run / BEST
+
+
+def _begin(
+    preset: Preset, data: Data, init_from: Checkpoint | None, teachers: Sequence[Checkpoint]
+) -> tuple[Checkpoint, ModelCard, Ensemble | None]:
+    """Return the state of a new run, its card and its teachers."""
+    card = draft_card(preset, data)
+    state = Checkpoint(
+        preset.model_dump(mode="json"), digest(data), 0, {}, {}, {}, card=card.embedded()
+    )
+    if init_from is not None:
+        card = normalized_like(init_from, card)
+        state = replace(_initialized(init_from, state), card=card.embedded())
+    ensemble = _ensemble(preset, teachers, card)
+    if ensemble is not None:
+        marks = [state.data, *(f"{t.data} {t.step}" for t in teachers)]
+        state.data = hashlib.sha256(" ".join(marks).encode()).hexdigest()
+    return state, card, ensemble
 
 
 def _prepare(run: Path, tensorboard: bool) -> None:
@@ -163,16 +178,36 @@ def preset_of(run: Path) -> Preset:
         raise CheckpointError(f"{run} is no run: {error}") from error
 
 
+def _ensemble(preset: Preset, teachers: Sequence[Checkpoint], card: ModelCard) -> Ensemble | None:
+    """Return the teachers of a preset that distills. CheckpointError when it has none, or teachers
+    of other classes or bands."""
+    if not preset.distill:
+        return None
+    if not teachers:
+        raise CheckpointError("distill needs teachers: give --teacher")
+    cards = [ModelCard.parse(t.card, "the card of a teacher") for t in teachers]
+    for theirs in cards:
+        if (theirs.legend, theirs.bands) != (card.legend, card.bands):
+            raise CheckpointError("a teacher has other classes or bands than this run")
+    return Ensemble([network_of(t) for t in teachers], cards, card)
+
+
 def _step(
-    learner: Learner, state: Checkpoint, batch: Batch, weights: Tensor, preset: Preset
+    learner: Learner,
+    state: Checkpoint,
+    batch: Batch,
+    weights: Tensor,
+    preset: Preset,
+    ensemble: Ensemble | None,
 ) -> None:
     """Do one step: the random numbers depend on the seed and the step alone."""
     images, labels, uncertain = (torch.from_numpy(a) for a in batch)
     torch.manual_seed(preset.seed * 1_000_003 + state.step)  # dropout
     for group in learner.optimizer.param_groups:
-        group["lr"] = preset.learning_rate * rate(preset, state.step)
+        group["lr"] = preset.learning_rate * rate(preset, state.step) * group.get("scale", 1.0)
     noise_threshold = preset.noise_threshold if state.step >= preset.noise_after else 0.0
-    loss = learner.step((images, labels, uncertain), weights, preset, noise_threshold)
+    soft = ensemble.probabilities(images) if ensemble is not None else None
+    loss = learner.step((images, labels, uncertain), weights, preset, noise_threshold, soft)
     state.losses.append(loss)
     state.step += 1
     update_ema(learner.ema, learner.net, preset.ema, state.step)

@@ -93,8 +93,13 @@ class UNet(nn.Module):  # type: ignore[misc]
 
 
 def build(preset: Preset) -> UNet:
-    """Return the network of a preset, with new weights from torch's current random state."""
+    """Return the network of a preset, with new weights from torch's current random state (a
+    teacher's encoder with those of ImageNet; it has the interface of the U-Net)."""
     channels = 1 + len(preset.legend.classes)
+    if preset.network != "unet":
+        from training.network.teacher import Teacher  # noqa: PLC0415 (an extra)
+
+        return Teacher(preset.bands, channels)
     return UNet(preset.activation, preset.batch_norm, preset.dropout, len(preset.bands), channels)
 
 
