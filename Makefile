@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8000
+SECONDS ?= 1800
 # torch: `auto` installs its CPU build if the package index has one, else none (the tests that need
 # torch are then skipped, with a message); `1` installs the index's default build, gigabytes of CUDA
 # on Linux; `0` installs none.
@@ -11,7 +12,7 @@ TORCH = 2.13.0
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help demo serve test test-slow compose-test lint format bench docs pictures setup lock clean
+.PHONY: help demo serve test test-slow compose-test chaos chaos-quick soak fuzz lint format bench docs pictures setup lock clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -31,6 +32,18 @@ test-slow: $(VENV)/.test  ## run the slow tests that `make test` leaves out; CI 
 
 compose-test: $(VENV)/.test  ## test the containers with podman, as root (takes minutes)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.containers
+
+chaos: $(VENV)/.test  ## play every fault against the server (12 minutes); writes docs/reliability.md
+	$(BIN)/python -m tests.chaos
+
+chaos-quick: $(VENV)/.test  ## play the faults of every CI run (a minute)
+	$(BIN)/python -m tests.chaos --quick
+
+soak: $(VENV)/.test  ## mixed load and faults for SECONDS (1800): memory, descriptors, wrong pixels
+	$(BIN)/python -m tests.chaos.soak $(SECONDS)
+
+fuzz: $(VENV)/.test  ## throw more than 12,000 generated inputs; writes docs/reliability.md
+	$(BIN)/python -m tests.fuzz
 
 lint: $(VENV)/.test  ## run ruff, mypy and import-linter
 	$(BIN)/ruff check

@@ -40,8 +40,10 @@ class Client:
     """Requests to one server. ServerError when it refuses one, httpx2.TransportError when it cannot
     be reached."""
 
-    def __init__(self, server: str, timeout_s: float = 120) -> None:
-        self._http = httpx.Client(base_url=server.rstrip("/"), timeout=timeout_s)
+    def __init__(self, server: str, timeout_s: float = 120, key: str | None = None) -> None:
+        """`key`: one that the server's operator has given out; none is needed for the rest."""
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=server.rstrip("/"), timeout=timeout_s, headers=headers)
 
     def __enter__(self) -> Self:
         return self

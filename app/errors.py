@@ -6,12 +6,17 @@ LandcoverError
 ├── UnknownName         a source, model, colormap … that is not configured
 ├── TooLarge            the answer would exceed a limit
 ├── Busy                the queue is full; worth trying again
+├── QuotaExceeded       one client's share is used up; others are still served
+├── AccessDenied        something that needs a key
+├── StorageUnavailable  a directory of the service cannot be read or written
+│   └── StorageFull     … because there is no room
 ├── DeadlineExceeded    the answer took longer than allowed
 ├── SourceUnavailable   imagery that should be there cannot be read
 │   └── SourceTooSlow   … within the time a read may take
 └── ConfigurationError  the operator's settings cannot work
 """
 
+import errno
 import math
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit, urlunsplit
@@ -71,9 +76,49 @@ class TooLarge(LandcoverError):
 class Busy(LandcoverError):
     """The queue is full; worth trying again after `retry_after` seconds."""
 
-    def __init__(self, waiting: int, limit: int, retry_after: int) -> None:
-        super().__init__(f"{waiting} blocks are in work, the limit is {limit}")
+    def __init__(
+        self, waiting: int, limit: int, retry_after: int, what: str = "blocks are in work"
+    ) -> None:
+        super().__init__(f"{waiting} {what}, the limit is {limit}")
         self.retry_after = retry_after
+
+
+class QuotaExceeded(LandcoverError):
+    """One client's share is used up; others are still served."""
+
+    def __init__(self, what: str, value: float, limit: float, retry_after: int) -> None:
+        """`retry_after`: seconds until it is worth trying again."""
+        super().__init__(f"{what}: {value:.10g}, the limit is {limit:.10g}")
+        self.value = value
+        self.limit = limit
+        self.retry_after = retry_after
+
+
+class AccessDenied(LandcoverError):
+    """Something that needs a key; `known`: whether such a key exists at all."""
+
+    def __init__(self, message: str, *, known: bool = True) -> None:
+        super().__init__(message)
+        self.known = known
+
+
+class StorageUnavailable(LandcoverError):
+    """A directory of the service cannot be read or written; worth trying again later."""
+
+    retry_after = 60
+
+
+class StorageFull(StorageUnavailable):
+    """There is no room for what is to be written."""
+
+
+def storage_error(what: object, error: OSError) -> StorageUnavailable:
+    """Return what an error of the operating system about `what` means for clients."""
+    kind = StorageFull if error.errno in _FULL else StorageUnavailable
+    return kind(f"{what}: {error.strerror or error}")
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class DeadlineExceeded(LandcoverError):

@@ -52,6 +52,15 @@ class ServiceError(Exception):
         return self.status is None or self.status in RETRIED_STATUSES
 
 
+class OutOfReach(ServiceError):
+    """Never requested: the operator did not point there. Says nothing of any server."""
+
+    @property
+    def is_transient(self) -> bool:
+        """Return False: another attempt leads to the same place."""
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How long one call may take: attempts in all, seconds of each and of all together, and the
@@ -103,7 +112,7 @@ class CircuitOpen(Exception):
 class CircuitBreaker:
     """Closed while calls succeed, open after `failures` in a row. After `rest_s` seconds, or what
     the server's `Retry-After` asks for, one call is let through (half-open) and its outcome
-    decides. Safe from several threads."""
+    decides; `probe` need not wait for one. Safe from several threads."""
 
     def __init__(
         self, failures: int, rest_s: float, clock: Callable[[], float] = time.monotonic
@@ -114,13 +123,29 @@ class CircuitBreaker:
         self._changed = threading.Condition()
         self._failed = 0
         self._opened_at = 0.0
+        self._requested = False
         self._trying = False
-        self.reason: str | None = None
+        self._closings = 0
+        self._reason: str | None = None
 
     @property
     def is_open(self) -> bool:
         """Return whether the server is left alone, or tried for the first time after."""
         return self._failed >= self._limit
+
+    @property
+    def reason(self) -> str | None:
+        """Return why it is open, and for how long the server asked to be left alone."""
+        requested_s = self.requested_s
+        if self._reason is None or not requested_s:
+            return self._reason
+        return f"{self._reason}; it asked to be left alone, for {requested_s:.0f} s more"
+
+    @property
+    def requested_s(self) -> float:
+        """Return the seconds that the server itself still asks to be left alone, at most 60."""
+        left = self._opened_at + self._rests_s - self._clock()
+        return max(left, 0.0) if self._requested and self.is_open else 0.0
 
     @contextmanager
     def guard(
@@ -131,50 +156,105 @@ class CircuitBreaker:
         Every exception of the block is a failure, but for those that are `harmless`: the server
         answered. While another call is the one let through, its outcome is awaited for `wait_s`.
         """
-        self._enter(wait_s)
+        closings = self._enter(wait_s)
         try:
             yield
+        except OutOfReach:
+            self._undecided()
+            raise
         except Exception as error:
             if harmless(error):
                 self.succeeded()
             else:
-                reason = getattr(error, "reason", f"unexpected {type(error).__name__}")
-                self.failed(reason, getattr(error, "retry_after", 0.0))
+                self._count(_reason_of(error), _requested_by(error), closings)
             raise
-        except BaseException:  # cancelled: nothing is known of the server
-            with self._changed:
-                self._trying = False
-                self._changed.notify_all()
+        except BaseException:  # cancelled
+            self._undecided()
             raise
         self.succeeded()
+
+    def probe(self, call: Callable[[], object]) -> bool:
+        """Make a call beside the traffic, and close the circuit when it succeeds; return whether it
+        did. Nothing is called while the server asks to be left alone.
+
+        A probe that fails does not prolong the rest, but by what the server asks for: a call of the
+        traffic may succeed where a short probe does not.
+        """
+        if self.requested_s:
+            return False
+        try:
+            call()
+        except Exception as error:
+            requested = _requested_by(error)
+            with self._changed:
+                if self.is_open:
+                    self._reason = _reason_of(error)
+                    if requested:
+                        self._rest(requested)
+            log.debug("probe: %s", _reason_of(error))
+            return False
+        self.succeeded()
+        return True
 
     def succeeded(self) -> None:
         """Close the circuit: the server answers."""
         with self._changed:
-            self._failed, self._trying, self.reason = 0, False, None
+            self._closings += self.is_open
+            self._failed, self._trying, self._requested, self._reason = 0, False, False, None
             self._changed.notify_all()
 
     def failed(self, reason: str, retry_after: float = 0.0) -> None:
         """Count a failure; `retry_after`: seconds the server asked to be left alone."""
+        self._count(reason, retry_after, self._closings)
+
+    def _count(self, reason: str, requested: float, closings: int) -> None:
         with self._changed:
+            if closings != self._closings:
+                return  # it began before the server was found to be back
             self._failed += 1
             self._trying = False
             self._changed.notify_all()
             if self.is_open:
-                self._opened_at = self._clock()
-                self._rests_s = max(self._rest_s, min(retry_after, LONGEST_WAIT_S))
-                self.reason = reason
+                self._reason = reason
+                self._rest(requested)
 
-    def _enter(self, wait_s: float) -> None:
+    def _rest(self, requested: float) -> None:
+        self._opened_at = self._clock()
+        self._requested = requested > 0
+        self._rests_s = max(self._rest_s, min(requested, LONGEST_WAIT_S))
+
+    def _undecided(self) -> None:
+        """End a call that says nothing of the server."""
+        with self._changed:
+            self._trying = False
+            self._changed.notify_all()
+
+    def _enter(self, wait_s: float) -> int:
+        """Return how often the circuit had closed when the call began."""
         with self._changed:
             if self._trying:
                 self._changed.wait_for(lambda: not self._trying, wait_s)
             if not self.is_open:
-                return
+                return self._closings
             waited = self._clock() - self._opened_at
             if self._trying or waited < self._rests_s:
                 raise CircuitOpen(self.reason or "", max(self._rests_s - waited, 1.0))
             self._trying = True
+            return self._closings
+
+
+def _reason_of(error: Exception) -> str:
+    """Return what may be shown of an error: texts of unexpected ones may hold addresses."""
+    return str(getattr(error, "reason", f"unexpected {type(error).__name__}"))
+
+
+def _requested_by(error: BaseException) -> float:
+    """Return the seconds a server asked for, of its own error or of one that came from it."""
+    while not isinstance(error, ServiceError):
+        if error.__cause__ is None:
+            return 0.0
+        error = error.__cause__
+    return error.retry_after
 
 
 def retry_after(headers: Mapping[str, str]) -> float:

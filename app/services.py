@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from app.cache.blocks import BlockCache
 from app.cache.disk import DiskStore
 from app.cache.memory import MemoryStore
 from app.cache.redis import RedisTier
+from app.cache.single_flight import SingleFlight
 from app.errors import ConfigurationError, SourceUnavailable, UnknownName
 from app.imagery import config, gdal
 from app.imagery.catalog import Catalog
@@ -23,7 +25,8 @@ from app.landcover.blocks import LandCover, Selection
 from app.landcover.source import Source, Sources
 from app.monitoring import metrics
 from app.monitoring.metrics import Collector
-from app.scheduling import Gate, Pool
+from app.sampling.tiles import TilePlan
+from app.scheduling import INFERENCE_NICE, Gate, Pool, run_yielding
 from app.settings import Settings
 from model.autotune import open_session, user_notes
 from model.cores import available_cores, available_memory
@@ -31,6 +34,9 @@ from model.errors import EngineError, ModelError
 from model.session import Session
 
 _MB = 1_000_000
+
+Address = tuple[str, bytes, int]
+"""Path, query and `Services.generation`: what a tile or a download is kept by."""
 
 log = logging.getLogger("landcover.services")
 
@@ -46,6 +52,10 @@ class Rendered:
     source: str | None = None
     quality: str = "full"
     """`full`: exact blocks; `estimate`; `footprints`: too far out to show classes."""
+    route: object = None
+    """The route that answers with it, by which it is counted; None for a download."""
+    head: tuple[tuple[bytes, bytes], ...] = ()
+    """Headers of the whole answer, ready to be sent; none for a download."""
 
 
 class Services:
@@ -56,10 +66,15 @@ class Services:
         imagery or with a model that is refused."""
         gdal.configure(settings.gdal_cache_mb)
         workers = settings.infer_workers or available_cores()
+        self._engine = settings.engine
+        self._swap = asyncio.Lock()
+        self._swaps = 0
+        self.model_refused: str | None = None
+        """Why the model file of the last `reload_model` is not the one in use; None when it is."""
         session = _session_of(settings, workers)
         # Whoever computes for this process, on other machines too, runs the same engine.
         settings = settings.model_copy(update={"engine": str(session.engine.spec)})
-        metrics.ENGINE.labels(session.engine.spec.name, session.engine.spec.precision).set(1)
+        _count_engine(session, 1)
         self.settings = settings
         self.models = {session.card.name: session}
         self.reads = Pool("read", settings.read_workers)
@@ -68,7 +83,8 @@ class Services:
                 settings, session.card.ground_resolution, self.reads, len(session.card.bands)
             )
         )
-        self.infers = Pool("infer", workers)
+        self._looks = {each.id: Pool(f"look-{each.id}", 2) for each in self.sources}
+        self.infers = Pool("infer", workers, INFERENCE_NICE)
         self.gate = Gate(settings.queue_blocks, workers)
         disk = (
             DiskStore(settings.cache_dir, settings.cache_disk_mb * _MB)
@@ -84,9 +100,17 @@ class Services:
         batcher = Batcher(self.infers, edge)
         self.landcover = LandCover(cache, self.reader, self.reads, self.infers, self.gate, batcher)
         self.backfill = Backfill(self.landcover)
-        self.rendered: MemoryStore[tuple[str, bytes, int], Rendered] = MemoryStore(
+        self.rendered: MemoryStore[Address, Rendered] = MemoryStore(
             settings.rendered_memory_mb * _MB
         )
+        # Of one tile, however many clients want it: planned once, drawn once.
+        self.planning: SingleFlight[Address, tuple[TilePlan, str]] = SingleFlight()
+        self.drawing: SingleFlight[Address, Rendered] = SingleFlight()
+
+    def keep_rendered(self, address: Address, rendered: Rendered) -> None:
+        """Keep a finished tile or download for the next who wants it."""
+        nbytes = len(rendered.content) + len(address[0]) + len(address[1]) + 1024
+        self.rendered.put(address, rendered, nbytes)
 
     def model(self, name: str | None) -> Session:
         """Return the model of that name, the only one for None; UnknownName otherwise."""
@@ -111,21 +135,78 @@ class Services:
     @property
     def generation(self) -> int:
         """Return a number that changes whenever a source does."""
-        return sum(source.catalog.generation for source in self.sources)
+        return self._swaps + sum(source.catalog.generation for source in self.sources)
 
-    async def refresh(self) -> None:
-        """Look for new and changed imagery every `refresh_s` seconds, forever."""
-        while self.settings.refresh_s:
-            await asyncio.sleep(self.settings.refresh_s)
-            for source in self.sources:
-                await source.reads.run(source.refresh)
+    async def reload_model(self) -> None:
+        """Load the model file again; new requests use it as soon as it is ready.
+
+        A file that is refused changes nothing but `model_refused`. Requests in progress end with
+        the model they began with; blocks of two models never share a key.
+        """
+        async with self._swap:
+            (old,) = self.models.values()
+            asked = self.settings.model_copy(update={"engine": self._engine})
+            try:
+                new = await asyncio.to_thread(_replacement, old, asked, self.infers.workers)
+            except ConfigurationError as error:
+                self.model_refused = str(error)
+                metrics.MODEL_REFUSED.set(1)
+                log.warning("%s: %s; the one before is kept", self.settings.model, error)
+                return
+            self.model_refused = None
+            metrics.MODEL_REFUSED.set(0)
+            if new.identity == old.identity:
+                log.info("%s: the model has not changed", self.settings.model)
+                return
+            self.models = {new.card.name: new}
+            self.settings = asked.model_copy(update={"engine": str(new.engine.spec)})
+            self._swaps += 1
+            self.landcover.forget_plans()
+            _count_engine(old, 0)
+            _count_engine(new, 1)
+            log.info("%s: %s %s is in use", self.settings.model, new.card.name, new.sha256[:12])
+
+    async def watch(self) -> None:
+        """Look for new and changed imagery every `refresh_s` seconds, and every `probe_s` whether a
+        source that is unavailable is back; forever.
+
+        Each source has threads of its own for it, so that one that hangs delays no other, and a
+        refresh that takes long delays no probe.
+        """
+        refresh_s, probe_s = self.settings.refresh_s, self.settings.probe_s
+        await asyncio.gather(
+            *(_repeated(refresh_s, self._refresh, source) for source in self.sources),
+            *(_repeated(probe_s, self._probe, source) for source in self.sources),
+        )
+
+    async def _refresh(self, source: Source) -> None:
+        await self._looks[source.id].run(source.refresh)
+
+    async def _probe(self, source: Source) -> None:
+        unavailable = source.unavailable is not None
+        metrics.SOURCE_UNAVAILABLE.labels(source.id).set(unavailable)
+        if unavailable:
+            await self._looks[source.id].run(source.probe)
 
     def close(self) -> None:
         """Wait for work in progress; drop what has not begun."""
-        for pool in {self.infers, self.reads, *(source.reads for source in self.sources)}:
+        reads = (source.reads for source in self.sources)
+        for pool in {self.infers, self.reads, *reads, *self._looks.values()}:
             pool.close()
         for source in self.sources:
             source.close()
+
+
+async def _repeated(
+    every_s: float, look: Callable[[Source], Awaitable[None]], source: Source
+) -> None:
+    """Look at a source every so many seconds, whatever it meets with; 0: never."""
+    while every_s:
+        await asyncio.sleep(every_s)
+        try:
+            await look(source)
+        except Exception:
+            log.exception("source %s: unexpected error", source.id)
 
 
 def engine_of(settings: Settings) -> str:
@@ -133,9 +214,16 @@ def engine_of(settings: Settings) -> str:
     return str(_session_of(settings, 1).engine.spec)
 
 
+def _count_engine(session: Session, count: int) -> None:
+    spec = session.engine.spec
+    metrics.ENGINE.labels(spec.name, spec.precision).set(count)
+
+
 def _session_of(settings: Settings, workers: int) -> Session:
     try:
-        return open_session(
+        # An engine's own threads have the nice value of the one that loads the model.
+        return run_yielding(
+            open_session,
             settings.model,
             settings.engine,
             streams=workers,
@@ -145,6 +233,23 @@ def _session_of(settings: Settings, workers: int) -> Session:
         raise ConfigurationError(f"LANDCOVER_ENGINE={settings.engine}: {error}") from error
     except ModelError as error:
         raise ConfigurationError(f"the model is refused: {error}") from error
+
+
+def _replacement(old: Session, settings: Settings, workers: int) -> Session:
+    """Return the model of the settings; ConfigurationError also when the sources, as they were
+    opened for `old`, do not suit it."""
+    new = _session_of(settings, workers)
+    if new.card.ground_resolution != old.card.ground_resolution:
+        raise ConfigurationError(
+            f"the model is refused: it is for imagery of {new.card.ground_resolution:g} m, this "
+            f"service has opened its sources for {old.card.ground_resolution:g} m; restart it"
+        )
+    if len(new.card.bands) != len(old.card.bands):
+        raise ConfigurationError(
+            f"the model is refused: it reads {len(new.card.bands)} bands, this service has opened "
+            f"its sources for {len(old.card.bands)}; restart it"
+        )
+    return new
 
 
 def load_sources(

@@ -32,6 +32,20 @@ class Settings(BaseSettings):
     refresh_s: float = Field(
         60, ge=0, description="seconds between scans for new and changed files; 0: never"
     )
+    probe_s: float = Field(
+        1,
+        ge=0,
+        le=60,
+        description="seconds between probes of a source that is unavailable; 0: only requests find "
+        "out that it is back",
+    )
+    basemap: str = Field(
+        "",
+        pattern=r"^(https?://[\w.:-]+/\S*\{z\}\S*)?$",
+        description="XYZ tiles below the map's imagery, https://host/{z}/{x}/{y}.png; unset: none, "
+        "and the map loads nothing from other servers",
+    )
+    basemap_attribution: str = Field("", description="credit of the basemap, shown on the map")
     attribution: str = Field("Imagery: USDA NAIP (public domain)", description="shown on every map")
     model: Path = Field(SHIPPED_MODEL, description=".onnx model file")
 
@@ -106,10 +120,28 @@ class Settings(BaseSettings):
         25, gt=0, description="largest area of a process that runs while the client waits, km²"
     )
     jobs_queued: int = Field(32, ge=1, description="jobs that may wait in the queue; above: 503")
+    jobs_per_client: int = Field(
+        8, ge=1, description="jobs of one client that may wait or run; above: 429"
+    )
+    jobs_mb: int = Field(
+        20_000, ge=1, description="size limit of the results of all jobs, MB; the oldest go first"
+    )
+    job_mb_per_client: int = Field(
+        5_000, ge=1, description="size limit of the results of one client's jobs, MB; above: 429"
+    )
     job_keep_h: float = Field(72, gt=0, description="hours the results of a job are kept")
     scheduler: str = Field(
         "",
         description="Dask scheduler that runs jobs, tcp://host:port; unset: this process",
+    )
+
+    operator_key: SecretStr | None = Field(
+        None,
+        description="key that lists and deletes everybody's jobs, 20 characters or more, or "
+        "`sha256:` and its digest; unset: nobody does",
+    )
+    keys: Path | None = Field(
+        None, description="keys.toml file with clients' keys and quotas (docs/operators.md)"
     )
 
     host: str = Field("127.0.0.1", description="address to listen on")
@@ -176,6 +208,7 @@ PAGE_SECTIONS = {
     "Redis": "redis_url",
     "Limits and threads": "block_budget",
     "Jobs": "jobs_dir",
+    "Keys": "operator_key",
     "Network": "host",
     "Logs": "log_format",
 }

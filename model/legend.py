@@ -99,6 +99,16 @@ COLORMAPS: dict[str, dict[int, Rgb]] = {
         5: (0, 158, 115),
         6: (240, 228, 166),
     },
+    # Colors that read at once: red roofs, gray roads, blue water, tan soil, dark woods, pale lawn.
+    # Any two stay 25 CIELAB units apart for all three kinds of color deficiency.
+    "vivid": {
+        1: (204, 61, 30),
+        2: (142, 142, 148),
+        3: (49, 140, 212),
+        4: (241, 206, 166),
+        5: (24, 76, 52),
+        6: (168, 222, 92),
+    },
     # The colors of the National Land Cover Database (MRLC) for what comes nearest: developed high
     # and low intensity, open water, barren land, deciduous forest, pasture/hay.
     "nlcd": {

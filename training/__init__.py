@@ -1,1 +1,3 @@
+from model.proj import use_own_proj
 
+use_own_proj()

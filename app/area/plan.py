@@ -25,6 +25,7 @@ from shapely.geometry.base import BaseGeometry
 from app.area.polygon import STEP, AreaOfInterest, check_order, polygons_of, square_meters
 from app.grid.pixel_grid import LONLAT, Block, Bounds, PixelGrid, central_meridian, transformer
 from app.landcover.blocks import LandCover, Selection
+from app.sampling.newest import newest_blocks
 from model.windows import BLOCK, Window
 
 Shares = npt.NDArray[np.float64]
@@ -181,23 +182,27 @@ async def estimate(
         for part in islice(plan.parts(), SAMPLED_BLOCKS - sampled):
             sampled += 1
             for selection in selections:
-                key = landcover.key(selection, part.block)
-                imagery += key is not None
-                cached += key is not None and landcover.cache.contains(key)
+                for block in newest_blocks(selection, part.block):
+                    key = landcover.key(selection, block)
+                    imagery += key is not None
+                    cached += key is not None and landcover.cache.contains(key)
     scale = total / sampled if sampled else float(len(selections))
     blocks = round(imagery * scale) if sampled else total * len(selections)
     kept = min(round(cached * scale), blocks)
-    pixels = sum(
-        region.shape.area / region.grid.resolution**2 for plan in plans for region in plan.regions
-    )
     each = await seconds_per_block(landcover, selections[0])
     return Estimate(
         blocks=blocks,
         cached=kept,
         seconds=round((blocks - kept) * each, 1),
-        bytes=round(pixels * BYTES_PER_PIXEL),
+        bytes=sum(map(raster_bytes, plans)),
         exact=sampled == total,
     )
+
+
+def raster_bytes(plan: Plan) -> int:
+    """Return the size of a plan's raster, about."""
+    pixels = sum(float(each.shape.area) / each.grid.resolution**2 for each in plan.regions)
+    return round(pixels * BYTES_PER_PIXEL)
 
 
 async def seconds_per_block(landcover: LandCover, selection: Selection) -> float:

@@ -33,6 +33,9 @@ from model.windows import BLOCK, Window, cover
 METERS_PER_DEGREE = 111_319.490793
 """Of longitude on the equator (WGS 84)."""
 
+_LARGEST = 1e7
+"""Units of a pixel: a quarter of the Earth in meters."""
+
 MAX_PIXEL_INDEX = 2**40
 """Largest column or row of a grid: a pixel of 0.01 mm in a CRS of meters."""
 
@@ -77,6 +80,8 @@ class OutputGrid:
         smallest = max(map(abs, (*shape.bounds, grid.north))) / MAX_PIXEL_INDEX
         if grid.resolution < smallest:
             raise InvalidRequest("resolution", resolution, f"at least {smallest:.2g}")
+        if grid.resolution > _LARGEST:
+            raise InvalidRequest("resolution", resolution, f"at most {_LARGEST:g}")
         return cls(grid, grid.touching(shape.bounds), shape if clipped else None)
 
     @property

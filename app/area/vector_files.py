@@ -49,6 +49,8 @@ def read_area_file(path: Path) -> dict[str, Any]:
 
     OSError when it cannot be opened, InvalidArea when it is not an area.
     """
+    if path.is_dir():  # a geodatabase
+        return _read_layer(path)
     with path.open("rb") as file:
         head = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
     if head[:1] != b"{" and path.suffix.lower() not in (".json", ".geojson"):

@@ -35,7 +35,7 @@ class BlockCache:
         own: list[MemoryTier | DiskTier] = [self.memory, *(self._disk[:1] if self._disk else [])]
         self._own = own
         self.tiers: list[Tier] = [*own, *([redis] if redis else [])]
-        self.single_flight: SingleFlight[ClassifiedBlock] = SingleFlight()
+        self.single_flight: SingleFlight[str, ClassifiedBlock] = SingleFlight()
         self.computed = 0
 
     async def get_or_compute(

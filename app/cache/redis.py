@@ -23,7 +23,7 @@ from app.cache.disk import decode_entry, encode_entry
 from app.errors import ConfigurationError
 from app.grid.classified import ClassifiedBlock
 from app.monitoring import metrics
-from app.resilience import CircuitBreaker, CircuitOpen
+from app.resilience import CircuitBreaker
 
 CONNECTIONS = 32
 PROBE_S = 1.0
@@ -163,6 +163,10 @@ class RedisTier:
             metrics.REDIS_TROUBLE.labels("refused").inc()
             self._degrade(str(error))
             raise RedisUnavailable(self.degraded) from error
+        except Exception as error:
+            # uvloop raises RuntimeError on a connection that was reset between two commands.
+            self._trip("unreachable", f"{type(error).__name__}: {error}")
+            raise RedisUnavailable(self.degraded) from error
         if self.degraded:
             self._recover()
         return result
@@ -180,8 +184,8 @@ class RedisTier:
                 with self._circuit.guard():
                     async with asyncio.timeout(self._timeout):
                         await self._redis.ping()
-            except (CircuitOpen, TimeoutError, exceptions.RedisError, OSError):
-                continue
+            except Exception:  # whatever it is: a probe that ends leaves Redis out of use for good
+                log.debug("Redis is still out of use", exc_info=True)
         self._recover()
 
     def _degrade(self, reason: str) -> None:

@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -20,31 +20,32 @@ from app.cache.redis import RedisTier, RedisUnavailable
 from app.cache.tier import DiskTier
 from app.grid.classified import ClassifiedBlock
 from app.monitoring import metrics
-from app.scheduling import Priority, current_priority
+from app.scheduling import Priority, current_priority, prioritized
 
 POLL_S = 0.05
 POLL_MOST_S = 0.25
 """How long a loser waits between two looks, at first and at most."""
 
+Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 Compute = Callable[[], Awaitable[ClassifiedBlock]]
 
 
-class SingleFlight(Generic[Value]):
+class SingleFlight(Generic[Key, Value]):
     """The computations under way in this event loop."""
 
     def __init__(self) -> None:
-        self._tasks: dict[str, asyncio.Task[Value]] = {}
-        self._waiting: dict[str, int] = {}
-        self._priorities: dict[str, Priority] = {}
+        self._tasks: dict[Key, asyncio.Task[Value]] = {}
+        self._waiting: dict[Key, int] = {}
+        self._priorities: dict[Key, Priority] = {}
 
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def __contains__(self, key: str) -> bool:
+    def __contains__(self, key: Key) -> bool:
         return key in self._tasks
 
-    async def run(self, key: str, compute: Callable[[], Awaitable[Value]]) -> Value:
+    async def run(self, key: Key, compute: Callable[[], Awaitable[Value]]) -> Value:
         """Return the result of `compute`, started unless it is under way.
 
         When every caller of a key has been cancelled, so is the computation. An error reaches
@@ -53,13 +54,15 @@ class SingleFlight(Generic[Value]):
         """
         task = self._tasks.get(key)
         if task is None:
-            task = asyncio.ensure_future(compute())
+            # A priority of its own: who joins this computation raises it, not all of its caller's.
+            with prioritized(current_priority().interactive) as priority:
+                task = asyncio.ensure_future(compute())
             self._tasks[key] = task
             self._waiting[key] = 0
-            self._priorities[key] = current_priority()
+            self._priorities[key] = priority
             task.add_done_callback(lambda done: self._finish(key, done))
         self._waiting[key] += 1
-        self._priorities[key].interactive |= current_priority().interactive
+        self._priorities[key].join(current_priority())
         try:
             return await asyncio.shield(task)
         finally:
@@ -70,13 +73,13 @@ class SingleFlight(Generic[Value]):
                     self._forget(key)
                     task.cancel()
 
-    def _finish(self, key: str, task: asyncio.Task[Value]) -> None:
+    def _finish(self, key: Key, task: asyncio.Task[Value]) -> None:
         if not task.cancelled():
             task.exception()  # marks it as seen: every waiter may have gone
         if self._tasks.get(key) is task:
             self._forget(key)
 
-    def _forget(self, key: str) -> None:
+    def _forget(self, key: Key) -> None:
         del self._tasks[key], self._waiting[key], self._priorities[key]
 
 

@@ -8,6 +8,7 @@ import typer
 
 from app import __version__
 from app.cli.areas import change, purge, seed, stats
+from app.cli.cache import cache
 from app.cli.classify import classify, merge
 from app.cli.doctor import doctor, index
 from app.cli.serve import demo, serve, settings
@@ -18,6 +19,7 @@ COMMANDS = (
 )  # fmt: skip
 for command in COMMANDS:
     cli.command()(command)
+cli.add_typer(cache, name="cache")
 
 
 def _print_version(wanted: bool) -> None:

@@ -16,7 +16,7 @@ from app.cli.options import CacheDir, Imagery, Model, Workers, settings_of
 from app.cli.work import Area, Datetime, Fill, Here, Server, SourceId, Year, run_area, write_json
 
 _CACHE_FILES = re.compile(r"[0-9a-f]{2}|(index|engines)-.*\.json|\.locks")
-_JOBS_FILES = re.compile(r"[0-9a-f-]{36}|jobs\.sqlite.*")
+_JOBS_FILES = re.compile(r"[0-9a-f]{32}|[0-9a-f-]{36}|jobs\.sqlite.*")
 
 
 def stats(

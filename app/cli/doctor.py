@@ -39,9 +39,11 @@ def doctor(
             checkup = examine(source.catalog, source.store, session.metadata, services.reader)
             _report(checkup)
             faults += len(checkup.faults)
-            if source.store is not None and source.catalog.scenes:
-                image = source.catalog.scenes[0]
-                faults += _report_findings(source.id, check_image(source.store.access, image))
+            image = next((each for each in source.catalog.scenes if each.store), None)
+            # A local STAC catalog may have its images beside it: nothing to sign or to fetch.
+            if source.store is not None and image is not None:
+                findings = check_image(source.store.access, image, source.store.reach)
+                faults += _report_findings(source.id, findings)
         faults += _check_services(services.settings, session.card.ground_resolution)
     finally:
         services.close()

@@ -89,6 +89,7 @@ def settings() -> None:
 
 
 def _run(settings: Settings) -> None:
+    server.check_address(settings.host, settings.port)
     for line in unknown_settings():
         terminal.err.print(f"[yellow]warning:[/] {escape(line)}", highlight=False, soft_wrap=True)
     if settings.processes > 1:

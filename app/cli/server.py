@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import gc
 import os
+import resource
 import shutil
+import signal
+import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,10 +25,11 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 from prometheus_client.multiprocess import mark_process_dead
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.supervisors import Multiprocess
+from rich.markup import escape
+from uvicorn.supervisors import Multiprocess, multiprocess
 
 from app.cli import terminal
+from app.cli.protocol import Connections, Guarded, admit_no_more
 from app.errors import ConfigurationError
 from app.main import create_app
 from app.monitoring import logs
@@ -32,38 +41,68 @@ DRAIN_S = 9
 """Seconds that requests in progress may take after SIGTERM."""
 
 LINGER_S = 1.0
-"""Seconds an idle connection is kept after SIGTERM: a request may be on its way already."""
+"""Seconds after SIGTERM in which new connections are accepted and idle ones kept: a request may be
+on its way already. Each is answered with `Connection: close`."""
 
 
-class Draining(HttpToolsProtocol):
-    """Closes kept connections with an answer, not between two, when the server stops."""
-
-    _draining = False
-
-    def shutdown(self) -> None:
-        """Stop: requests in progress are answered, and those that come within LINGER_S."""
-        idle = self.cycle is None or self.cycle.response_complete
-        if self._draining or not idle:
-            super().shutdown()
-            return
-        self._draining = True
-        self.loop.call_later(LINGER_S, super().shutdown)
-
-    def on_headers_complete(self) -> None:
-        """Make a request that came while draining the connection's last."""
-        super().on_headers_complete()
-        if self._draining and self.cycle is not None:
-            self.cycle.keep_alive = False
+QUEUE_S = 0.1
+"""Seconds for the connections that the kernel had completed before it took no more."""
 
 
 class Server(uvicorn.Server):
-    """Prints where the map is as soon as it answers."""
+    """Prints where the map is as soon as it answers, and stops without losing a connection."""
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
-        """Do as uvicorn does."""
+        """Do as uvicorn does, then keep pauses of the event loop short."""
         await super().startup(sockets)
-        if self.started:
+        if not self.started:
+            return
+        if sockets is None:
             _announce(self.config, self.servers[0].sockets[0].getsockname()[1])
+        if isinstance(self.config.app, FastAPI):  # of several processes each is replaced instead
+            self._reload_on_hangup(self.config.app)
+        # A full collection would look at everything that was loaded: pauses of 0.1 s and more.
+        gc.collect()
+        gc.freeze()
+        # Threads that draw tiles hand the interpreter to the event loop sooner than after 5 ms.
+        sys.setswitchinterval(0.0005)
+
+    def _reload_on_hangup(self, app: FastAPI) -> None:
+        """Have SIGHUP load the model file again."""
+        loop = asyncio.get_running_loop()
+        running: set[asyncio.Task[None]] = set()
+
+        def reload() -> None:
+            task = loop.create_task(app.state.services.reload_model())
+            running.add(task)
+            task.add_done_callback(running.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, reload)
+
+    async def shutdown(self, sockets: list[Any] | None = None) -> None:
+        """Answer what is in progress, on its way or in the queue of the socket, then close."""
+        Connections.of(self.server_state, asyncio.get_running_loop()).draining = True
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Guarded):
+                connection.drain()
+        await asyncio.sleep(LINGER_S)
+        if sockets is None:  # of several processes the first closes the door for all
+            for server in self.servers:
+                for listener in server.sockets:
+                    admit_no_more(listener.fileno())
+        await asyncio.sleep(QUEUE_S)
+        await super().shutdown(sockets)
+
+
+class Worker(multiprocess.Process):
+    """One process of several."""
+
+    @property
+    def server(self) -> uvicorn.Server:
+        """Return the server of the process, made when it is first needed."""
+        if self._server is None:
+            self._server = Server(self.config)
+        return self._server
 
 
 class Supervisor(Multiprocess):
@@ -78,6 +117,14 @@ class Supervisor(Multiprocess):
         """Do as uvicorn does."""
         self._forgetting(super().restart_all)
 
+    def terminate_all(self) -> None:
+        """Stop all at once; what connects while they linger is answered, what comes later is not
+        let into the queue of the socket."""
+        super().terminate_all()
+        time.sleep(LINGER_S / 2)
+        for listener in self.sockets:
+            admit_no_more(listener.fileno())
+
     def _forgetting(self, change: Callable[[], None]) -> None:
         before = {process.pid for process in self.processes}
         change()
@@ -88,6 +135,7 @@ class Supervisor(Multiprocess):
 def run(settings: Settings, services: Services | None) -> None:
     """Serve until told to stop; `services` are used when there is one process only."""
     logs.configure(settings.log_format, settings.log_level)
+    _allow_descriptors()
     if settings.processes > 1:
         _run_several(settings)
         return
@@ -116,6 +164,7 @@ def _run_several(settings: Settings) -> None:
         config = _config(settings, partial(worker, share), factory=True)
         sockets = [config.bind_socket()]
         _announce(config, sockets[0].getsockname()[1])
+        multiprocess.Process = Worker  # type: ignore[misc]  # the supervisor takes no class
         Supervisor(config, sockets=sockets).run()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -135,13 +184,42 @@ def _with_engine(settings: Settings) -> Settings:
     return settings.model_copy(update={"engine": engine})
 
 
+def check_address(host: str, port: int) -> None:
+    """End with status 3 and one line when the address cannot be listened on."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen()
+    except OSError as error:
+        is_taken = error.errno == errno.EADDRINUSE
+        hint = ": another program listens there; --port sets another" if is_taken else ""
+        reason = (error.strerror or str(error)).lower()
+        terminal.fail(f"cannot listen on {_shown(host)}:{port}, {reason}{hint}", 3)
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _allow_descriptors() -> None:
+    """Raise the number of files and sockets this process may have open to what it may set."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def _config(settings: Settings, app: Any, *, factory: bool = False) -> uvicorn.Config:  # noqa: ANN401
     return uvicorn.Config(
         app,
         factory=factory,
         host=settings.host,
         port=settings.port,
-        http=Draining,
+        http=Guarded,
+        ws="none",
         workers=settings.processes,
         log_config=None,
         access_log=False,  # ours knows the request's id
@@ -153,8 +231,7 @@ def _config(settings: Settings, app: Any, *, factory: bool = False) -> uvicorn.C
 
 
 def _announce(config: uvicorn.Config, port: int) -> None:
-    host = config.host if config.host != "0.0.0.0" else "localhost"  # noqa: S104
+    host = "localhost" if config.host in ("0.0.0.0", "::") else config.host  # noqa: S104
     root = config.root_path.rstrip("/")
-    terminal.out.print(
-        f"\nThe map is at [bold]http://{host}:{port}{root}/map[/]   (Ctrl+C ends it)"
-    )
+    address = escape(f"http://{_shown(host)}:{port}{root}/map")
+    terminal.out.print(f"\nThe map is at [bold]{address}[/]   (Ctrl+C ends it)")

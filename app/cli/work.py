@@ -21,7 +21,7 @@ from app.client import Client, JobFailed, ServerError
 from app.errors import LandcoverError
 from app.jobs.files import Folder
 from app.jobs.job import Process, spec_of
-from app.jobs.runner import LocalRunner, shard_of
+from app.jobs.local import LocalRunner, shard_of
 from app.render.qgis import sidecars_of
 from app.services import Services
 

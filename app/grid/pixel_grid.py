@@ -35,17 +35,18 @@ Coordinates = npt.NDArray[np.float64]
 class PixelGrid:
     """All pixels of `crs` with an edge of `resolution`, in its units; rows count south.
 
-    Pixel (col, row) is the square whose upper-left corner is x = col · resolution,
+    Pixel (col, row) is the square whose upper-left corner is x = west + col · resolution,
     y = north − row · resolution. The defaults are a work grid: the same for every scene and year.
     """
 
     crs: str
     resolution: float = 1.0
     north: float = NORTH
+    west: float = 0.0
 
     def positions(self, x: Coordinates, y: Coordinates) -> tuple[Coordinates, Coordinates]:
         """Return the points (x, y) of the grid's CRS in pixels from the grid's origin."""
-        return x / self.resolution, (self.north - y) / self.resolution
+        return (x - self.west) / self.resolution, (self.north - y) / self.resolution
 
     def cells(self, x: Coordinates, y: Coordinates) -> tuple[Cells, Cells]:
         """Return (cols, rows) of the pixels that hold the points (x, y) of the grid's CRS."""
@@ -56,26 +57,26 @@ class PixelGrid:
         """Return the ground covered by a window, in the grid's CRS."""
         res = self.resolution
         return (
-            window.col * res,
+            self.west + window.col * res,
             self.north - window.row_stop * res,
-            window.col_stop * res,
+            self.west + window.col_stop * res,
             self.north - window.row * res,
         )
 
     def touching(self, bounds: Bounds) -> Window:
         """Return the pixels that share ground with `bounds` (at least one)."""
         left, bottom, right, top = (value / self.resolution for value in bounds)
-        north = self.north / self.resolution
-        col, row = math.floor(left), math.floor(north - top)
-        cols, rows = math.ceil(right) - col, math.ceil(north - bottom) - row
+        north, west = self.north / self.resolution, self.west / self.resolution
+        col, row = math.floor(left - west), math.floor(north - top)
+        cols, rows = math.ceil(right - west) - col, math.ceil(north - bottom) - row
         return Window(col, row, max(cols, 1), max(rows, 1))
 
     def inside(self, bounds: Bounds, tolerance: float = 1e-3) -> Window | None:
         """Return the pixels that lie within `bounds` to `tolerance` pixels, or None."""
         left, bottom, right, top = (value / self.resolution for value in bounds)
-        north = self.north / self.resolution
-        col, row = math.ceil(left - tolerance), math.ceil(north - top - tolerance)
-        cols = math.floor(right + tolerance) - col
+        north, west = self.north / self.resolution, self.west / self.resolution
+        col, row = math.ceil(left - west - tolerance), math.ceil(north - top - tolerance)
+        cols = math.floor(right - west + tolerance) - col
         rows = math.floor(north - bottom + tolerance) - row
         return Window(col, row, cols, rows) if cols > 0 and rows > 0 else None
 
@@ -88,7 +89,8 @@ class PixelGrid:
         """Return x (cols,), ascending, and y (rows,), descending, of a window's pixel centers."""
         cols = np.arange(window.col, window.col_stop, dtype=np.float64)
         rows = np.arange(window.row, window.row_stop, dtype=np.float64)
-        return (cols + 0.5) * self.resolution, self.north - (rows + 0.5) * self.resolution
+        res = self.resolution
+        return self.west + (cols + 0.5) * res, self.north - (rows + 0.5) * res
 
 
 @dataclass(frozen=True, slots=True, order=True)

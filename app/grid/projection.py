@@ -43,7 +43,8 @@ def project(grid: PixelGrid, window: Window, crs: str) -> Projected:
     """
     cols = control_points(window.col, window.col_stop)
     rows = control_points(window.row, window.row_stop)
-    across, down = np.meshgrid(cols * grid.resolution, grid.north - rows * grid.resolution)
+    res = grid.resolution
+    across, down = np.meshgrid(grid.west + cols * res, grid.north - rows * res)
     forward = transformer(grid.crs, crs).transform
     points = [np.asarray(values) for values in forward(across, down)]
     error = 0.0

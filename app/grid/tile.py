@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import morecantile
 
@@ -25,6 +26,26 @@ SIZES = (256, 512, 1024)
 
 _RADIUS = 6378137.0
 _HALF = math.pi * _RADIUS
+
+
+class View(Protocol):
+    """Pixels of a grid that are composed at once: a tile, or a picture of any ground.
+
+    `z`: the zoom whose pixels are as large on the ground; `ground_resolution`: meters per pixel.
+    """
+
+    @property
+    def z(self) -> int: ...
+    @property
+    def grid(self) -> PixelGrid: ...
+    @property
+    def window(self) -> Window: ...
+    @property
+    def bounds(self) -> Bounds: ...
+    @property
+    def lonlat_bounds(self) -> Bounds: ...
+    @property
+    def ground_resolution(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -9,11 +9,13 @@ path = "/data/naip"
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -32,23 +34,45 @@ from app.imagery.catalog.stac_api import StacApiCatalog
 from app.imagery.catalog.stac_items import Query, StacApi
 from app.imagery.catalog.stac_static import StaticStacCatalog
 from app.imagery.reader import RemoteFiles
-from app.imagery.scene import NATURAL, ReadOptions, Resampling
+from app.imagery.scene import NATURAL, ReadOptions, Resampling, local_path
 from app.imagery.store import ByScheme
-from app.imagery.store.buckets import Bucket, BucketAuthenticator
+from app.imagery.store.buckets import Bucket, BucketAuthenticator, servers_of
 from app.imagery.store.json_api import JsonApi
 from app.imagery.store.object_store import ObjectStore, ReadLimits
+from app.imagery.store.planetary_computer import POLICY as TOKEN_POLICY
 from app.imagery.store.planetary_computer import SasAuthenticator
+from app.imagery.store.reach import Reach, is_bucket, rule_of
+from app.resilience import RetryPolicy
 
 
 def _relative_to_file(value: object, info: ValidationInfo) -> object:
     """Return a relative path as seen from the folder of the file it is written in."""
     base = (info.context or {}).get("base")
+    if isinstance(value, str) and value.startswith("file://"):
+        return str(local_path(value))
     if base is None or not isinstance(value, str) or not value or "://" in value:
         return value
     return str(Path(base) / value)
 
 
 Local = Annotated[str, BeforeValidator(_relative_to_file)]
+
+
+def _checked_host(host: str) -> str:
+    """Return the host; ValueError when it is none."""
+    if not is_bucket(host):
+        rule_of(host)
+    return host
+
+
+def _checked_ending(host: str) -> str:
+    """Return the host, or ending of hosts; ValueError when it is none."""
+    rule_of(_below(host))
+    return host
+
+
+def _below(host: str) -> str:
+    return f"*{host}" if host.startswith(".") else host
 
 
 class SourceConfig(BaseModel):
@@ -85,7 +109,7 @@ class RemoteConfig(SourceConfig):
     read_s: float = Field(
         15, gt=0, le=120, description="longest a read of one scene may take, retries included, s"
     )
-    request_s: float = Field(5, gt=0, le=60, description="longest silence within one request, s")
+    request_s: float = Field(4, gt=0, le=60, description="longest silence within one request, s")
     retries: int = Field(2, ge=0, le=5, description="how often a failed request is sent again")
     cache_mb: int = Field(
         64, ge=0, le=4096, description="bytes of images kept, so that neighbors share them, MB"
@@ -94,11 +118,18 @@ class RemoteConfig(SourceConfig):
     requester_pays: bool = Field(
         False, description="s3: reads are charged to your account (x-amz-request-payer)"
     )
-    region: str = Field("us-east-1", description="s3: the bucket's region, for its signature")
+    region: str = Field(
+        "us-east-1",
+        pattern="^[a-z0-9-]+$",
+        description="s3: the bucket's region, for its signature",
+    )
     endpoint: str = Field("", description="s3, gs, az: address of another server than the cloud's")
     profile: str = Field("", description="s3: profile of ~/.aws whose keys are used")
     anonymous: bool = Field(False, description="s3, gs, az: send no credentials (public buckets)")
     account: str = Field("", description="az: the storage account, unless the address names it")
+    hosts: tuple[Annotated[str, AfterValidator(_checked_host)], ...] = Field(
+        (), description="hosts and buckets that may be read beside those of the addresses given"
+    )
 
 
 class DirectoryConfig(SourceConfig):
@@ -140,7 +171,7 @@ class StacConfig(RemoteConfig):
     expires_s: float = Field(86_400, ge=60, description="a remote catalog is read again after, s")
     signing: Literal["auto", "always", "never"] = Field("never", description="SAS tokens")
     token_url: str = Field("", description="token service, with {account} and {container}")
-    token_hosts: tuple[str, ...] = Field(
+    token_hosts: tuple[Annotated[str, AfterValidator(_checked_ending)], ...] = Field(
         (".blob.core.windows.net",), description="hosts, or their endings, that are signed for"
     )
 
@@ -167,7 +198,9 @@ class StacApiConfig(StacConfig):
     def _preset(cls, given: Any) -> Any:  # noqa: ANN401 - what pydantic is given
         """Fill in the preset where the operator says nothing."""
         if isinstance(given, dict) and (preset := PRESETS.get(str(given.get("preset") or ""))):
-            return {**preset, **given}
+            more = given.get("hosts", [])
+            hosts = [*preset["hosts"], *more] if isinstance(more, list | tuple) else more
+            return {**preset, **given, "hosts": hosts}
         return given
 
     @model_validator(mode="after")
@@ -196,6 +229,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "token_url": (
             "https://planetarycomputer.microsoft.com/api/sas/v1/token/{account}/{container}"
         ),
+        "hosts": ["naipeuwest.blob.core.windows.net"],
     },
     # A catalog of s3://naip-analytic, which charges the reader. requester_pays is not part of
     # the preset: who pays has to say so.
@@ -204,6 +238,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "collection": "naip",
         "asset": "image",
         "region": "us-west-2",
+        "hosts": ["s3://naip-analytic"],
     },
 }
 
@@ -286,13 +321,14 @@ def catalog_of(
     if isinstance(config, DirectoryConfig):
         return DirectoryCatalog(Path(config.path), reading, index)
     if isinstance(config, StacConfig):
-        return _stac_catalog(config, reading)
+        return _stac_catalog(config, reading, store.reach if store else reach_of(config))
     store = store or store_of(config)
 
     def listed() -> list[str]:
         if isinstance(config, MosaicConfig):
-            return list(checked(in_mosaic(config.url, config.id, store.whole), config.id))
+            return list(in_mosaic(config.url, config.id, store.whole))
         named = in_text(Path(config.list), config.id) if config.list else []
+        store.reach.point_at(named)
         return list(checked([*config.urls, *named], config.id))
 
     return UrlListCatalog(listed, RemoteFiles(store, reading), reading, index)
@@ -322,12 +358,31 @@ def store_of(config: RemoteConfig) -> ObjectStore:
         config.connections,
         cache_bytes=config.cache_mb * 1_000_000,
     )
-    return ObjectStore(config.id, access_of(config), limits)
+    reach = reach_of(config)
+    return ObjectStore(config.id, access_of(config, reach), limits, reach=reach)
 
 
-def access_of(config: RemoteConfig) -> ByScheme:
-    """Return what makes its files readable: buckets and signed hosts each by their own way."""
-    bucket = Bucket(
+def reach_of(config: RemoteConfig) -> Reach:
+    """Return what a source may request: hosts and buckets of the addresses the operator gives, and
+    those of `hosts`. A host that tokens are sent to may be read, if the operator says which."""
+    pointed_at = [config.endpoint]
+    hosts = list(config.hosts)
+    if isinstance(config, CogsConfig):
+        pointed_at += config.urls
+    elif isinstance(config, MosaicConfig | StacConfig):
+        pointed_at.append(config.url)
+    if isinstance(config, StacConfig):
+        pointed_at.append(config.token_url)
+        if "token_hosts" in config.model_fields_set:
+            hosts += [_below(host) for host in config.token_hosts]
+    servers = servers_of(bucket_settings_of(config))
+    account = config.account or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME", "")
+    return Reach(pointed_at, hosts, servers=servers, account=account)
+
+
+def bucket_settings_of(config: RemoteConfig) -> Bucket:
+    """Return how the buckets of a source are read."""
+    return Bucket(
         config.region,
         config.requester_pays,
         config.endpoint,
@@ -335,10 +390,22 @@ def access_of(config: RemoteConfig) -> ByScheme:
         config.anonymous,
         config.account,
     )
+
+
+def access_of(config: RemoteConfig, reach: Reach) -> ByScheme:
+    """Return what makes its files readable: buckets and signed hosts each by their own way."""
     signed = None
     if isinstance(config, StacConfig) and config.token_url and config.signing != "never":
-        signed = SasAuthenticator(config.token_url, config.signing, hosts=config.token_hosts)
-    return ByScheme(BucketAuthenticator(bucket), signed)
+        tokens = JsonApi(TOKEN_POLICY, reach)
+        hosts = config.token_hosts
+        signed = SasAuthenticator(config.token_url, config.signing, api=tokens, hosts=hosts)
+    return ByScheme(BucketAuthenticator(bucket_settings_of(config)), signed)
+
+
+def json_api_of(config: RemoteConfig, reach: Reach) -> JsonApi:
+    """Return what requests the documents of a source: within the limits of its reads."""
+    policy = RetryPolicy(config.retries + 1, config.request_s, config.read_s)
+    return JsonApi(policy, reach)
 
 
 def api_of(config: StacApiConfig, client: JsonApi) -> StacApi:
@@ -346,19 +413,20 @@ def api_of(config: StacApiConfig, client: JsonApi) -> StacApi:
     return StacApi(config.url, client, Query(config.collection, config.datetime, config.filters))
 
 
-def _stac_catalog(config: StacConfig, reading: ReadOptions) -> Catalog:
+def _stac_catalog(config: StacConfig, reading: ReadOptions, reach: Reach) -> Catalog:
+    client = json_api_of(config, reach)
     if not isinstance(config, StacApiConfig):
         return StaticStacCatalog(
             config.id,
             config.url,
             reading,
-            JsonApi(),
+            client,
             asset=config.asset,
             expires_s=config.expires_s,
         )
     return StacApiCatalog(
         config.id,
-        api_of(config, JsonApi()),
+        api_of(config, client),
         reading,
         asset=config.asset,
         bounds=config.bounds,

@@ -14,14 +14,22 @@ from app.errors import LandcoverError, SourceUnavailable, without_query
 from app.grid.pixel_grid import Bounds, PixelGrid
 from app.imagery.catalog import Catalog
 from app.imagery.catalog.stac_api import WORLD
-from app.imagery.catalog.stac_items import scene_of_item
-from app.imagery.config import AnyConfig, StacApiConfig, access_of, api_of, reading_of
+from app.imagery.catalog.stac_items import StacApi, scene_of_item
+from app.imagery.config import (
+    AnyConfig,
+    StacApiConfig,
+    access_of,
+    api_of,
+    json_api_of,
+    reach_of,
+    reading_of,
+)
 from app.imagery.reader import Reader
 from app.imagery.scene import ReadOptions, Scene, UnsupportedImage
 from app.imagery.store import Authenticator, ByScheme
-from app.imagery.store.json_api import JsonApi
 from app.imagery.store.object_store import ObjectStore
-from app.resilience import ServiceError
+from app.imagery.store.reach import Reach, ReachTransport
+from app.resilience import OutOfReach, ServiceError
 from model.card import ModelCard
 from model.windows import Window
 
@@ -110,22 +118,24 @@ def findings_of(config: AnyConfig, ground_resolution: float) -> list[Finding]:
     """Return what there is to say of a configured source; nothing of one that is no STAC API."""
     if not isinstance(config, StacApiConfig):
         return []
-    return check_stac(config, reading_of(config, ground_resolution), access_of(config))
+    return check_stac(config, reading_of(config, ground_resolution))
 
 
 def check_stac(
-    config: StacApiConfig, reading: ReadOptions, access: Authenticator, bounds: Bounds | None = None
+    config: StacApiConfig, reading: ReadOptions, bounds: Bounds | None = None
 ) -> list[Finding]:
     """Return whether the API answers, has the collection, lists an item that can be served, and
     whether its image can be read. Stops at what the rest depends on."""
-    client = JsonApi()
+    reach = reach_of(config)
+    client = json_api_of(config, reach)
     try:
-        return list(_checked(config, reading, access, client, bounds or config.bounds or WORLD))
+        service = api_of(config, client)
+        return list(_checked(config, service, reading, reach, bounds or config.bounds or WORLD))
     finally:
         client.close()
 
 
-def check_image(access: Authenticator, scene: Scene) -> list[Finding]:
+def check_image(access: Authenticator, scene: Scene, reach: Reach) -> list[Finding]:
     """Return whether there are credentials or a token, and one scene's first bytes are read."""
     findings = []
     if isinstance(access, ByScheme):
@@ -135,7 +145,7 @@ def check_image(access: Authenticator, scene: Scene) -> list[Finding]:
             wrong = access.signed.check(scene.href)
             advice = "see the token service's status; a subscription key raises its limits"
             findings.append(Finding("token", wrong is None, wrong or "obtained", advice))
-    return [*findings, _first_bytes(access, scene)]
+    return [*findings, _first_bytes(access, scene, reach)]
 
 
 def check_s3(access: ByScheme) -> list[Finding]:
@@ -226,6 +236,7 @@ def _distance(values: Sequence[float], means: Sequence[float]) -> float:
 
 
 ADVICE = {
+    "allows it": "List it if you trust it",
     "other credentials": "Check the credentials, `requester_pays`, `region` and `signing`",
     "cannot be signed": "Check the token service and the clock of this machine",
     "vanished": "Take the file off the list, or run `landcover index`",
@@ -246,13 +257,9 @@ def _advice(reason: str) -> str:
 
 
 def _checked(
-    config: StacApiConfig,
-    reading: ReadOptions,
-    access: Authenticator,
-    client: JsonApi,
-    bounds: Bounds,
+    config: StacApiConfig, service: StacApi, reading: ReadOptions, reach: Reach, bounds: Bounds
 ) -> Iterator[Finding]:
-    service = api_of(config, client)
+    yield Finding("hosts", True, ", ".join(reach.hosts))
     try:
         collection = service.collection()
     except ServiceError as error:
@@ -268,43 +275,48 @@ def _checked(
     try:
         if item is None:
             raise UnsupportedImage("no item in the source's bounds")  # noqa: TRY301
-        scene = scene_of_item(item, reading, config.id, asset=config.asset, base=config.url)
+        options = {"asset": config.asset, "base": config.url}
+        scene = scene_of_item(item, reading, config.id, **options, refusal=reach.refusal)
     except UnsupportedImage as refusal:
         name = f"{item.get('id') if isinstance(item, dict) else item}: it " if item else ""
         advice = "check collection, asset and datetime"
         yield Finding("item", False, f"{name}{refusal}", advice)
         return
     yield Finding("item", True, f"{scene.id}, {scene.acquired}, {scene.crs}")
-    yield from check_image(access, scene)
+    yield from check_image(access_of(config, reach), scene, reach)
 
 
-def _first_bytes(access: Authenticator, scene: Scene) -> Finding:
+def _first_bytes(access: Authenticator, scene: Scene, reach: Reach) -> Finding:
     """Read 16 bytes as the reader does: once more after 401, 403 or 409."""
     shown = without_query(scene.href)
     try:
-        status, content, region = _read(access, scene.href, renew=False)
+        status, content, region = _read(access, scene.href, reach, renew=False)
         if status in (401, 403, 409):
-            status, content, region = _read(access, scene.href, renew=True)
-    except LandcoverError as error:
+            status, content, region = _read(access, scene.href, reach, renew=True)
+    except (LandcoverError, OutOfReach) as error:
         return Finding("read", False, str(error), "see above")
     except httpx2.HTTPError as error:
         return Finding("read", False, f"{shown}: {type(error).__name__}", "check the network")
+    wrong, advice = "", ""
     buckets = access.buckets if isinstance(access, ByScheme) else None
     if region and buckets is not None and region != buckets.bucket.region:
-        return Finding("read", False, f"{shown} is in {region}", f'set region = "{region}"')
-    if status not in (200, 206):
+        wrong, advice = f"is in {region}", f'set region = "{region}"'
+    elif status not in (200, 206):
+        wrong = f"answers {status}"
         advice = access.advice(scene.href, status) if isinstance(access, ByScheme) else ""
-        return Finding("read", False, f"{shown} answers {status}", advice)
-    if content[:2] not in (b"II", b"MM"):
-        return Finding("read", False, f"{shown} is not a TIFF", "check the source's asset")
-    return Finding("read", True, f"{shown} answers")
+    elif content[:2] not in (b"II", b"MM"):
+        wrong, advice = "is not a TIFF", "check the source's asset"
+    return Finding("read", not wrong, f"{shown} {wrong or 'answers'}", advice)
 
 
-def _read(access: Authenticator, href: str, *, renew: bool) -> tuple[int, bytes, str]:
-    """Return (status, up to 16 bytes, the region S3 names)."""
+def _read(access: Authenticator, href: str, reach: Reach, *, renew: bool) -> tuple[int, bytes, str]:
+    """Return (status, up to 16 bytes, the region S3 names); OutOfReach."""
+    if (refusal := reach.refusal(href)) is not None:
+        raise OutOfReach(refusal)
     address = access.address(href, {"range": "bytes=0-15"}, renew=renew)
+    transport = ReachTransport(reach)
     with (
-        httpx2.Client(timeout=10, follow_redirects=False) as client,
+        httpx2.Client(transport=transport, timeout=10, follow_redirects=False) as client,
         client.stream("GET", address.url, headers=dict(address.headers)) as response,
     ):
         first = next(response.iter_raw(16), b"")

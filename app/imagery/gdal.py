@@ -12,8 +12,9 @@ import warnings
 from rasterio.errors import NotGeoreferencedWarning
 
 UNSAFE_DRIVERS = (
-    # Formats that are text naming other files or addresses: each can read what it should not.
-    "VRT,WMS,WMTS,WCS,HTTP,GTI,STACIT,STACTA,PLMosaic,EEDA,EEDAI,DAAS,OGCAPI,Zarr,netCDF"
+    # Formats that are text naming other files or addresses: each can read what it should not. Not
+    # netCDF: the GDAL in pyogrio has none, and would say so in every process.
+    "VRT,WMS,WMTS,WCS,HTTP,GTI,STACIT,STACTA,PLMosaic,EEDA,EEDAI,DAAS,OGCAPI,Zarr"
 )
 
 KNOBS: dict[str, str] = {

@@ -1,9 +1,10 @@
 """Pixels of one scene on a work grid, out of one open GeoTIFF, local or remote.
 
-Native windows only, unmasked, driver pinned to GTiff. NAIP's fourth band is often tagged *alpha*,
-and everything that warps or masks (WarpedVRT, rio-tiler's default reader) would then treat near
-infrared as transparency (rasterio#2104, rasterio#2257). The validity mask is our own: a pixel is
-data unless all four bands hold the nodata value.
+Native windows only, driver pinned to GTiff. NAIP's fourth band is often tagged *alpha*, and
+everything that warps, resamples or masks (WarpedVRT, rio-tiler's default reader, a read of another
+shape) would then treat near infrared as transparency (rasterio#2104, rasterio#2257). The validity
+mask is our own: a pixel is data unless all four bands hold the nodata value, or a mask of the whole
+file says otherwise (app.imagery.raster).
 """
 
 from __future__ import annotations
@@ -13,27 +14,33 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import rasterio
-from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from app.errors import SourceUnavailable
-from app.grid.pixel_grid import NORTH, PixelGrid
+from app.grid.pixel_grid import PixelGrid
 from app.imagery.catalog.index import Inspected, SkippedFile
-from app.imagery.resample import read_resampled
-from app.imagery.scene import ReadOptions, Scene, UnsupportedImage, identity_of, name_of, scene_in
+from app.imagery.raster import Image, Opened, Raster, Valid
+from app.imagery.resample import read_resampled, read_scaled
+from app.imagery.scene import (
+    ReadOptions,
+    Scene,
+    UnsupportedImage,
+    identity_of,
+    mask_beside,
+    name_of,
+    scene_in,
+)
 from app.imagery.store.object_store import ObjectStore
-from app.imagery.store.opener import RangeFile, close_remote, open_remote
+from app.imagery.store.opener import RangeFile, close_remote, open_overview, open_remote
 from model.windows import Window
 
 OPEN_PER_THREAD = 8
-
-Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,7 @@ class Pixels:
     True = data."""
 
     image: Image
-    valid: npt.NDArray[np.bool_]
+    valid: Valid
 
 
 class Reader:
@@ -57,19 +64,16 @@ class Reader:
         """Return `window` of `grid`, which must lie within `scene.extent(grid)`.
 
         On the grid's own resolution pixels are copied; finer scenes are averaged over each grid
-        pixel (from overviews where there are any); coarser ones are interpolated. SourceUnavailable
-        when the scene cannot be read or is not the file it was.
+        pixel (from overviews where it is much larger than theirs); coarser ones are interpolated. A
+        pixel made of some that are no data is no data. SourceUnavailable when the scene cannot be
+        read or is not the file it was.
         """
         handle = self._open(scene)
         try:
-            image = handle.read(scene, grid, window)
+            return Pixels(*handle.read(scene, grid, window))
         except SourceUnavailable:
             self.forget(scene)
             raise
-        valid = (image != scene.nodata).any(axis=0)
-        if not scene.matches(grid) and not valid.all():
-            valid = _eroded(valid)
-        return Pixels(image, valid)
 
     def forget(self, scene: Scene) -> None:
         """Close this thread's handle of a scene."""
@@ -111,6 +115,14 @@ class RemoteFiles:
         """Why the source is being left alone, None when it is not."""
         return self._store.unavailable
 
+    def refusal(self, href: str) -> str | None:
+        """Return why an address may not be read and what allows it, None when it may."""
+        return self._store.reach.refusal(href)
+
+    def probe(self) -> bool:
+        """Find out in a short time whether the server answers; return whether it does."""
+        return self._store.probe()
+
     def take_read(self) -> set[str]:
         """Return the addresses that were read since the last call."""
         read, self._store.touched = self._store.touched, set()
@@ -130,7 +142,7 @@ class RemoteFiles:
             try:
                 scene = scene_in(dataset, self._reading, name, href, stat.identity, stat.length)
             finally:
-                close_remote(dataset, file)
+                close_remote(file)
             if file.error is not None:
                 raise file.error
         except UnsupportedImage as refusal:
@@ -141,38 +153,35 @@ class RemoteFiles:
 
 
 class _Handle:
-    """A dataset and, when it is remote, the file under it. Belongs to one thread."""
+    """A raster and, when it is remote, the file under it. Belongs to one thread."""
 
-    def __init__(self, dataset: rasterio.DatasetReader, file: RangeFile | None = None) -> None:
-        self.dataset = dataset
+    def __init__(self, raster: Raster, file: RangeFile | None = None) -> None:
+        self.raster = raster
         self.file = file
 
     def __del__(self) -> None:
         """The threads that opened it may be gone."""
         self.close()
 
-    def read(self, scene: Scene, grid: PixelGrid, window: Window) -> Image:
-        """Return `window`, uint8 (4, rows, cols); SourceUnavailable, after which the handle must be
-        closed: its cache may hold anything."""
+    def read(self, scene: Scene, grid: PixelGrid, window: Window) -> tuple[Image, Valid]:
+        """Return `window`, uint8 (4, rows, cols) and bool (rows, cols); SourceUnavailable, after
+        which the handle must be closed: its cache may hold anything."""
         if self.file is None:
             with _translated(scene.id):
-                return _read(self.dataset, scene, grid, window)
+                return _read(self.raster, scene, grid, window)
         self.file.begin()
         try:
-            image = _read(self.dataset, scene, grid, window)
+            pixels = _read(self.raster, scene, grid, window)
         except (OSError, RasterioError) as error:
             self._raise_reason()
             self.file.forget()
             raise SourceUnavailable(scene.id, "the file cannot be read") from error
         self._raise_reason()
-        return image
+        return pixels
 
     def close(self) -> None:
-        """Close the dataset."""
-        if self.file is None:
-            self.dataset.close()
-        else:
-            close_remote(self.dataset, self.file)
+        """Close the datasets."""
+        self.raster.close()
 
     def _raise_reason(self) -> None:
         """Raise what went wrong below GDAL, which only knows that something did."""
@@ -183,7 +192,13 @@ class _Handle:
 def _open_local(scene: Scene) -> _Handle:
     """Return a handle on a local file; SourceUnavailable when it cannot be opened."""
     with _translated(scene.id):
-        return _Handle(rasterio.open(scene.href, driver="GTiff"))
+        mask = mask_beside(Path(scene.href))
+        raster = Raster(
+            Opened.at(scene.href),
+            lambda number: Opened.at(scene.href, overview_level=number),
+            Opened.at(mask) if mask else None,
+        )
+        return _Handle(raster)
 
 
 def _open_remote(scene: Scene, store: ObjectStore) -> _Handle:
@@ -194,7 +209,12 @@ def _open_remote(scene: Scene, store: ObjectStore) -> _Handle:
         if scene.etag and stat.etag != scene.etag:
             raise store.changed(scene.href, scene.id)
         dataset, file = open_remote(store, scene.href, scene.id, stat)
-    handle = _Handle(dataset, file)
+
+    def overview(number: int) -> Opened:
+        dataset, again = open_overview(file, number)
+        return Opened(dataset, partial(close_remote, again))
+
+    handle = _Handle(Raster(Opened(dataset, partial(close_remote, file)), overview), file)
     if not _is_as_described(dataset, scene):
         handle.close()
         raise SourceUnavailable(scene.id, "the file is not what its catalog says")
@@ -235,39 +255,12 @@ def _is_as_described(dataset: rasterio.DatasetReader, scene: Scene) -> bool:
     )
 
 
-def _read(dataset: rasterio.DatasetReader, scene: Scene, grid: PixelGrid, window: Window) -> Image:
+def _read(raster: Raster, scene: Scene, grid: PixelGrid, window: Window) -> tuple[Image, Valid]:
     if scene.native is not None:
-        return read_resampled(dataset, scene, scene.native, grid, window)
+        return read_resampled(raster, scene, scene.native, grid, window)
     extent = scene.extent(grid)
-    if scene.matches(grid) and extent:
-        col, row = window.col - extent.col, window.row - extent.row
-        native = RasterWindow(col, row, window.cols, window.rows)
-        image: Image = dataset.read(indexes=scene.bands, window=native)
-        return image
-    ratio = grid.resolution / scene.resolution
-    left, _, _, top = scene.bounds
-    native = RasterWindow(
-        (window.col * grid.resolution - left) / scene.resolution,
-        (top - NORTH + window.row * grid.resolution) / scene.resolution,
-        window.cols * ratio,
-        window.rows * ratio,
-    )
-    scaled: Image = dataset.read(
-        indexes=scene.bands,
-        window=native,
-        out_shape=(len(scene.bands), *window.shape),
-        resampling=Resampling[scene.resampling] if ratio > 1 else Resampling.bilinear,
-    )
-    return scaled
-
-
-def _eroded(valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Return `valid` without the pixels that touch an invalid one: resampling mixed the collar
-    in."""
-    padded = np.pad(valid, 1, mode="edge")
-    rows, cols = valid.shape
-    out = valid.copy()
-    for down in range(3):
-        for right in range(3):
-            out &= padded[down : down + rows, right : right + cols]
-    return out
+    if not scene.matches(grid) or extent is None:
+        return read_scaled(raster, scene, grid, window)
+    col, row = window.col - extent.col, window.row - extent.row
+    native = RasterWindow(col, row, window.cols, window.rows)
+    return raster.read(scene.bands, scene.nodata, raster.level(1), native)

@@ -13,7 +13,7 @@ from datetime import date
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import rasterio
@@ -40,6 +40,9 @@ COARSEST = 2.0
 """A scene coarser than this many work-grid pixels is refused: the model was not trained for it."""
 LARGEST_M = 10_000_000.0
 """Longest side of a scene, meters: beyond it no projection in meters is of use."""
+
+_OVERVIEW_TILES = (128, 256, 512)
+"""Edges of internal tiles that overviews may have whose image has others."""
 
 _NAIP_DATE = re.compile(r"^m_\d{7}_(?:ne|nw|se|sw)_\d{1,2}_[0-9.h]+_(\d{4})(\d{2})(\d{2})", re.I)
 _YEAR = re.compile(r"(?<!\d)((?:19|20)\d{2})(?!\d)")
@@ -179,14 +182,36 @@ class Scene:
 
 
 def identity_of(path: Path) -> str:
-    """Return what changes when a local file's content does: size and modification time."""
-    stat = path.stat()
-    return f"{stat.st_size}-{stat.st_mtime_ns}"
+    """Return what changes when a local file's content does: size and modification time, of a mask
+    beside it too."""
+    stats = [each.stat() for each in (path, mask_beside(path)) if each is not None]
+    return " ".join(f"{stat.st_size}-{stat.st_mtime_ns}" for stat in stats)
+
+
+def mask_beside(path: Path) -> Path | None:
+    """Return the file beside a local image that holds its mask (GDAL's `.msk`), if there is one."""
+    mask = path.with_name(f"{path.name}.msk")
+    return mask if mask.is_file() else None
 
 
 def name_of(href: str) -> str:
     """Return a file's name without folder, suffix and query: what people call the scene."""
-    return PurePosixPath(urlsplit(href).path).stem or without_query(href)
+    return printable(PurePosixPath(urlsplit(href).path).stem or without_query(href))
+
+
+def printable(text: str) -> str:
+    """Return a text without what a line, a header or UTF-8 cannot hold, spelled out instead: a
+    file's name may be any bytes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def local_path(href: str) -> Path:
+    """Return the path that a local href means: a path, a file:// address, or a path relative to a
+    document, in which a space may be written `%20`."""
+    if href.startswith("file://"):
+        return Path(unquote(urlsplit(href).path))
+    path = Path(href)
+    return path if "%" not in href or path.exists() else Path(unquote(href))
 
 
 def acquired_of(name: str) -> str:
@@ -204,15 +229,28 @@ def acquired_of(name: str) -> str:
 
 def inspect(path: Path, reading: ReadOptions, scene_id: str | None = None) -> Scene:
     """Return the scene in a local GeoTIFF; UnsupportedImage with the reason why not."""
+    _check_file(path)
     try:
         identity, length = identity_of(path), path.stat().st_size
         with rasterio.open(path, driver="GTiff") as dataset:
-            name = scene_id or path.stem
-            return scene_in(dataset, reading, name, str(path), identity, length)
+            name = scene_id or printable(path.stem)
+            scene = scene_in(dataset, reading, name, str(path), identity, length)
+            _check_mask(path, dataset.shape)
+            return scene
     except OSError as error:
         raise UnsupportedImage(f"cannot be opened: {error.strerror or error}") from error
     except RasterioError as error:
         raise UnsupportedImage(f"is not a readable GeoTIFF: {error}") from error
+
+
+def _check_file(path: Path) -> None:
+    """Raise UnsupportedImage for what must not even be opened: a pipe would be waited for."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UnsupportedImage("has a name that is not UTF-8: rename it") from error
+    if path.exists() and not path.is_file():
+        raise UnsupportedImage("is no file, but a folder, a pipe or a device")
 
 
 def scene_in(
@@ -230,7 +268,7 @@ def scene_in(
     )
     acquired = acquired_of(Path(href).stem) or _tagged_date(dataset)
     scene = scene_of(header, reading, scene_id, href=href, identity=identity, acquired=acquired)
-    _check_complete(dataset, max(scene.bands), length)
+    _check_complete(dataset, scene.bands, length)
     return scene
 
 
@@ -268,7 +306,8 @@ def scene_of(
     if max(width / height, height / width) > LONGEST:
         raise UnsupportedImage(f"has pixels of {width:.3g} × {height:.3g} m, far from square")
     resolution = (affine.a - affine.e) / 2
-    square = abs(affine.a + affine.e) <= 0.01 * abs(resolution)
+    # Read by one resolution, no pixel may end up half of one away from where it lies.
+    square = abs(affine.a + affine.e) * max(rows, cols) <= abs(resolution)
     native = None
     if elsewhere is not None or not upright or not square:
         resolution = math.sqrt(width * height)
@@ -328,19 +367,53 @@ def _check_bands(header: ImageHeader, bands: Bands) -> None:
         raise UnsupportedImage(f"is {', '.join(sorted(wrong))}; NAIP is uint8: rescale it first")
 
 
-def _check_complete(dataset: rasterio.DatasetReader, band: int, length: int) -> None:
-    """Raise UnsupportedImage when the last internal tile ends beyond the file: a truncated file
-    opens well. Nothing is decoded: that would make an index ten times slower."""
-    rows, cols = dataset.block_shapes[band - 1]
-    x, y = (dataset.width - 1) // cols, (dataset.height - 1) // rows
-    offset, size = (
-        dataset.get_tag_item(f"BLOCK_{what}_{x}_{y}", "TIFF", bidx=band)
-        for what in ("OFFSET", "SIZE")
+def _check_complete(dataset: rasterio.DatasetReader, bands: Bands, length: int) -> None:
+    """Raise UnsupportedImage when the last internal tile of the image or an overview ends beyond
+    the file: a truncated file opens well. Nothing is decoded: that would make an index ten times
+    slower."""
+    needs = max(
+        _end_of_last_tile(dataset, band, level)
+        for band in bands
+        for level in (None, *range(len(dataset.overviews(band))))
     )
-    if offset is not None and size is not None and int(offset) + int(size) > length:
-        raise UnsupportedImage(
-            f"is truncated: it has {length:,} bytes and needs {int(offset) + int(size):,}"
+    if needs > length:
+        raise UnsupportedImage(f"is truncated: it has {length:,} bytes and needs {needs:,}")
+
+
+def _end_of_last_tile(dataset: rasterio.DatasetReader, band: int, level: int | None) -> int:
+    """Return the position in the file, 0 when it is not known. `level`: None, or an overview, whose
+    tiles may be of another size than the image's."""
+    rows, cols = dataset.block_shapes[band - 1]
+    sizes, factor = [(rows, cols)], 1
+    if level is not None:
+        sizes += [(edge, edge) for edge in _OVERVIEW_TILES]
+        factor = dataset.overviews(band)[level]
+    height, width = -(-dataset.height // factor), -(-dataset.width // factor)
+    ends = [0]
+    for rows, cols in sizes:
+        place = f"{(width - 1) // cols}_{(height - 1) // rows}"
+        offset, size = (
+            dataset.get_tag_item(f"BLOCK_{what}_{place}", "TIFF", bidx=band, ovr=level)
+            for what in ("OFFSET", "SIZE")
         )
+        if offset is not None and size is not None:
+            ends.append(int(offset) + int(size))
+    return max(ends)
+
+
+def _check_mask(path: Path, shape: tuple[int, int]) -> None:
+    """Raise UnsupportedImage when there is a mask beside an image that is none of the whole of
+    it."""
+    mask = mask_beside(path)
+    if mask is None:
+        return
+    try:
+        with rasterio.open(mask, driver="GTiff") as dataset:
+            whole = dataset.count == 1 and dataset.shape == shape
+    except RasterioError as error:
+        raise UnsupportedImage(f"has a mask that cannot be read: {mask.name}") from error
+    if not whole:
+        raise UnsupportedImage(f"has a mask that is not one of all its pixels: {mask.name}")
 
 
 def _tagged_date(dataset: rasterio.DatasetReader) -> str:

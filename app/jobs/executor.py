@@ -30,12 +30,15 @@ from app.grid.pixel_grid import Block, PixelGrid
 from app.jobs.files import Folder, FolderCache
 from app.jobs.job import Spec, Stopped, Work
 from app.landcover.blocks import LandCover
-from app.scheduling import Gate, background
+from app.scheduling import OWN, Flow, Gate, prioritized
 from app.services import Services
 from app.settings import Settings
 
 ATTEMPTS = 3
 """Tries of a block whose imagery cannot be read."""
+
+LANES = 2
+"""Jobs that a server runs at once: any, and beside it one that is small."""
 
 CONNECT_S = 10
 """Seconds to wait for a Dask scheduler."""
@@ -59,7 +62,7 @@ class WorkerContext:
         self.loop = loop
         self.closing = False
         # One for all blocks of a job, so that scenes are searched for once.
-        self._landcovers = lru_cache(maxsize=2)(self._landcover_of)
+        self._landcovers = lru_cache(maxsize=2 * LANES)(self._landcover_of)
 
     def landcover(self, folder: Folder | None) -> LandCover:
         """Return the `LandCover` of a job, which keeps its blocks in `folder` and is not limited by
@@ -133,6 +136,8 @@ class Task:
     grid: tuple[str, float]
     col: int
     row: int
+    flow: Flow = OWN
+    interactive: bool = False
 
     @property
     def block(self) -> Block:
@@ -148,10 +153,17 @@ class Record:
     empty: bool
 
 
-def tasks_of(context: WorkerContext, spec: Spec, work: Work, folder: Folder) -> list[Task]:
-    """Return a task for every block of a job."""
-    # A password is not written out: workers may have a Redis in their own environment.
-    settings = context.services.settings.model_dump_json(exclude={"redis_url"})
+def tasks_of(
+    context: WorkerContext,
+    spec: Spec,
+    work: Work,
+    folder: Folder,
+    flow: Flow = OWN,
+    interactive: bool = False,
+) -> list[Task]:
+    """Return a task for every block of a job, which is done as work of `flow`."""
+    # Secrets are not written out: workers may have a Redis in their own environment.
+    settings = context.services.settings.model_dump_json(exclude={"redis_url", "operator_key"})
     root, keep = str(folder.root.resolve()), spec.process != "seed"
     return [
         Task(
@@ -165,6 +177,8 @@ def tasks_of(context: WorkerContext, spec: Spec, work: Work, folder: Folder) -> 
             (block.grid.crs, block.grid.resolution),
             block.col,
             block.row,
+            flow,
+            interactive,
         )
         for number, (index, block) in enumerate(work.blocks)
     ]
@@ -184,7 +198,7 @@ async def _compute(context: WorkerContext, task: Task, folder: Folder) -> Record
     year, datetime, fill = task.dates
     selection = context.services.select(task.source, year, task.model, datetime, fill)
     landcover = context.landcover(folder if task.keep else None)
-    with background():
+    with prioritized(task.interactive, task.flow):
         block = await landcover.block(selection, task.block)
     return Record(task.number, block is None)
 
@@ -246,8 +260,9 @@ def executor_of(context: WorkerContext) -> tuple[Executor, int]:
         cluster = Cluster(scheduler)
         return cluster, 2 * cluster.threads
     workers = context.services.landcover.batcher.in_flight
-    threads = ThreadPoolExecutor(workers, "landcover-job", initializer=bind, initargs=(context,))
-    return threads, workers
+    threads = LANES * workers
+    pool = ThreadPoolExecutor(threads, "landcover-job", initializer=bind, initargs=(context,))
+    return pool, workers
 
 
 class Cluster(Executor):

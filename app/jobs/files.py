@@ -20,14 +20,18 @@ from app.grid.classified import ClassifiedBlock
 from app.jobs.job import Spec, Work
 from app.landcover.blocks import LandCover
 from app.render.geotiff import MEDIA_TYPE
-from app.scheduling import Pool, background
+from app.scheduling import OWN, Flow, Pool, prioritized
 
-_TYPES = {
+OUTPUT_TYPES = {
     "cog": MEDIA_TYPE,
     "polygons": MEDIA_TYPES["gpkg"],
     "csv": "text/csv",
     "item": "application/geo+json",
+    "statistics": "application/json",
+    "matrix": "application/json",
+    "report": "application/json",
 }
+"""output → its media type"""
 
 
 class Folder:
@@ -69,6 +73,11 @@ class Folder:
     def drop_blocks(self) -> None:
         """Remove the blocks, which the results make unnecessary."""
         shutil.rmtree(self.root / "blocks", ignore_errors=True)
+
+    @property
+    def nbytes(self) -> int:
+        """Return the size of the results."""
+        return sum(path.stat().st_size for path in self.results.glob("*") if path.is_file())
 
     def remove(self) -> None:
         """Remove the folder."""
@@ -118,17 +127,22 @@ class FolderCache(BlockCache):
 
 
 async def write_results(
-    landcover: LandCover, work: Work, outputs: Sequence[str], folder: Path
+    landcover: LandCover,
+    work: Work,
+    outputs: Sequence[str],
+    folder: Path,
+    flow: Flow = OWN,
+    interactive: bool = False,
 ) -> dict[str, Any]:
     """Write what a job returns from its blocks, the same as POST /statistics, /change and
     /feature.* give for the area; return it by name: {"file", "type"} or {"value"}.
 
     Errors as `write_outputs`.
     """
-    with background():
+    with prioritized(interactive, flow):
         written = await write_outputs(landcover, work.request(), outputs, folder)
     return {
-        name: {"file": each.name, "type": _TYPES[name]}
+        name: {"file": each.name, "type": OUTPUT_TYPES[name]}
         if isinstance(each, Path)
         else {"value": each}
         for name, each in written.items()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from app.area.raster import OutputGrid
 from app.errors import InvalidRequest, LandcoverError
 from app.grid.pixel_grid import Block
 from app.landcover.blocks import Selection
+from app.sampling.newest import newest_blocks
 from app.services import Services
 
 Status = Literal["accepted", "running", "successful", "failed", "dismissed"]
@@ -144,7 +146,12 @@ class Work:
         """Return the work of an area: the same for the same area and source, in any process."""
         source = selections[0].source
         plan = Plan.of(area, source.grids(), source.bounds)
-        blocks = [(index, part.block) for part in plan.parts() for index in range(len(selections))]
+        blocks = {
+            (index, block): None
+            for part in plan.parts()
+            for index, selection in enumerate(selections)
+            for block in newest_blocks(selection, part.block)
+        }
         return cls(plan, tuple(selections), tuple(blocks))
 
     def request(self) -> ExportRequest:
@@ -156,8 +163,33 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """How a job is to be run and delivered, beside what it computes (`Spec`)."""
+
+    client: str = ""
+    """Whose job it is, by whose share it is run; empty: the server's own."""
+    weight: float = 1.0
+    waited: bool = False
+    """Its client waits for it: it runs as a request does, not in the background."""
+    raw: bool = False
+    """Its results are bytes, not a document."""
+    transmission: dict[str, str] = field(default_factory=dict)
+    """output → `value` or `reference`, where it was requested."""
+
+    @classmethod
+    def from_json(cls, text: str) -> Order:
+        """Return the inverse of `to_json`."""
+        return cls(**json.loads(text))
+
+    def to_json(self) -> str:
+        """Return it as JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
-    """A job in the store; times in seconds since 1970, `seconds`: time spent on blocks."""
+    """A job in the store; times in seconds since 1970, `seconds`: time spent on blocks, `nbytes`:
+    of its results, an estimate until they are there."""
 
     id: str
     spec: Spec
@@ -170,6 +202,8 @@ class Job:
     total: int
     seconds: float
     results: dict[str, Any] = field(default_factory=dict)
+    order: Order = field(default_factory=Order)
+    nbytes: int = 0
 
     @property
     def progress(self) -> int:
@@ -214,3 +248,40 @@ class Job:
 
 def _iso(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs a list has; empty and None: all. Times in seconds since 1970, durations in
+    seconds."""
+
+    client: str | None = None
+    processes: tuple[str, ...] = ()
+    statuses: tuple[str, ...] = ()
+    created_from: float | None = None
+    created_to: float | None = None
+    min_duration: float | None = None
+    max_duration: float | None = None
+
+    def where(self) -> tuple[str, list[object]]:
+        """Return a condition of SQL and its values."""
+        duration = "COALESCE(finished, ?) - started"
+        now = time.time()
+        parts: list[tuple[str, list[object]]] = [
+            *_one_of("json_extract(spec, '$.process')", self.processes),
+            *_one_of("status", self.statuses),
+        ]
+        for condition, value in (
+            ("client = ?", self.client),
+            ("created >= ?", self.created_from),
+            ("created <= ?", self.created_to),
+        ):
+            parts += [(condition, [value])] if value is not None else []
+        for sign, value in ((">=", self.min_duration), ("<=", self.max_duration)):
+            parts += [(f"{duration} {sign} ?", [now, value])] if value is not None else []
+        text = " AND ".join(condition for condition, _ in parts) or "1"
+        return text, [value for _, values in parts for value in values]
+
+
+def _one_of(column: str, values: tuple[str, ...]) -> list[tuple[str, list[object]]]:
+    return [(f"{column} IN ({', '.join('?' * len(values))})", [*values])] if values else []

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from app.errors import LandcoverError
 from app.landcover.blocks import BlockPlan, LandCover, Selection
-from app.scheduling import background
+from app.scheduling import Flow, background
 
 MOST_WAITING = 256
 """Blocks that may wait; beyond it those that were requested longest ago are dropped."""
@@ -51,7 +51,7 @@ class Backfill:
             worker.cancel()
 
     async def _work(self) -> None:
-        with background():
+        with background(Flow("backfill")):
             while self._waiting and self._landcover.gate.inside < self._landcover.gate.limit // 2:
                 _, (selection, plan) = self._waiting.popitem()
                 try:

@@ -32,7 +32,7 @@ from model.segment import Image, Valid, probabilities_of
 from model.session import Cancellation, Probabilities, Session
 from model.windows import Window
 
-PROCESSING = "1"
+PROCESSING = "2"
 """Version of everything between pixels and classes that is not in the model file."""
 
 _REACH_M = 1000.0
@@ -103,6 +103,10 @@ class LandCover:
     def plan(self, selection: Selection, block: Block) -> BlockPlan | None:
         """Return what a block is to be made from; None where there is no imagery."""
         return self._plans(selection, selection.source.catalog.generation, block)
+
+    def forget_plans(self) -> None:
+        """Drop what is remembered of plans, and with it the models they were made for."""
+        self._plans.cache_clear()
 
     @property
     def in_flight(self) -> int:

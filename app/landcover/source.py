@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 from app.errors import ConfigurationError, InvalidRequest, SourceUnavailable, UnknownName
 from app.grid.pixel_grid import Bounds, PixelGrid
-from app.grid.tile import Tile, native_zoom
+from app.grid.tile import View, native_zoom
 from app.imagery.catalog import Catalog
 from app.imagery.catalog.temporal import LATEST, TemporalFilter, parse_interval
 from app.imagery.store.object_store import ObjectStore
+from app.monitoring import metrics
 from app.scheduling import Pool
 
 OVERVIEW_ZOOMS = 5
@@ -22,6 +24,19 @@ ESTIMATE_ZOOMS = 7
 """Zooms below native at which tiles show at least an estimate."""
 
 log = logging.getLogger("landcover.source")
+
+
+@dataclass(slots=True)
+class LastRefresh:
+    """When a source was last looked at, seconds since 1970, and what went wrong (None: nothing)."""
+
+    at: float = field(default_factory=time.time)
+    error: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Return whether it went well."""
+        return self.error is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +51,11 @@ class Source:
     """Threads that read it: its own when it is on a network, so that one that hangs holds up no
     other; those shared by all for local files."""
     store: ObjectStore | None = None
+    last_refresh: LastRefresh = field(default_factory=LastRefresh, compare=False)
+
+    def __post_init__(self) -> None:
+        """Count the start as the first look."""
+        self._looked(self.unavailable)
 
     @property
     def bounds(self) -> Bounds:
@@ -50,7 +70,7 @@ class Source:
         native = native_zoom(resolution, (south + north) / 2)
         return max(0, native - ESTIMATE_ZOOMS), native
 
-    def shows(self, tile: Tile) -> bool:
+    def shows(self, tile: View) -> bool:
         """Return whether a tile is in its zooms and shares ground with it."""
         return tile.z >= self.zooms[0] and self.touches(tile)
 
@@ -61,7 +81,7 @@ class Source:
         """
         return zoom >= self.zooms[1] - OVERVIEW_ZOOMS
 
-    def touches(self, tile: Tile) -> bool:
+    def touches(self, tile: View) -> bool:
         """Return whether a tile shares ground with it."""
         west, south, east, north = self.bounds
         left, bottom, right, top = tile.lonlat_bounds
@@ -69,8 +89,10 @@ class Source:
 
     @property
     def unavailable(self) -> str | None:
-        """Return why it cannot be reached at the moment; None when it can, as far as known."""
-        return self.catalog.unavailable
+        """Return why its list or its files cannot be had at the moment; None when they can, as far
+        as known. What is cached is served all the same, marked stale."""
+        reason = self.catalog.unavailable
+        return reason if reason or self.store is None else self.store.unavailable
 
     @property
     def years(self) -> tuple[int, ...]:
@@ -78,15 +100,47 @@ class Source:
         return self.catalog.years
 
     def refresh(self) -> None:
-        """Find new, changed and vanished files.
+        """Find new, changed and vanished files, and whether the source is there; never raise.
 
         When nothing is left, a disk is unavailable: the known scenes stay, so that reading them is
         an error and not an empty place.
         """
-        try:
+
+        def look() -> None:
             self.catalog.refresh()
+            if self.store is not None:
+                self.store.look()
+
+        self._looked(self._survived(look, "refresh"))
+
+    def probe(self) -> None:
+        """Find out whether it is back, when it is unavailable; takes seconds and never raises."""
+        if self.unavailable is not None:
+            if self.store is not None and self.store.unavailable is not None:
+                self._survived(self.store.probe, "probe")
+            if self.catalog.unavailable is not None:
+                self._survived(self.catalog.probe, "probe")
+            if self.unavailable is None:
+                log.warning("source %s is back", self.id)
+                self._looked(None)
+
+    def _survived(self, look: Callable[[], object], what: str) -> str | None:
+        """Return what went wrong with `look`; whatever it is, this source alone is concerned."""
+        try:
+            look()
         except (ConfigurationError, SourceUnavailable) as error:
             log.warning("source %s: %s", self.id, error)
+            return str(getattr(error, "reason", error))
+        except Exception as error:
+            log.exception("source %s: unexpected error in its %s", self.id, what)
+            return f"unexpected {type(error).__name__}"
+        return None
+
+    def _looked(self, error: str | None) -> None:
+        self.last_refresh.at, self.last_refresh.error = time.time(), error
+        metrics.SOURCE_REFRESHED.labels(self.id).set(self.last_refresh.at)
+        metrics.SOURCE_REFRESH_OK.labels(self.id).set(error is None)
+        metrics.SOURCE_UNAVAILABLE.labels(self.id).set(self.unavailable is not None)
 
     def close(self) -> None:
         """Close its connections."""
@@ -112,7 +166,7 @@ class Source:
             return replace(parse_interval(datetime), older=older)
         if year == "latest":
             return LATEST
-        if not re.fullmatch(r"\d{4}", year):
+        if not re.fullmatch(r"[0-9]{4}", year):
             raise InvalidRequest("year", year, "`latest` or a year of four digits")
         complete = self.catalog.is_loaded((-180, -90, 180, 90), LATEST)
         if complete and not older and int(year) not in self.years:

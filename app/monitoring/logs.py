@@ -56,3 +56,5 @@ def configure(form: str, level: str) -> None:
     root.setLevel(level.upper())
     # Its start and stop lines say less than ours; a client's broken request is the client's.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    # How many records it wrote into a file is of no use to an operator.
+    logging.getLogger("pyogrio").setLevel(logging.WARNING)

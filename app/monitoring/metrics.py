@@ -7,6 +7,7 @@ up; any of them answers for all.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
+
+log = logging.getLogger("landcover.metrics")
 
 REGISTRY = CollectorRegistry()
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -93,6 +96,13 @@ QUEUE = Gauge(
     multiprocess_mode="livesum",
     registry=REGISTRY,
 )
+REFUSED = Counter(
+    "landcover_refused",
+    "Requests refused with 429 because a client's share was used up: queue (blocks in work), jobs, "
+    "bytes (of results).",
+    ("share",),
+    registry=REGISTRY,
+)
 LEASES = Counter(
     "landcover_leases",
     "Blocks needed while Redis is in use: claimed (computed here), found (computed elsewhere "
@@ -113,6 +123,33 @@ ENGINE = Gauge(
     multiprocess_mode="livemax",
     registry=REGISTRY,
 )
+SOURCE_REFRESHED = Gauge(
+    "landcover_source_last_refresh_timestamp_seconds",
+    "When a source was last looked at, seconds since 1970.",
+    ("source",),
+    multiprocess_mode="livemin",
+    registry=REGISTRY,
+)
+SOURCE_REFRESH_OK = Gauge(
+    "landcover_source_last_refresh_success",
+    "1 when the last look at a source went well.",
+    ("source",),
+    multiprocess_mode="livemin",
+    registry=REGISTRY,
+)
+SOURCE_UNAVAILABLE = Gauge(
+    "landcover_source_unavailable",
+    "1 while a source cannot be read or searched; what is cached is served, marked stale.",
+    ("source",),
+    multiprocess_mode="livemax",
+    registry=REGISTRY,
+)
+MODEL_REFUSED = Gauge(
+    "landcover_model_refused",
+    "1 while the model file of the last SIGHUP is refused and the one before is in use.",
+    multiprocess_mode="livemax",
+    registry=REGISTRY,
+)
 RESIDENT = Gauge(
     "landcover_resident_bytes",
     "Resident memory of all processes.",
@@ -129,6 +166,20 @@ class Collector(Protocol):
         ...
 
 
+class _Guarded:
+    """A collector whose failure takes no other figure along."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield its figures; none when it fails, which is logged."""
+        try:
+            yield from list(self._collector.collect())
+        except Exception:
+            log.exception("figures of %s cannot be had", type(self._collector).__name__)
+
+
 def page(*collectors: Collector) -> bytes:
     """Return all metrics, those of `collectors` too, in the text format of Prometheus."""
     RESIDENT.set(resident_bytes())
@@ -136,7 +187,7 @@ def page(*collectors: Collector) -> bytes:
     if collectors or "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         registry = CollectorRegistry()
         for collector in collectors:
-            registry.register(collector)
+            registry.register(_Guarded(collector))
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         else:

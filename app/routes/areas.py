@@ -140,9 +140,11 @@ async def _answer(request: Request, services: Services, work: Awaitable[File]) -
     file = await while_connected(request, work, services.settings.deadline_s)
     headers = {
         "content-disposition": f'attachment; filename="{file.name}"',
-        "content-crs": f"<http://www.opengis.net/def/crs/EPSG/0/{file.crs[5:]}>",
         "cache-control": "no-cache",
     }
+    if file.crs.startswith("EPSG:"):  # a CRS of the imagery's own has no name
+        code = file.crs.removeprefix("EPSG:")
+        headers["content-crs"] = f"<http://www.opengis.net/def/crs/EPSG/0/{code}>"
     return Response(file.content, 200, headers, file.media_type)
 
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from app.errors import UnknownName
 from app.grid.tile import TMS_NAMES, Tile
 from app.landcover.source import Source
+from app.render.arcgis import layer_file
 from app.render.attribute_table import Table, table_of
 from app.render.client_files import (
     Pyramid,
@@ -30,6 +31,8 @@ from model.legend import COLORMAPS
 router = APIRouter(tags=["clients"])
 
 XML = "application/xml"
+JSON = "application/json"
+_TITLE = "Land cover"
 PAGE_CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; frame-ancestors 'none'"
 _XML_ANSWER: dict[int | str, dict[str, object]] = {200: {"content": {XML: {}}}}
 
@@ -117,6 +120,19 @@ async def legend_clr(
     return _file(text, "text/plain", f"{layer}.clr")
 
 
+@router.get("/legend.lyrx", response_class=Response, responses={200: {"content": {JSON: {}}}})
+async def legend_lyrx(
+    request: Request,
+    layer: Annotated[Literal["class", "change"], Query(description="of which values")] = "class",
+    colormap_name: Annotated[str, Query(description="a colormap of /legend")] = "landcover",
+) -> Response:
+    """The layer file of a class raster for ArcGIS Pro: names and colors of a `landcover.tif` or
+    `change.tif` beside it, and the symbology to apply to others."""
+    dataset, title = ("change.tif", "Change") if layer == "change" else ("landcover.tif", _TITLE)
+    content = layer_file(_table(request, layer, colormap_name), dataset, title)
+    return _file(content, JSON, f"{layer}.lyrx")
+
+
 @router.get("/clients", response_class=Response, responses={200: {"content": {"text/html": {}}}})
 async def clients(request: Request) -> Response:
     """A page with this server's own addresses for QGIS, ArcGIS, GDAL and web maps."""
@@ -197,6 +213,8 @@ Browser → XYZ Tiles.</p>
 <p>ArcGIS Pro: Insert → Connections → Server → New WMTS Server. ArcGIS Online: Add → Add Layer from
 URL → WMTS (OGC). The URL:</p>
 {_code(capabilities)}
+<p>Class rasters get names and colors with <a href="{_safe(base)}legend.lyrx">this layer file</a>
+(Symbology → Import from layer file).</p>
 <h2>OGC API Tiles</h2>
 {_code(base)}"""
 

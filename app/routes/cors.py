@@ -14,7 +14,7 @@ Headers = list[tuple[bytes, bytes]]
 
 EXPOSED = (
     "Accept-Ranges", "Content-Crs", "Content-Disposition", "Content-Length", "Content-Range",
-    "ETag", "Location", "Preference-Applied", "Retry-After", "Server-Timing", "X-Cache",
+    "ETag", "Link", "Location", "Preference-Applied", "Retry-After", "Server-Timing", "X-Cache",
     "X-Landcover-Dates", "X-Landcover-Quality", "X-Landcover-Scenes", "X-Landcover-Stale",
     "X-Request-ID",
 )  # fmt: skip
@@ -22,7 +22,7 @@ EXPOSED = (
 
 ACCEPTED = (
     "Accept", "Authorization", "Content-Type", "If-Match", "If-Modified-Since", "If-None-Match",
-    "If-Range", "Prefer", "Range", "X-Request-ID",
+    "If-Range", "Prefer", "Range", "X-API-Key", "X-Request-ID",
 )  # fmt: skip
 """Headers that such a script may send."""
 

@@ -14,7 +14,7 @@ from fastapi import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.services import Rendered, Services
+from app.services import Address, Rendered, Services
 
 _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
 
@@ -40,7 +40,7 @@ def keep_download(request: Request, answer: Response) -> Response:
         if name not in ("content-length", "content-type")
     }
     kept = Rendered(etag, media_type, content, tuple(own.items()))
-    services.rendered.put(_address(request, services), kept, len(content) + 1024)
+    services.keep_rendered(_address(request, services), kept)
     return RangedFile(content, own, media_type, etag)
 
 
@@ -86,7 +86,7 @@ class RangedFile(Response):
         self.headers["content-length"] = str(len(content))
 
 
-def _address(request: Request, services: Services) -> tuple[str, bytes, int]:
+def _address(request: Request, services: Services) -> Address:
     scope = request.scope
     return scope["path"], scope["query_string"], services.generation
 

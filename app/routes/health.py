@@ -8,6 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from app.monitoring import metrics
+from app.routes.sources import last_refresh
 from app.services import Services
 
 router = APIRouter(tags=["operation"])
@@ -32,10 +33,16 @@ async def readyz(request: Request) -> Response:
         "status": "unavailable" if none_left else "ready",
         "models": {name: session.sha256 for name, session in services.models.items()},
         "engines": {name: str(each.engine.spec) for name, each in services.models.items()},
+        "model_refused": services.model_refused,
         "sources_unavailable": sorted(unavailable),
         "reasons": unavailable,
+        "sources": {
+            each.id: {"unavailable": each.unavailable, "last_refresh": last_refresh(each)}
+            for each in services.sources
+        },
         "cache_degraded": degraded.get("disk"),
         "redis": degraded.get("redis", "ok") if cache.redis else None,
+        "jobs_unavailable": request.app.state.jobs.store.trouble,
         "blocks_in_work": services.gate.inside,
     }
     return JSONResponse(content, 503 if none_left else 200)

@@ -10,7 +10,7 @@ from app.grid.tile import Tile
 from app.imagery.catalog.temporal import TemporalFilter
 from app.landcover.source import Source
 from app.routes.requests import while_connected
-from app.routes.schemas import PictureQuery, openapi_parameters, query_of, tile_and_suffix
+from app.routes.schemas import PictureQuery, query_of, tile_and_suffix, tile_parameters
 from app.sampling.pictures import MEDIA_TYPES, encode, picture
 from app.services import Services
 
@@ -20,7 +20,7 @@ router = APIRouter(tags=["imagery"])
 @router.get(
     "/imagery/tiles/{tileMatrixSetId}/{z}/{x}/{y}",
     response_class=Response,
-    openapi_extra=openapi_parameters(PictureQuery),
+    openapi_extra=tile_parameters(PictureQuery),
 )
 async def imagery_tile(request: Request) -> Response:
     """Return one imagery tile; `y` may end in `@2x` and `.webp`, `.png` or `.jpg`."""

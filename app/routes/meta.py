@@ -11,6 +11,7 @@ from app.grid.tile import TMS_NAMES
 from app.render.attribute_table import stac_of
 from app.render.transition import transition_table
 from app.routes.ogc import LANDING
+from app.routes.openapi import MEDIA_TYPE as OPENAPI
 from app.routes.requests import selections_of
 from app.routes.schemas import TileQuery, openapi_parameters, query_of
 from app.services import Services
@@ -33,7 +34,7 @@ async def landing(request: Request) -> dict[str, Any]:
     pages = {
         **LANDING,
         "map": ("map", "text/html", "The map"),
-        "service-desc": ("api", "application/json", "OpenAPI definition"),
+        "service-desc": ("api", OPENAPI, "OpenAPI 3.0 definition"),
         "service-doc": ("api.html", "text/html", "Documentation of the API"),
         "tilejson": ("WebMercatorQuad/tilejson.json", "application/json", "TileJSON"),
         "legend": ("legend", "application/json", "Classes and colors"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from http import HTTPStatus
 
@@ -11,15 +12,20 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from app.errors import (
+    AccessDenied,
     Busy,
     DeadlineExceeded,
     InvalidArea,
     InvalidRequest,
     LandcoverError,
+    QuotaExceeded,
     SourceTooSlow,
     SourceUnavailable,
+    StorageFull,
+    StorageUnavailable,
     TooLarge,
     UnknownName,
+    storage_error,
 )
 from app.routes.requests import ClientGone
 
@@ -34,8 +40,14 @@ STATUS: dict[type[LandcoverError], tuple[int, str]] = {
     SourceUnavailable: (502, "Imagery unavailable"),
     SourceTooSlow: (504, "Imagery too slow"),
     Busy: (503, "Busy"),
+    QuotaExceeded: (429, "Too many requests"),
+    AccessDenied: (403, "Forbidden"),
+    StorageUnavailable: (503, "Storage unavailable"),
+    StorageFull: (507, "Insufficient storage"),
     DeadlineExceeded: (504, "Too slow"),
 }
+
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 log = logging.getLogger("landcover.routes")
 
@@ -65,22 +77,29 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ClientGone, _client_gone)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(OSError, _os_error)
     app.add_exception_handler(Exception, _unexpected)
 
 
 async def _landcover_error(_: Request, error: Exception) -> Response:
     status, title = _status_of(error)
+    if isinstance(error, AccessDenied) and error.known:
+        status, title = 401, "Unauthorized"
     if status == 500:
         log.error("unmapped error", exc_info=error)
         return problem(500, title, "The server failed; its log says why.")
     if isinstance(error, SourceUnavailable):
         log.warning("imagery unavailable: %s", error)
+    if isinstance(error, StorageUnavailable):
+        log.warning("storage unavailable: %s", error)
     return problem(status, title, str(error), _headers(error), **_members(error))
 
 
 def _headers(error: Exception) -> dict[str, str] | None:
-    if isinstance(error, Busy | SourceUnavailable):
+    if isinstance(error, Busy | SourceUnavailable | QuotaExceeded | StorageUnavailable):
         return {"retry-after": str(error.retry_after)}
+    if isinstance(error, AccessDenied) and error.known:
+        return {"www-authenticate": 'Bearer realm="landcover"'}
     return None
 
 
@@ -101,6 +120,8 @@ def _members(error: Exception) -> dict[str, object]:
     if isinstance(error, TooLarge):
         known = {"limit": error.limit, "estimate": error.estimate, "hint": error.hint}
         return {name: value for name, value in known.items() if value}
+    if isinstance(error, QuotaExceeded):
+        return {"value": error.value, "limit": error.limit}
     return {"scene": error.scene_id} if isinstance(error, SourceUnavailable) else {}
 
 
@@ -123,6 +144,13 @@ async def _http_error(request: Request, error: Exception) -> Response:
     detail = f"{request.method} {request.url.path[:200]}: {title.lower()}"
     headers = dict(error.headers or {})
     return problem(error.status_code, title, detail, headers)
+
+
+async def _os_error(request: Request, error: Exception) -> Response:
+    """Scratch files of an export, too, may find no room."""
+    if isinstance(error, OSError) and error.errno in _STORAGE:
+        return await _landcover_error(request, storage_error("a file cannot be written", error))
+    raise error
 
 
 async def _unexpected(_: Request, error: Exception) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -10,11 +11,15 @@ from starlette.responses import JSONResponse, Response
 
 from app.area.geojson import parse_json
 from app.errors import InvalidRequest, TooLarge, UnknownName
-from app.jobs.job import OUTPUTS, PROCESSES, Job, Process, Spec, spec_of
-from app.jobs.runner import JobService
-from app.routes.jobs import results_of
+from app.jobs.files import OUTPUT_TYPES
+from app.jobs.job import OUTPUTS, PROCESSES, Job, Order, Process, Spec, spec_of
+from app.jobs.service import JobService
+from app.routes.access import client_of
+from app.routes.geojson_schema import execution_body
+from app.routes.listing import PAGE_QUERY, page_links, page_of
 from app.routes.ogc import CONFORMANCE
 from app.routes.requests import body_of, while_connected
+from app.routes.results import FRESH, deliver, delivery_of
 
 router = APIRouter(tags=["processes"])
 
@@ -40,6 +45,17 @@ _INPUTS = {
     "to": "the year after, or `latest`",
 }
 
+_OUTPUTS = {
+    "cog": "Cloud Optimized GeoTIFF of the classes, or of from · 10 + to",
+    "polygons": "GeoPackage of class polygons; made only if it is requested",
+    "csv": "the areas per class, or the matrix of change, as a table",
+    "item": "STAC item of the raster",
+    "statistics": "ground area per class",
+    "matrix": "hectares by class before (rows) and after (columns)",
+    "report": "how many blocks the cache has now",
+}
+_GEOJSON = "application/geo+json"
+
 
 def _inputs_of(process: Process) -> tuple[str, ...]:
     dates = ("from", "to") if process == "change" else ("year", "datetime", "fill")
@@ -53,10 +69,17 @@ def _describe(process: Process, base: str, whole: bool) -> dict[str, Any]:
         "version": "1.0.0",
         "jobControlOptions": ["sync-execute", "async-execute", "dismiss"],
         "outputTransmission": ["value", "reference"],
-        "links": [{"rel": "self", "href": f"{base}processes/{process}"}],
-    }
+        "links": [
+            {"rel": rel, "href": f"{base}processes/{process}{end}", "type": "application/json",
+             "title": title}
+            for rel, end, title in (
+                ("self", "", "This process"),
+                ("http://www.opengis.net/def/rel/ogc/1.0/execute", "/execution", "Execute it"),
+            )
+        ],
+    }  # fmt: skip
     if whole:
-        area = {"type": "object", "contentMediaType": "application/geo+json"}
+        area = {"type": "object", "format": "geojson-geometry", "contentMediaType": _GEOJSON}
         summary["inputs"] = {
             name: {
                 "title": name,
@@ -67,9 +90,21 @@ def _describe(process: Process, base: str, whole: bool) -> dict[str, Any]:
             for name in _inputs_of(process)
         }
         summary["outputs"] = {
-            name: {"title": name, "schema": {"type": "object"}} for name in OUTPUTS[process]
+            name: {
+                "title": name,
+                "description": _OUTPUTS[name],
+                "schema": _output_schema(OUTPUT_TYPES[name]),
+            }
+            for name in OUTPUTS[process]
         }
     return summary
+
+
+def _output_schema(kind: str) -> dict[str, str]:
+    if kind.endswith("json"):
+        return {"type": "object", "contentMediaType": kind}
+    encoding = {} if kind.startswith("text/") else {"contentEncoding": "binary"}
+    return {"type": "string", **encoding, "contentMediaType": kind}
 
 
 @router.get("/conformance", response_model=None)
@@ -78,12 +113,12 @@ async def conformance() -> dict[str, Any]:
     return {"conformsTo": [*CONFORMANCE, *_CONFORMANCE]}
 
 
-@router.get("/processes", response_model=None)
+@router.get("/processes", response_model=None, openapi_extra=PAGE_QUERY)
 async def processes(request: Request) -> dict[str, Any]:
     """Return what can be executed."""
-    base = str(request.base_url)
-    listed = [_describe(process, base, False) for process in PROCESSES]
-    return {"processes": listed, "links": [{"rel": "self", "href": f"{base}processes"}]}
+    base, (limit, offset) = str(request.base_url), page_of(request)
+    listed = [_describe(process, base, False) for process in PROCESSES[offset : offset + limit]]
+    return {"processes": listed, "links": page_links(request, len(PROCESSES))}
 
 
 @router.get("/processes/{processID}", response_model=None)
@@ -92,34 +127,38 @@ async def process(request: Request, processID: str) -> dict[str, Any]:  # noqa: 
     return _describe(_known(processID), str(request.base_url), True)
 
 
-@router.post("/processes/{processID}/estimate", response_model=None)
+_BODY = execution_body(_INPUTS)
+
+
+@router.post("/processes/{processID}/estimate", response_model=None, openapi_extra=_BODY)
 async def estimate(request: Request, processID: str) -> dict[str, Any]:  # noqa: N803
     """Return the blocks, seconds and bytes of an execution, without executing it. Takes the same
     body."""
-    service, spec = await _request(request, processID)
+    service, spec, _ = await _request(request, processID)
     return await asyncio.to_thread(service.estimate, spec)
 
 
-@router.post("/processes/{processID}/execution", response_model=None)
+@router.post("/processes/{processID}/execution", response_model=None, openapi_extra=_BODY)
 async def execute(request: Request, processID: str) -> Response:  # noqa: N803
     """Execute a process: at once for a small area, as a job with `Prefer: respond-async`."""
-    service, spec = await _request(request, processID)
+    service, spec, order = await _request(request, processID)
     base = str(request.base_url)
     wants_job = "respond-async" in request.headers.get("prefer", "").lower()
     if not wants_job and not await asyncio.to_thread(service.fits_request, spec):
         cost = await asyncio.to_thread(service.estimate, spec)
         limit = service.settings.sync_area_km2
         raise TooLarge("the area in km²", round(cost["km2"], 2), limit, cost, _AS_JOB)
-    job = await asyncio.to_thread(service.submit, spec)
+    order = replace(order, waited=not wants_job)
+    job = await asyncio.to_thread(service.submit, spec, client_of(request), order)
     if wants_job:
         headers = {"location": f"{base}jobs/{job.id}", "preference-applied": "respond-async"}
-        return JSONResponse(job.status_info(base), 201, headers)
+        return JSONResponse(job.status_info(base), 201, {**FRESH, **headers})
     try:
         ended = await while_connected(request, _ended(service, job), service.settings.deadline_s)
     except BaseException:
         await asyncio.shield(asyncio.to_thread(service.dismiss, job.id))
         raise
-    return JSONResponse(results_of(ended, base))
+    return await asyncio.to_thread(deliver, ended, base, service.folder(ended.id).results)
 
 
 async def _ended(service: JobService, job: Job) -> Job:
@@ -129,8 +168,9 @@ async def _ended(service: JobService, job: Job) -> Job:
     return job
 
 
-async def _request(request: Request, name: str) -> tuple[JobService, Spec]:
-    """Return the job service and what is requested; InvalidRequest, UnknownName or TooLarge."""
+async def _request(request: Request, name: str) -> tuple[JobService, Spec, Order]:
+    """Return the job service, what is requested and how it is delivered; InvalidRequest,
+    UnknownName or TooLarge."""
     process = _known(name)
     service: JobService = request.app.state.jobs
     body = await body_of(request, service.settings.body_kb)
@@ -146,9 +186,7 @@ async def _request(request: Request, name: str) -> tuple[JobService, Spec]:
         raise InvalidRequest("inputs", sorted(unknown), ", ".join(names))
     fields = ("from", "to") if process == "change" else ("year",)
     years = [_text(inputs, field, "latest" if field == "year" else None) for field in fields]
-    outputs = document.get("outputs", {})
-    if not isinstance(outputs, (dict, list)) or not all(isinstance(o, str) for o in outputs):
-        raise InvalidRequest("outputs", outputs, f"some of {', '.join(OUTPUTS[process])}")
+    outputs, order = delivery_of(process, document)
     source, model, datetime, fill = (
         _text(inputs, field, "") for field in ("source", "model", "datetime", "fill")
     )
@@ -163,11 +201,11 @@ async def _request(request: Request, name: str) -> tuple[JobService, Spec]:
         source or None,
         model or None,
         years,
-        tuple(outputs),
+        outputs,
         datetime,
         fill,
     )
-    return service, spec
+    return service, spec, order
 
 
 def _text(inputs: dict[str, Any], field: str, default: str | None) -> str:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from app.area.geojson import Areas, read_areas
 from app.errors import DeadlineExceeded, InvalidRequest, TooLarge
 from app.landcover.blocks import Selection
+from app.routes.geojson_schema import AREA, AREA_EXAMPLE
 from app.routes.schemas import SelectionQuery, TileQuery, openapi_parameters, query_of
 from app.services import Services
 
@@ -85,7 +86,7 @@ BODY = {
         "required": True,
         "description": "GeoJSON (RFC 7946), longitude before latitude; altitudes are dropped.",
         "content": {
-            media: {"schema": {"type": "object", "properties": {"type": {"type": "string"}}}}
+            media: {"schema": AREA, "example": AREA_EXAMPLE}
             for media in (GEOJSON, "application/json")
         },
     }
@@ -96,6 +97,9 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         400: "A parameter is wrong; `field`, `value` and `expected` say which and why.",
         404: "No such source, year, model or format.",
         413: "More than one request may ask for; with `limit` and `estimate`.",
+        429: "This client's share is used up; with `value` and `limit`. Try again after "
+        "`Retry-After` seconds.",
+        507: "No room for a file on the server.",
         422: "The polygon cannot be used; `hint` says what may have happened.",
         502: "Imagery could not be read.",
         503: "Busy: try again after `Retry-After` seconds.",

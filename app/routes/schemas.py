@@ -19,7 +19,14 @@ from model.legend import COLORMAPS, Rgb, rgb_of
 
 Query = TypeVar("Query", bound=BaseModel)
 
-_ROW = re.compile(r"(?P<y>-?\d{1,10})(?P<scale>@2x)?(?:\.(?P<suffix>[A-Za-z0-9]{1,5}))?")
+_ROW = re.compile(r"(?P<y>-?[0-9]{1,10})(?P<scale>@2x)?(?:\.(?P<suffix>[A-Za-z0-9]{1,5}))?")
+
+
+MOST_QUERY = 4096
+"""Bytes of a query that are parsed."""
+
+_REMEMBERED = 256
+"""Bytes of a query whose parsed form is kept: long ones are somebody's own."""
 
 
 class SelectionQuery(BaseModel):
@@ -63,7 +70,9 @@ class TileQuery(ImageryQuery):
         "latest", alias="to", description="for `layer=change`: the year after, or `latest`"
     )
     classes: str | None = Field(None, description="class values to show, such as `1,5`; all")
-    colormap_name: str = Field("landcover", description="`landcover`, `colorblind` or `nlcd`")
+    colormap_name: str = Field(
+        "landcover", description="`landcover`, `vivid`, `colorblind` or `nlcd`"
+    )
     colormap: str | None = Field(
         None, description='JSON of class value → color, such as `{"1": "#ff0000"}`'
     )
@@ -106,7 +115,7 @@ class TileQuery(ImageryQuery):
             return base
         try:
             colors = {int(k): rgb_of(v) for k, v in json.loads(self.colormap).items()}
-        except (ValueError, AttributeError, TypeError) as error:
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
             raise InvalidRequest("colormap", self.colormap, 'JSON {"1": "#RRGGBB"}') from error
         if not set(colors) <= set(base):
             raise InvalidRequest("colormap", self.colormap, f"class values of {sorted(base)}")
@@ -122,9 +131,15 @@ class TileRequest:
     query: TileQuery
 
 
-@lru_cache(maxsize=4096)
 def parse_tile(tms: str, z: str, x: str, y: str, query: bytes) -> TileRequest:
     """Parse path and query; InvalidRequest or UnknownName names the field, value and limit."""
+    if len(query) > _REMEMBERED:
+        return _parse_tile.__wrapped__(tms, z, x, y, query)
+    return _parse_tile(tms, z, x, y, query)
+
+
+@lru_cache(maxsize=4096)
+def _parse_tile(tms: str, z: str, x: str, y: str, query: bytes) -> TileRequest:
     parsed = query_of(TileQuery, query)
     if parsed.colormap_name not in COLORMAPS:
         raise UnknownName("colormap_name", parsed.colormap_name, COLORMAPS)
@@ -148,7 +163,7 @@ def tile_and_suffix(
         raise InvalidRequest("format", suffix, f"one of {', '.join(suffixes)}")
     numbers = []
     for field, text in (("z", z), ("x", x)):
-        if not re.fullmatch(r"-?\d{1,10}", text):
+        if not re.fullmatch(r"-?[0-9]{1,10}", text):
             raise InvalidRequest(field, text, "a whole number")
         numbers.append(int(text))
     scale = 2 if match["scale"] else 1
@@ -157,6 +172,9 @@ def tile_and_suffix(
 
 def query_of(model: type[Query], query: bytes) -> Query:
     """Parse the query string as `model`; InvalidRequest names the first wrong value."""
+    if len(query) > MOST_QUERY:
+        shown = query.decode("latin-1")
+        raise InvalidRequest("query", shown, f"at most {MOST_QUERY} bytes, not {len(query)},")
     pairs = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
     try:
         return model.model_validate(pairs)
@@ -182,6 +200,22 @@ def openapi_parameters(model: type[BaseModel]) -> dict[str, Any]:
             for name, field in schema["properties"].items()
         ]
     }
+
+
+def tile_parameters(model: type[BaseModel], *path: str) -> dict[str, Any]:
+    """Return the parts of a tile's path, all of them by default, and `model`'s fields as OpenAPI
+    parameters."""
+    known: dict[str, dict[str, Any]] = {
+        "tileMatrixSetId": {"type": "string", "enum": list(TMS_NAMES)},
+        "z": {"type": "integer", "minimum": 0},
+        "x": {"type": "integer", "minimum": 0},
+        "y": {"type": "string", "pattern": r"^\d{1,10}(@2x)?(\.[a-z]{3,4})?$"},
+    }
+    parts = [
+        {"name": name, "in": "path", "required": True, "schema": known[name]}
+        for name in path or known
+    ]
+    return {"parameters": parts + openapi_parameters(model)["parameters"]}
 
 
 def degrees(field: str, text: str, limit: float) -> float:

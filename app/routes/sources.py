@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -39,7 +40,10 @@ class ScenesQuery:
 async def sources(request: Request) -> dict[str, Any]:
     """List the sources with their years, extent and zooms."""
     services: Services = request.app.state.services
-    return {"sources": [describe(source) for source in services.sources]}
+    listed: dict[str, Any] = {"sources": [describe(source) for source in services.sources]}
+    if url := services.settings.basemap:
+        listed["basemap"] = {"url": url, "attribution": services.settings.basemap_attribution}
+    return listed
 
 
 @router.get("/sources/{source_id}/footprints", response_model=None)
@@ -110,7 +114,15 @@ def describe(source: Source) -> dict[str, Any]:
         "scenes": len(source.catalog.scenes),
         "skipped": len(source.catalog.skipped),
         "unavailable": source.unavailable,
+        "last_refresh": last_refresh(source),
     }
+
+
+def last_refresh(source: Source) -> dict[str, Any]:
+    """Return when a source was last looked at (RFC 3339), whether that went well, and why not."""
+    last = source.last_refresh
+    at = datetime.fromtimestamp(last.at, UTC).isoformat(timespec="seconds")
+    return {"at": at.replace("+00:00", "Z"), "ok": last.ok, "error": last.error}
 
 
 async def _scenes(

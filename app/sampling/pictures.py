@@ -12,13 +12,14 @@ from rio_tiler.colormap import cmap
 
 from app.errors import InvalidRequest
 from app.grid.interpolate import sample
-from app.grid.pixel_grid import PixelGrid, bounds_between, by_central_meridian
+from app.grid.pixel_grid import PixelGrid, bounds_between
 from app.grid.projection import project
 from app.grid.tile import CRS, Tile
 from app.imagery import mosaic
 from app.imagery.catalog.temporal import TemporalFilter
 from app.imagery.reader import Reader
 from app.landcover.source import Source
+from app.sampling.newest import Candidate, choices
 from model.edges import reflect_pad_invalid
 
 Style = Literal["rgb", "cir", "ndvi"]
@@ -30,6 +31,7 @@ _NIR = 3
 _FINEST = 0.25
 
 Rgba = npt.NDArray[np.uint8]
+Valid = npt.NDArray[np.bool_]
 
 
 def picture(reader: Reader, source: Source, when: TemporalFilter, tile: Tile, style: Style) -> Rgba:
@@ -42,12 +44,19 @@ def picture(reader: Reader, source: Source, when: TemporalFilter, tile: Tile, st
     out = np.zeros((tile.size, tile.size, 4), dtype=np.uint8)
     if not source.shows(tile):
         return out
-    west, south, east, north = tile.lonlat_bounds
-    source.catalog.load((west, south, east, north), when)
-    for grid in by_central_meridian(source.grids(), (west + east) / 2):
-        if out[..., 3].all():
-            break
-        _paint(out, reader, source, when, tile, style, grid.crs)
+    source.catalog.load(tile.lonlat_bounds, when)
+    candidates = _candidates(source, when, tile)
+    painted: dict[int, tuple[Rgba, Valid]] = {}
+    for choice in choices(tile.grid, tile.window, candidates, when):
+        for number, candidate in enumerate(candidates):
+            here = (out[..., 3] == 0) & (choice == number)
+            if not here.any():
+                continue
+            if number not in painted:
+                painted[number] = _paint(reader, candidate, when, tile, style)
+            colors, valid = painted[number]
+            here &= valid
+            out[here] = np.dstack([colors, np.full(here.shape, 255, dtype=np.uint8)])[here]
     return out
 
 
@@ -64,36 +73,36 @@ def encode(image: Rgba, suffix: str) -> bytes:
     return out.getvalue()
 
 
+def _candidates(source: Source, when: TemporalFilter, tile: Tile) -> list[Candidate]:
+    """Return the grids of the tile's resolution that have imagery under it, and their scenes."""
+    resolution, candidates = max(tile.ground_resolution, _FINEST), []
+    for crs in sorted(grid.crs for grid in source.grids()):
+        scenes = source.catalog.search(crs, bounds_between(CRS, crs, tile.bounds), when)
+        if scenes:
+            candidates.append(Candidate(PixelGrid(crs, resolution), scenes))
+    return candidates
+
+
 def _paint(
-    out: Rgba,
-    reader: Reader,
-    source: Source,
-    when: TemporalFilter,
-    tile: Tile,
-    style: Style,
-    crs: str,
-) -> None:
-    """Fill the transparent pixels of `out` from the images in one CRS."""
-    bounds = bounds_between(CRS, crs, tile.bounds)
-    scenes = source.catalog.search(crs, bounds, when)
-    if not scenes:
-        return
-    grid = PixelGrid(crs, max(tile.ground_resolution, _FINEST))
-    window = grid.touching(bounds).expand(2)
-    ordered = mosaic.ordered(scenes, grid, window, when)
+    reader: Reader, candidate: Candidate, when: TemporalFilter, tile: Tile, style: Style
+) -> tuple[Rgba, Valid]:
+    """Return the tile as the images of one CRS show it, uint8 (size, size, 3), and where they do,
+    bool (size, size)."""
+    grid = candidate.grid
+    window = grid.touching(bounds_between(CRS, grid.crs, tile.bounds)).expand(2)
+    ordered = mosaic.ordered(candidate.scenes, grid, window, when)
     if not ordered:
-        return
+        shape = tile.size, tile.size
+        return np.zeros((*shape, 3), dtype=np.uint8), np.zeros(shape, dtype=np.bool_)
     pixels = mosaic.read(reader, ordered, grid, window).pixels
-    projected = project(tile.grid, tile.window, crs)
+    projected = project(tile.grid, tile.window, grid.crs)
     left, _, _, top = grid.bounds(window)
     cols = projected.x / grid.resolution - left / grid.resolution - 0.5
     rows = (top - projected.y) / grid.resolution - 0.5
     # Mirrored at its edge: the interpolation would mix black into the last pixel.
     samples = sample(reflect_pad_invalid(pixels.image, pixels.valid), cols, rows)
     nearest = np.rint(rows).astype(np.intp), np.rint(cols).astype(np.intp)
-    fill = pixels.valid[nearest] & (out[..., 3] == 0)
-    colors = _styled(samples, style)
-    out[fill] = np.dstack([colors, np.full(fill.shape, 255, dtype=np.uint8)])[fill]
+    return _styled(samples, style), pixels.valid[nearest]
 
 
 def _styled(samples: npt.NDArray[np.float32], style: Style) -> Rgba:

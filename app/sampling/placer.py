@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from app.grid.classified import LEVELS, ClassifiedBlock, SceneRef
-from app.grid.pixel_grid import LONLAT, Block, Cells, PixelGrid, central_meridian, transformer
+from app.grid.pixel_grid import Block, Cells, PixelGrid
 from app.grid.projection import cells_under
+from app.imagery.scene import Scene
 from app.landcover.blocks import BlockPlan, LandCover, Selection
+from app.sampling.newest import Candidate, candidates_near, choices
 from app.scheduling import gather, prefetch
 from model.legend import NODATA
 from model.windows import BLOCK, Window
@@ -69,25 +71,31 @@ class Placer:
     async def place(self, wanted: Mask | None = None) -> Placed:
         """Return what the pixels of `wanted`, bool of the window's shape (None: all), show.
 
-        Each pixel looks in the work grid whose central meridian is nearest, then in the next one.
-        SourceUnavailable or Busy as `LandCover.block`.
+        Each pixel looks in the work grid that has the newest imagery there, of one year in that
+        whose central meridian is nearest; then in the next one. SourceUnavailable or Busy as
+        `LandCover.block`.
         """
         placed = Placed(np.full(self.window.shape, NODATA, dtype=np.uint8))
         is_open = np.ones(self.window.shape, dtype=bool) if wanted is None else wanted.copy()
-        grids = (
-            sorted({block.grid for block in self.planned})
-            if self.planned is not None
-            else sorted(self.selection.source.grids())
-        )
-        for choice in _choices(self.grid, self.window, grids):
-            for number, grid in enumerate(grids):
+        candidates = self._candidates()
+        for choice in choices(self.grid, self.window, candidates, self.selection.when):
+            for number, candidate in enumerate(candidates):
                 here = is_open & (choice == number)
                 if here.any():
-                    await self._place_grid(grid, here, placed)
+                    await self._place_grid(candidate.grid, here, placed)
             if placed.missing:
                 break  # what other grids would add is not shown either
             is_open &= placed.values == NODATA
         return placed
+
+    def _candidates(self) -> list[Candidate]:
+        """Return the work grids that may show, sorted, and their scenes."""
+        if self.planned is None:
+            return candidates_near(self.selection, self.grid, self.window)
+        scenes: dict[PixelGrid, dict[Scene, None]] = {}
+        for block, plan in self.planned.items():
+            scenes.setdefault(block.grid, {}).update(dict.fromkeys(plan.scenes))
+        return [Candidate(grid, list(scenes[grid])) for grid in sorted(scenes)]
 
     async def _place_grid(self, grid: PixelGrid, wanted: Mask, placed: Placed) -> None:
         """Write the pixels of `wanted` from the blocks of one work grid."""
@@ -100,20 +108,31 @@ class Placer:
                 placed.blocks += 1
             return
         level = self._level(grid)
-        cols, rows = cells_under(self.grid, self.window, grid)
+        run = self.landcover.reads.run  # not on the event loop, which others are waiting for
+        located, inner = await run(self._locate, grid, wanted, level)
         pixels = {
-            plan: where
-            for block, where in _by_block(grid, cols, rows, wanted)
-            if (plan := self._plan(block)) is not None
+            plan: where for block, where in located if (plan := self._plan(block)) is not None
         }
         placed.blocks += len(pixels)
-        inner = _inner(cols, rows, level)
         flat = placed.values.reshape(-1)
+
+        def show(plan: BlockPlan, classified: ClassifiedBlock) -> None:
+            where = pixels[plan]
+            flat[where] = classified.level(level, self.layer).reshape(-1)[inner[where]]
+
         async with aclosing(self._blocks(pixels, placed)) as blocks:
             async for plan, classified in blocks:
-                where = pixels[plan]
-                flat[where] = classified.level(level, self.layer).reshape(-1)[inner[where]]
+                await run(show, plan, classified)
                 placed.scenes |= dict.fromkeys(classified.scenes)
+
+    def _locate(
+        self, grid: PixelGrid, wanted: Mask, level: int
+    ) -> tuple[list[tuple[Block, Pixels]], Cells]:
+        """Return the blocks under the pixels of `wanted`, with the numbers of their pixels in the
+        flat window, and where each pixel is in the flat array of its block at a level."""
+        cols, rows = cells_under(self.grid, self.window, grid)
+        located = list(_by_block(grid, cols, rows, wanted))
+        return located, _inner(cols, rows, level)
 
     def _plan(self, block: Block) -> BlockPlan | None:
         if self.planned is not None:
@@ -212,26 +231,3 @@ def _inner(cols: Cells, rows: Cells, level: int) -> Cells:
     rows *= BLOCK >> level
     rows += cols
     return rows.reshape(-1)
-
-
-def _choices(grid: PixelGrid, window: Window, grids: list[PixelGrid]) -> list[npt.NDArray[np.intp]]:
-    """Return for the first, second … choice the number of the work grid: of all pixels, (1, 1),
-    or of each, (rows, cols)."""
-    if len(grids) < 2:
-        return [np.zeros((1, 1), dtype=np.intp)] * len(grids)
-    x, y = grid.centers(window)
-    longitude = transformer(grid.crs, LONLAT).transform
-    corners, _ = longitude(x[[0, 0, -1, -1]], y[[0, -1, 0, -1]])
-    order = _nearest(grids, np.array([[min(corners), max(corners)]]))
-    if (order[:, :, 0] == order[:, :, 1]).all():
-        # Going east two grids change places once: the same at both ends is the same between.
-        return list(order[:, :, :1])
-    everywhere, _ = longitude(*np.meshgrid(x, y))
-    return list(_nearest(grids, everywhere))
-
-
-def _nearest(grids: list[PixelGrid], longitude: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
-    """Return (choices, rows, cols): numbers of the grids, nearest central meridian first."""
-    distance = np.stack([np.abs(longitude - central_meridian(grid.crs)) for grid in grids])
-    order: npt.NDArray[np.intp] = np.argsort(distance, axis=0, kind="stable")
-    return order

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.grid.classified import SceneRef
-from app.grid.pixel_grid import LONLAT, Block, by_central_meridian, transformer
+from app.grid.pixel_grid import LONLAT, Block, transformer
 from app.landcover.blocks import LandCover, Selection
+from app.sampling.newest import Candidate, order_of
 from model.legend import NODATA
 from model.windows import BLOCK
 
@@ -38,17 +39,29 @@ async def class_at(
     SourceUnavailable or Busy as `LandCover.block`.
     """
     await landcover.load(selection, (longitude, latitude, longitude, latitude))
-    for grid in by_central_meridian(selection.source.grids(), longitude):
+    grids, cells = [], []
+    for grid in sorted(selection.source.grids()):
         x, y = transformer(LONLAT, grid.crs).transform(longitude, latitude)
-        if not (math.isfinite(x) and math.isfinite(y)):
-            continue
-        cols, rows = grid.cells(np.asarray(x), np.asarray(y))
-        block_col, col = divmod(int(cols), BLOCK)
-        block_row, row = divmod(int(rows), BLOCK)
-        block = Block(grid, block_col, block_row)
+        if math.isfinite(x) and math.isfinite(y):
+            grids.append(grid)
+            cells.append(grid.cells(np.asarray(x), np.asarray(y)))
+    blocks = [
+        Block(grid, int(cols) // BLOCK, int(rows) // BLOCK)
+        for grid, (cols, rows) in zip(grids, cells, strict=True)
+    ]
+    plans = [landcover.plan(selection, block) for block in blocks]
+    candidates = [
+        Candidate(grid, plan.scenes if plan else ())
+        for grid, plan in zip(grids, plans, strict=True)
+    ]
+    where = np.asarray(longitude)
+    order = order_of(candidates, cells, where, selection.when) if candidates else ()
+    for number in map(int, order):
+        block, (cols, rows) = blocks[number], cells[number]
         classified = await landcover.block(selection, block)
         if classified is None:
             continue
+        row, col = int(rows) % BLOCK, int(cols) % BLOCK
         value = int(classified.classes[row, col])
         if value != NODATA:
             confidence = int(classified.confidence[row, col])

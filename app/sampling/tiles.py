@@ -15,7 +15,7 @@ from typing import Literal
 
 from app.errors import Busy, InvalidRequest
 from app.grid.pixel_grid import Block, PixelGrid, bounds_between
-from app.grid.tile import CRS, Tile
+from app.grid.tile import View
 from app.landcover.backfill import Backfill
 from app.landcover.blocks import BlockPlan, LandCover, Selection, lonlat_of
 from app.monitoring import metrics
@@ -44,7 +44,7 @@ class TilePlan:
     `factor`: 1 for exact blocks, else how many times as coarse those of an estimate are.
     """
 
-    tile: Tile
+    tile: View
     parts: tuple[tuple[Selection, Mapping[Block, BlockPlan]], ...]
     factor: int = 1
 
@@ -79,7 +79,7 @@ class Composed:
 
 
 async def plan_tile(
-    landcover: LandCover, selections: Iterable[Selection], tile: Tile, factor: int = 1
+    landcover: LandCover, selections: Iterable[Selection], tile: View, factor: int = 1
 ) -> TilePlan:
     """Return what a tile is to be composed from: one selection, or for change two.
 
@@ -101,7 +101,7 @@ async def plan_tile(
     return TilePlan(tile, tuple(parts), factor)
 
 
-def blocks_near(selection: Selection, tile: Tile, factor: int = 1) -> list[Block]:
+def blocks_near(selection: Selection, tile: View, factor: int = 1) -> list[Block]:
     """Return every block that may show in a tile, in a fixed order.
 
     None at zooms at which there would be more of them than the tile has pixels.
@@ -110,7 +110,7 @@ def blocks_near(selection: Selection, tile: Tile, factor: int = 1) -> list[Block
     if not source.shows(tile) or (factor == 1 and not source.is_exact_at(tile.z)):
         return blocks
     for grid in source.grids():
-        bounds = bounds_between(CRS, grid.crs, tile.bounds)
+        bounds = bounds_between(tile.grid.crs, grid.crs, tile.bounds)
         if source.catalog.search(grid.crs, bounds, selection.when):
             coarse = PixelGrid(grid.crs, grid.resolution * factor, grid.north)
             window = coarse.touching(bounds).expand(1)

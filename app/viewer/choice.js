@@ -2,15 +2,22 @@
 
 export const STYLES = { rgb: "True color", cir: "Infrared", ndvi: "NDVI" };
 
+export const LAYERS = { class: "Classes", confidence: "Confidence", change: "Change" };
+
+/** The colors of the map unless others are selected; a service without them shows its own. */
+export const COLORS = "vivid";
+
 const DEFAULTS = {
   source: null,
   year: null,
   before: null, // the year left of the divider when two years are compared
   style: "rgb",
   landcover: true,
+  layer: "class", // what land cover shows: LAYERS
   opacity: 80,
   hidden: [], // class values switched off
-  colormap: "landcover",
+  colormap: COLORS,
+  outlines: false, // of the images
 };
 
 /** Holds the selections; `change` merges a patch and calls the listeners with the changed keys. */
@@ -53,7 +60,9 @@ export function readHash(hash) {
     before: number(query.get("before"), 1900, 2200),
     style: query.get("style") in STYLES ? query.get("style") : undefined,
     landcover: query.get("landcover") === "off" ? false : undefined,
+    layer: query.get("layer") in LAYERS ? query.get("layer") : undefined,
     opacity: number(query.get("opacity"), 0, 100),
+    outlines: query.get("outlines") === "on" ? true : undefined,
     hidden: query.get("off")?.split(",").map(Number).filter(Number.isInteger),
     colormap: query.get("colors") ?? query.get("colours") ?? undefined, // "colours": in links made before this spelling
   };
@@ -73,6 +82,8 @@ export function writeHash(values, { zoom, center }) {
   set("before", values.before);
   set("style", values.style, DEFAULTS.style);
   if (!values.landcover) query.set("landcover", "off");
+  set("layer", values.layer, DEFAULTS.layer);
+  if (values.outlines) query.set("outlines", "on");
   set("opacity", values.opacity, DEFAULTS.opacity);
   if (values.hidden.length) query.set("off", values.hidden.join(","));
   set("colors", values.colormap, DEFAULTS.colormap);

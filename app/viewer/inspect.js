@@ -1,5 +1,6 @@
 // The pop-up of a clicked point: its class, the model's confidence, and the scene it comes from.
 
+import { NARROW } from "./layout.js";
 import { wasAborted } from "./service.js";
 
 const HALF_WIDTH = 150; // of the pop-up, CSS pixels
@@ -30,7 +31,8 @@ function gauge(label, share, color) {
 
 export class Inspector {
   #controller = null;
-  #popup = null;
+  #popup = null; // of a wide window; on a narrow one the place is a card above the panel
+  #fromKeyboard = false;
 
   /** `getView()` returns { source, years, free }: the years shown, left side first; the free window. */
   constructor(map, service, legend, getView) {
@@ -38,29 +40,54 @@ export class Inspector {
     this.service = service;
     this.legend = legend;
     this.getView = getView;
-    map.on("click", (event) => this.open(event.lngLat));
+    this.card = document.getElementById("place-card");
+    this.live = document.getElementById("live");
     map.getCanvas().addEventListener("keydown", (event) => {
       if (event.key !== "Enter") return;
       event.preventDefault(); // the pop-up takes the focus: the same key must not press its button
-      this.open(map.getCenter());
+      this.open(map.getCenter(), { fromKeyboard: true });
     });
+    document.getElementById("place-close").addEventListener("click", () => this.close());
   }
 
+  get isOpen() {
+    return Boolean(this.#controller);
+  }
+
+  /** Closes the place; the focus goes back to the map if it came from there. */
   close() {
+    if (!this.isOpen) return;
+    this.#controller.abort();
+    this.#controller = null;
     this.#popup?.remove();
+    this.#popup = null;
+    this.card.hidden = true;
+    if (this.#fromKeyboard) this.map.getCanvas().focus();
+    this.#fromKeyboard = false;
   }
 
-  async open(lngLat) {
+  #place(lngLat, body, free) {
+    if (NARROW.matches) {
+      document.getElementById("place-body").replaceChildren(body);
+      this.card.hidden = false;
+      if (this.#fromKeyboard) document.getElementById("place-close").focus();
+      return;
+    }
+    const popup = new window.maplibregl.Popup({ maxWidth: "300px", offset: 6, anchor: this.#anchor(lngLat, free), closeOnClick: false });
+    popup.setLngLat(lngLat).setDOMContent(body).addTo(this.map);
+    popup.on("close", () => this.#popup === popup && this.close());
+    this.#popup = popup;
+  }
+
+  async open(lngLat, { fromKeyboard = false } = {}) {
     this.close();
+    this.#fromKeyboard = fromKeyboard;
     const controller = new AbortController();
     this.#controller = controller;
     const { source, years, free } = this.getView();
     const body = make("div", "place", make("p", "quiet", "Reading this point …"));
     body.dataset.state = "loading";
-    const popup = new window.maplibregl.Popup({ maxWidth: "300px", offset: 6, anchor: this.#anchor(lngLat, free) });
-    popup.setLngLat(lngLat).setDOMContent(body).addTo(this.map);
-    popup.on("close", () => controller.abort());
-    this.#popup = popup;
+    this.#place(lngLat, body, free);
     const fetchPoints = (options) => Promise.all(
       years.map((year) => this.service.point(lngLat, source, year, { ...options, signal: controller.signal })),
     );
@@ -70,11 +97,17 @@ export class Inspector {
       if (points.some((point) => point.class)) body.append(this.#details(fetchPoints, years));
       body.append(make("p", "quiet coordinates", coordinatesOf(lngLat)));
       body.dataset.state = "ready";
+      this.live.textContent = points.map((point, i) => this.#spoken(point, years[i])).join("; ");
     } catch (error) {
       if (wasAborted(error)) return;
       body.replaceChildren(make("b", "", error.message), make("p", "quiet", error.detail ?? ""));
       body.dataset.state = "failed";
     }
+  }
+
+  #spoken({ class: result, confidence, year }, requestedYear) {
+    const sure = confidence === null || confidence === undefined ? "" : `, confidence ${confidence} %`;
+    return result ? `${result.title ?? result.name}${sure}, ${year ?? requestedYear}` : `No data here, ${requestedYear}`;
   }
 
   /** Beside the panel the pop-up opens on the far side of it; elsewhere MapLibre places it. */

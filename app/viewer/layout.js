@@ -2,6 +2,7 @@
 // below it (as a sheet that folds) on narrow ones.
 
 const WIDE = window.matchMedia("(min-width: 720px)");
+export const NARROW = window.matchMedia("(max-width: 719.98px)");
 
 export class Layout {
   constructor(onChange) {
@@ -10,9 +11,21 @@ export class Layout {
     this.onChange = onChange;
     this.fold(!WIDE.matches);
     this.button.addEventListener("click", () => this.fold(!this.folded));
+    this.#acceptSwipes(this.panel.querySelector("header"));
     WIDE.addEventListener("change", () => this.fold(!WIDE.matches));
     new ResizeObserver(() => this.#measure()).observe(this.panel);
     window.addEventListener("resize", () => this.#measure());
+  }
+
+  /** On a narrow window the header can be pushed up or down as well. */
+  #acceptSwipes(header) {
+    let from = null;
+    header.addEventListener("pointerdown", (event) => { from = event.clientY; });
+    header.addEventListener("pointerup", (event) => {
+      const moved = from === null ? 0 : event.clientY - from;
+      from = null;
+      if (NARROW.matches && Math.abs(moved) > 24) this.fold(moved > 0);
+    });
   }
 
   get folded() {

@@ -22,6 +22,10 @@ export class Legend {
     this.strip = document.getElementById("strip");
     this.note = document.getElementById("shares-note");
     this.all = document.getElementById("show-all");
+    this.short = document.getElementById("short-legend");
+    this.short.replaceChildren(...this.classes.map(({ value, title }) => make(
+      "li", { className: `class-${value}` }, make("span", { className: "swatch" }), title.split(/ or |, /)[0],
+    )));
     this.list.replaceChildren(...this.classes.map((entry) => this.#row(entry)));
     this.strip.replaceChildren(...this.values.map((value) => make("i", { className: `class-${value}` })));
     this.list.addEventListener("change", () => onToggle(this.#hidden()));
@@ -61,26 +65,40 @@ export class Legend {
   }
 
   /** Paints the swatches in a colormap and sets the switches. */
-  show({ colormap, hidden }) {
+  show({ colormap, hidden, layer, year, before }) {
     this.#colors = this.colormaps[colormap] ?? {};
+    document.getElementById("legend-name").textContent = layer === "change" ? `Became, ${before}–${year}`
+      : layer === "confidence" ? "Confidence of the model" : "Share of this view";
+    this.list.hidden = this.short.hidden = layer === "confidence";
+    document.getElementById("ramp").hidden = layer !== "confidence";
     for (const value of this.values) {
       document.documentElement.style.setProperty(`--class-${value}`, this.color(value));
       this.#rows.get(value).input.checked = !hidden.includes(value);
     }
-    for (const element of document.querySelectorAll("#legend li, #strip i")) {
+    for (const element of document.querySelectorAll("#legend li, #strip i, #short-legend li")) {
       const value = element.className.replace("class-", "");
       element.style.setProperty("--color", `var(--class-${value})`);
     }
-    this.all.hidden = !hidden.length;
+    this.all.hidden = !hidden.length || layer === "confidence";
+  }
+
+  /** Returns the share of a class as it is written now. */
+  shareText(value) {
+    return this.#rows.get(value).share.textContent;
+  }
+
+  /** The colors of the classes by value, as they are shown now. */
+  get colors() {
+    return this.#colors;
   }
 
   /** Shows shares (tenths of a percent) and, against another year, the change in points. */
-  showShares(shares, { note, earlier = null, since = null }) {
+  showShares(shares, { note, exact = true, earlier = null, since = null }) {
     this.list.classList.remove("waiting");
     for (const value of this.values) {
       const { share, delta, bar } = this.#rows.get(value);
       const tenths = shares.get(value);
-      share.textContent = percent(tenths);
+      share.textContent = `${exact ? "" : "≈ "}${percent(tenths)}`;
       share.dataset.tenths = tenths;
       bar.style.width = `${tenths / 10}%`;
       const change = earlier ? tenths - earlier.get(value) : 0;
@@ -91,13 +109,18 @@ export class Legend {
       part.style.flexGrow = shares.get(this.values[i]);
     });
     this.strip.classList.add("filled");
-    this.note.textContent = note;
+    this.#report(note);
+  }
+
+  /** Sets the note; the same text again would be read aloud again. */
+  #report(note) {
+    if (this.note.textContent !== note) this.note.textContent = note;
   }
 
   /** Dims the figures while new ones are counted. */
   wait(note) {
     this.list.classList.add("waiting");
-    this.note.textContent = note;
+    this.#report(note);
   }
 
   /** Removes the figures and shows the reason. */
@@ -109,6 +132,6 @@ export class Legend {
       bar.style.width = "0";
     }
     this.strip.classList.remove("filled");
-    this.note.textContent = note;
+    this.#report(note);
   }
 }

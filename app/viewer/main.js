@@ -1,62 +1,42 @@
 // The page as a whole: reads the service, builds the parts, and tells each part about changes.
 
 import { showAbout } from "./about.js";
-import { fit, freeView, initialBounds, showInitialView } from "./camera.js";
-import { Choice, STYLES, readHash, writeHash } from "./choice.js";
+import { Area } from "./area.js";
+import { Borders } from "./borders.js";
+import { fit, freeView, imageryZoom, initialBounds, showInitialView, showNearest } from "./camera.js";
+import { Choice, readHash, writeHash } from "./choice.js";
 import { Controls } from "./controls.js";
+import { Coverage } from "./coverage.js";
+import { intersection, isEmpty } from "./grid.js";
 import { Inspector } from "./inspect.js";
 import { Layout } from "./layout.js";
 import { Legend } from "./legend.js";
+import { lookUpTable } from "./paint.js";
 import { Panes } from "./panes.js";
-import { Service, classesPath, imageryPath } from "./service.js";
+import { connectPlaces } from "./places.js";
+import { Service } from "./service.js";
+import { connectSharing } from "./sharing.js";
 import { ShareCounter } from "./share_counter.js";
+import { Status, messageOf } from "./status.js";
 import { Swipe } from "./swipe.js";
-import { Tiles } from "./tiles.js";
+import { TileStore } from "./tiles.js";
 import { Toasts } from "./toasts.js";
+import { labelsOf, validated, valuesOf, viewOf } from "./views.js";
+import { Viewport } from "./viewport.js";
 
 const DARK = window.matchMedia("(prefers-color-scheme: dark)");
 const IDLE_DELAY_MS = 150;
+const REDRAW_MS = 150;
 
 const toasts = new Toasts();
 const service = new Service();
-
-/** Keeps only the values the service offers; an old link must not break the page. */
-function validated(values, sources, legend) {
-  const source = sources.find(({ id }) => id === values.source) ?? sources[0];
-  const year = source.years.includes(values.year) ? values.year : source.years.at(-1);
-  const compares = values.before !== year && source.years.includes(values.before);
-  return {
-    ...values, source: source.id, year, before: compares ? values.before : null,
-    hidden: (values.hidden ?? []).filter((value) => legend.values.includes(value)),
-    colormap: values.colormap in legend.colormaps ? values.colormap : "landcover",
-  };
-}
-
-/** Returns what each side of the divider shows; see panes.js. */
-function viewOf({ source, year, before, style, landcover, opacity, hidden, colormap }, legend) {
-  const shown = legend.values.filter((value) => !hidden.includes(value));
-  const classes = (of) => (landcover && shown.length && opacity
-    ? classesPath({
-      source, year: of, classes: hidden.length ? shown : null,
-      colormap: colormap === "landcover" ? null : colormap,
-    })
-    : null);
-  const imagery = (of) => imageryPath({ source, year: of, style });
-  const both = (of) => ({ imagery: imagery(of), classes: classes(of), opacity: opacity / 100, background: true, year: of });
-  if (before) return { left: both(before), right: both(year) };
-  return {
-    left: { imagery: imagery(year), classes: null, background: true, year },
-    right: { imagery: null, classes: classes(year), opacity: opacity / 100, background: false, year },
-  };
-}
-
-function labelsOf({ year, before, style, landcover }) {
-  if (before) return [String(before), String(year)];
-  return landcover ? [`${STYLES[style]} ${year}`, `Land cover ${year}`] : [null, null];
-}
+const store = new TileStore(service);
+const status = new Status();
 
 async function start() {
-  const [sources, legendDocument] = await Promise.all([service.sources(), service.legend()]);
+  const waiting = ({ title }) => status.show({ text: `${title}. Trying again by itself.`, alarm: true });
+  const [{ sources, basemap }, legendDocument] = await Promise.all([service.sources(waiting), service.legend(waiting)]);
+  status.show(null);
   if (!sources.length) throw Object.assign(new Error("No imagery is configured"), { detail: "The service has no source to show." });
   const card = service.model().catch(() => null);
   const outlines = new Map(); // source id → footprints
@@ -66,55 +46,73 @@ async function start() {
   const fromLink = readHash(window.location.hash);
   const choice = new Choice();
   choice.values = validated({ ...choice.values, ...fromLink.values }, sources, legend);
+  const source = () => sourceOf(choice.values.source);
 
-  const panes = new Panes();
+  const panes = new Panes(store);
   const { front } = panes;
   const swipe = new Swipe();
   const layout = new Layout((free) => swipe.setFree(free));
   swipe.setFree(layout.free);
   const controls = new Controls(choice, sources, legend);
-  const currentView = () => ({
-    view: freeView(front, layout.free), tileZoom: panes.tileZoom,
-    source: sourceOf(choice.values.source), year: choice.values.year, before: choice.values.before,
-  });
+  const viewport = new Viewport(panes, store, service, () => ({ source: source(), ...valuesOf(choice.values) }));
+  const shareCounter = new ShareCounter(
+    legend,
+    () => ({ ...choice.values, view: freeView(front, layout.free), tileZoom: panes.tileZoom, source: source() }),
+    (tile) => valuesOf(choice.values).counted.map((template) => viewport.entry(template, tile)),
+    () => updateState(),
+  );
+
+  const updateStatus = () => {
+    const isOutside = isEmpty(intersection(freeView(front, layout.free), source().bounds)) || isVoid();
+    const progress = viewport.progress;
+    const message = messageOf({
+      progress,
+      blocks: viewport.blocks,
+      becomesExact: viewport.becomesExact,
+      isLandCover: Boolean(viewOf(choice.values, legend).right.classes),
+      where: isOutside ? "outside" : panes.tileZoom < source().minzoom ? "far" : "in",
+      retry: () => {
+        store.retry();
+        panes.reload();
+      },
+      nearest: () => showNearest(panes, source(), outlines.get(source().id), choice.values.year, layout.free),
+    });
+    status.show(message);
+    document.body.dataset.missing = progress.missing;
+    if (!progress.inexact || progress.missing) viewport.forgetBlocks();
+    else if (!progress.empty) viewport.countBlocks(new URLSearchParams({ source: source().id, year: choice.values.year }), updateStatus);
+  };
+  /** Returns whether no image of the year lies in the view, although the source is around it. */
+  const isVoid = () => {
+    if (panes.tileZoom < source().minzoom) return false;
+    return coverage.isEmpty(freeView(front, layout.free));
+  };
 
   let idleTimer = 0;
   const updateState = () => {
     clearTimeout(idleTimer);
-    const idle = () => panes.idle && shareCounter.settled && service.inFlight === 0;
+    const idle = () => store.settled && panes.idle && shareCounter.settled && service.inFlight === 0;
     if (!idle()) document.body.dataset.state = "loading";
     idleTimer = setTimeout(() => {
       if (idle()) document.body.dataset.state = "idle";
     }, IDLE_DELAY_MS);
   };
-  const shareCounter = new ShareCounter(service, legend, currentView, updateState);
   service.onActivity((inFlight) => {
     document.body.classList.toggle("busy", inFlight > 0);
     updateState();
   });
-  let preliminary = 0;
-  const updateHint = () => {
-    const source = sourceOf(choice.values.source);
-    const [west, south, east, north] = freeView(front, layout.free);
-    const [w, s, e, n] = source.bounds;
-    const outside = west > e || east < w || south > n || north < s;
-    const zoomedOut = panes.tileZoom < source.minzoom;
-    const text = outside ? "No imagery here. The button at the top of the panel goes back to it."
-      : zoomedOut ? "Zoom in to see imagery and land cover."
-        : preliminary ? "Estimates are shown in parts of this view. Zoom in for exact classes." : "";
-    const pill = document.getElementById("hint");
-    pill.textContent = text;
-    pill.hidden = !text;
-  };
-  new Tiles(service, {
-    onProblem: (problem) => toasts.show(problem, () => {
-      panes.reload();
-      shareCounter.restart();
-    }),
-    onPreliminary: (count) => {
-      preliminary = count;
-      updateHint();
-    },
+  let redrawTimer = 0;
+  store.onChange((entry) => {
+    updateStatus();
+    if (!entry.data && !entry.problem) return;
+    if (entry.problem && !entry.problem.temporary) toasts.show(entry.problem);
+    if (entry.isImagery || !entry.wanted) return;
+    viewport.changed();
+    redrawTimer ||= setTimeout(() => {
+      redrawTimer = 0;
+      panes.redraw();
+      shareCounter.update();
+    }, REDRAW_MS);
   });
 
   await panes.ready;
@@ -127,70 +125,111 @@ async function start() {
     });
   }
 
+  const coverage = new Coverage(front, (box) => fit(front, box, layout.free, 17));
+  const borders = new Borders(panes, service);
   const inspector = new Inspector(front, service, legend, () => {
-    const { source, year, before } = choice.values;
-    return { source, years: before ? [before, year] : [year], free: layout.free };
+    const { source: id, year, before } = choice.values;
+    return { source: id, years: before ? [before, year] : [year], free: layout.free };
   });
-  const updateHash = () => window.history.replaceState(
+  const area = new Area(service, legend, panes, {
+    getShown: () => ({ source: source(), year: choice.values.year }),
+    fit: (box) => fit(front, box, layout.free, 17),
+  });
+  front.on("click", (event) => area.drawing.active || inspector.open(event.lngLat));
+  document.addEventListener("keydown", ({ key }) => key === "Escape" && inspector.close());
+  connectPlaces(({ lng, lat }) => {
+    front.jumpTo({ center: [lng, lat], zoom: Math.max(front.getZoom(), 16) });
+    inspector.open({ lng, lat });
+  });
+  connectSharing(panes, legend, () => ({ ...choice.values, title: source().title, credit: source().attribution ?? "", cut: swipe.cut }));
+  const updateHash = (how = "replaceState") => window.history[how](
     null, "", writeHash(choice.values, { zoom: front.getZoom(), center: front.getCenter() }),
   );
-  const updateBackground = () => panes.setBackground(DARK.matches ? "#20282a" : "#dde3dc");
 
   const draw = () => {
     const { values } = choice;
     controls.show(values);
     legend.show(values);
-    panes.show(viewOf(values, legend));
+    panes.color(lookUpTable({ ...values, colors: legend.colors }));
+    panes.show(viewOf(values, legend), values);
     swipe.label(...labelsOf(values));
+    coverage.show(outlines.get(values.source), values.year);
   };
+  /** Asks for what is in view now, counts it, and says what is missing. */
+  const look = (how) => {
+    viewport.update();
+    shareCounter.update(how);
+    updateStatus();
+  };
+  let isArriving = false; // the camera is on its way to a first view, in steps nobody sees
   const useSource = async (camera) => {
     const { source: id, year } = choice.values;
-    const source = sourceOf(id);
     if (!outlines.has(id)) {
       outlines.set(id, await service.footprints(id).catch(() => ({ type: "FeatureCollection", features: [] })));
     }
-    panes.useSource(source, outlines.get(id));
-    document.getElementById("credit").textContent = source.attribution ?? "";
+    const footprints = outlines.get(id);
+    panes.useSource({ ...source(), imagery_maxzoom: imageryZoom(source(), footprints) }, footprints);
+    document.getElementById("credit").textContent = [source().attribution, basemap?.attribution].filter(Boolean).join(" · ");
+    isArriving = true;
     if (camera) front.jumpTo(camera);
-    else showInitialView(panes, source, initialBounds(source, outlines.get(id), year), layout.free);
-    card.then((modelCard) => showAbout(source, modelCard));
+    else showInitialView(panes, source(), initialBounds(source(), footprints, year), layout.free);
+    isArriving = false;
+    card.then((modelCard) => showAbout(source(), modelCard));
   };
 
+  let linked = null; // the camera of a link that is being followed
   choice.onChange(async (values, keys) => {
     choice.values = validated(values, sources, legend);
+    const camera = linked;
     if (keys.has("source")) {
       inspector.close();
-      await useSource(null);
+      await useSource(camera);
     }
     draw();
-    updateHash();
-    if (["source", "year", "before"].some((key) => keys.has(key))) {
+    if (!camera) updateHash("pushState");
+    const isOther = ["source", "year", "before", "layer"].some((key) => keys.has(key));
+    if (["source", "year"].some((key) => keys.has(key))) area.update();
+    if (isOther) {
       inspector.close();
-      shareCounter.restart();
+      viewport.forgetBlocks();
     }
+    look({ moved: isOther });
   });
-  front.on("movestart", () => shareCounter.stop());
+  let moving = 0;
+  front.on("move", () => {
+    if (isArriving) return;
+    moving ||= setTimeout(() => {
+      moving = 0;
+      viewport.update();
+    }, 80);
+  });
+  front.on("movestart", () => isArriving || shareCounter.update({ moved: true }));
   front.on("moveend", () => {
-    shareCounter.restart();
+    if (isArriving) return;
+    viewport.forgetBlocks();
+    coverage.update();
+    borders.update();
+    look({ moved: true });
     updateHash();
-    updateHint();
   });
-  window.addEventListener("hashchange", () => {
+  const follow = async () => {
     const { values, camera } = readHash(window.location.hash);
-    if (camera) front.jumpTo(camera);
+    linked = camera;
     choice.change(validated({ ...new Choice().values, ...values }, sources, legend));
-  });
-  DARK.addEventListener("change", updateBackground);
-  document.getElementById("fit").addEventListener("click", () => {
-    fit(front, sourceOf(choice.values.source).bounds, layout.free);
-  });
+    if (camera) front.jumpTo(camera); // last: its end writes the choice into the address
+    linked = null;
+  };
+  window.addEventListener("popstate", follow);
+  DARK.addEventListener("change", () => panes.setColors(DARK.matches));
+  document.getElementById("fit").addEventListener("click", () => fit(front, source().bounds, layout.free));
 
-  updateBackground();
+  panes.setColors(DARK.matches);
+  if (basemap) panes.addBasemap(basemap.url);
   await useSource(fromLink.camera);
   draw();
-  updateHint();
   updateHash();
-  shareCounter.restart();
+  borders.update();
+  look({ moved: true });
 }
 
 start().catch((error) => {

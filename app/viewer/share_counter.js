@@ -1,9 +1,8 @@
-// Counts the class shares of the view after each move; a count that is out of date is dropped.
+// Counts the view whenever it or its tiles change: provisional from estimates, then exact.
 
-import { wasAborted } from "./service.js";
-import { countClasses, planShares, sharesOf, unclassifiedShare } from "./shares.js";
+import { confidenceOf, countValues, gainsOf, planShares, sharesOf, unclassifiedShare } from "./shares.js";
 
-const DEBOUNCE_MS = 450;
+const DEBOUNCE_MS = 200;
 const NOTES = {
   large: "Zoom in to see shares.",
   outside: "This view is outside the imagery.",
@@ -12,32 +11,31 @@ const NOTES = {
 
 export class ShareCounter {
   #timer = 0;
-  #controller = null;
-  #state = "waiting"; // waiting | counting | ready | none | failed; mirrored in <body data-shares>
+  #state = "waiting"; // waiting | estimate | ready | none; mirrored in <body data-shares>
 
-  /** `getView()` returns { view, tileZoom, source, year, before } when counting starts. */
-  constructor(service, legend, getView, onState) {
-    this.service = service;
+  /** `getView()`: { view, tileZoom, source, layer, year, before }; `layersOf(tile)`: its entries in the store. */
+  constructor(legend, getView, layersOf, onState) {
     this.legend = legend;
     this.getView = getView;
+    this.layersOf = layersOf;
     this.onState = onState;
   }
 
   get settled() {
-    return ["ready", "none", "failed"].includes(this.#state);
+    return this.#state !== "waiting" && !this.#timer;
   }
 
-  /** Stops counting and starts again when the view or the year has stopped changing. */
-  restart() {
-    this.stop();
-    this.#timer = setTimeout(() => this.#count(), DEBOUNCE_MS);
-  }
-
-  stop() {
+  /** Counts again shortly; what is shown stays, dimmed if the view is another one. */
+  update({ moved = false } = {}) {
+    if (moved) {
+      this.legend.wait("Counting pixels …");
+      this.#setState("waiting");
+    }
     clearTimeout(this.#timer);
-    this.#controller?.abort();
-    this.#controller = null;
-    this.#setState("waiting");
+    this.#timer = setTimeout(() => {
+      this.#timer = 0;
+      this.#count();
+    }, DEBOUNCE_MS);
   }
 
   #setState(state) {
@@ -51,42 +49,53 @@ export class ShareCounter {
     this.#setState("none");
   }
 
-  async #count() {
-    const { view, tileZoom, source, year, before } = this.getView();
-    const plan = planShares(view, source, tileZoom);
+  #count() {
+    const shown = this.getView();
+    const plan = planShares(shown.view, shown.source, shown.tileZoom);
     if (plan.why) return this.#none(plan.why);
-    const controller = new AbortController();
-    this.#controller = controller;
-    const { signal } = controller;
-    this.legend.wait("Counting pixels …");
-    this.#setState("counting");
-    try {
-      const years = before ? [year, before] : [year];
-      const [now, then] = await countClasses(this.service, plan, { source: source.id, years, signal });
-      if (signal.aborted) return undefined;
-      this.#showCounts(now, then, { year, before });
-    } catch (error) {
-      if (wasAborted(error) || signal.aborted) return undefined;
-      controller.abort();
-      this.legend.clearShares(`Counting the shares failed: ${error.message}.`);
-      this.#setState("failed");
+    const entries = new Map(plan.tiles.map((tile) => [tile, this.layersOf(tile)]));
+    const all = [...entries.values()].flat();
+    if (all.some((entry) => !entry?.data)) {
+      this.legend.wait("Counting pixels …");
+      return this.#setState("waiting");
     }
-    return undefined;
+    const counts = countValues(plan.tiles, (tile) => entries.get(tile).map((entry) => entry.data));
+    const exact = all.every((entry) => entry.exact);
+    const isShown = { class: this.#classes, change: this.#change, confidence: this.#confidence }[shown.layer]
+      .call(this, counts, shown, exact);
+    if (!isShown) return this.#none("empty");
+    return this.#setState(exact ? "ready" : "estimate");
   }
 
-  #showCounts(now, then, { year, before }) {
+  #classes([now, then], { year, before }, exact) {
     const shares = sharesOf(now, this.legend.values);
-    if (!shares) {
-      this.#none("empty");
-      return;
-    }
+    if (!shares) return false;
     const earlier = then ? sharesOf(then, this.legend.values) : null;
     const missing = Math.round(unclassifiedShare(now) * 100);
     const rest = missing ? ` ${missing} % of the view is not classified${before ? " in both years" : ""}.` : "";
     const change = earlier ? `, and the change since ${before} in percentage points` : "";
-    this.legend.showShares(shares, {
-      earlier, since: before, note: `Of the classified pixels in view, ${year}${change}.${rest}`,
+    const kind = exact ? "Of the classified pixels in view" : "Estimated for this view";
+    this.legend.showShares(shares, { earlier, since: before, exact, note: `${kind}, ${year}${change}.${rest}` });
+    return true;
+  }
+
+  #change([counts], { year, before }, exact) {
+    const result = gainsOf(counts, this.legend.values);
+    if (!result) return false;
+    const stayed = (result.stayed * 100).toFixed(1);
+    this.legend.showShares(result.gains, {
+      exact,
+      note: `Share of this view that became each class between ${before} and ${year}; ${stayed} % did not change. `
+        + "Edges shift by a few meters between images: trust changes wider than 5 m.",
     });
-    this.#setState("ready");
+    return true;
+  }
+
+  #confidence([counts], _, exact) {
+    const result = confidenceOf(counts);
+    if (!result) return false;
+    const unsure = (result.unsure * 100).toFixed(1);
+    this.legend.clearShares(`${exact ? "Mean" : "Estimated mean"} confidence of this view ${result.mean.toFixed(0)} %; ${unsure} % of it is below 50 %.`);
+    return true;
   }
 }

@@ -1,91 +1,41 @@
-// The share of each class in the view, counted from the class tiles that cover it.
+// The share of each class in the view, counted from the tiles that are on screen.
 //
 // Pixels are counted as the tiles give them, cut to the view and to the source. Mercator's scale
 // hardly changes within one view, so shares of pixels equal shares of area to well under 1 %.
 
-import { readNpy } from "./npy.js";
-import { classesPath } from "./service.js";
+import { NODATA, intersection, isEmpty, tilesIn } from "./grid.js";
 
 const TILE = 256;
-const MAX_TILES = 24;
-const MIN_ZOOM = 15;
-const CONCURRENCY = 4;
-const NODATA = 255;
+const MIN_ZOOM = 15; // further out a pixel is the mode of too many
 
-const clampLat = (lat) => Math.max(-85.05, Math.min(85.05, lat));
-
-/** Returns the pixel position in the world at zoom z; x eastwards, y southwards. */
-function pixelOf(lng, lat, z) {
-  const size = TILE * 2 ** z;
-  const sin = Math.sin((clampLat(lat) * Math.PI) / 180);
-  return [((lng + 180) / 360) * size, (0.5 - Math.log((1 + sin) / (1 - sin)) / (4 * Math.PI)) * size];
-}
-
-/** Returns the integer pixel rectangle { x0, y0, x1, y1 } of [west, south, east, north] at zoom z. */
-function rectangle([west, south, east, north], z) {
-  const [x0, y0] = pixelOf(west, north, z);
-  const [x1, y1] = pixelOf(east, south, z);
-  return { x0: Math.floor(x0), y0: Math.floor(y0), x1: Math.ceil(x1), y1: Math.ceil(y1) };
-}
-
-/** Returns the tiles of a rectangle, each with its rows and columns inside it. */
-function tilesOf({ x0, y0, x1, y1 }) {
-  const tiles = [];
-  for (let y = Math.floor(y0 / TILE); y * TILE < y1; y += 1) {
-    for (let x = Math.floor(x0 / TILE); x * TILE < x1; x += 1) {
-      tiles.push({
-        x, y,
-        left: Math.max(0, x0 - x * TILE), right: Math.min(TILE, x1 - x * TILE),
-        top: Math.max(0, y0 - y * TILE), bottom: Math.min(TILE, y1 - y * TILE),
-      });
-    }
-  }
-  return tiles;
-}
-
-const intersection = (a, b) => [
-  Math.max(a[0], b[0]), Math.max(a[1], b[1]), Math.min(a[2], b[2]), Math.min(a[3], b[3]),
-];
-
-/** Returns { z, tiles } to count, or { why } if the view is "outside" or too "large". */
+/** Returns { tiles } to count, or { why } if the view is "outside" or too "large". */
 export function planShares(view, source, tileZoom) {
-  const [west, south, east, north] = intersection(view, source.bounds);
-  if (west >= east || south >= north) return { why: "outside" };
-  const minZoom = Math.min(MIN_ZOOM, source.maxzoom);
-  for (let z = Math.min(tileZoom, source.maxzoom); z >= minZoom; z -= 1) {
-    const tiles = tilesOf(rectangle([west, south, east, north], z));
-    if (tiles.length <= MAX_TILES) return { z, tiles };
-  }
-  return { why: "large" };
+  const box = intersection(view, source.bounds);
+  if (isEmpty(box)) return { why: "outside" };
+  const z = Math.min(tileZoom, source.maxzoom);
+  return z < Math.min(MIN_ZOOM, source.maxzoom) ? { why: "large" } : { tiles: tilesIn(box, z) };
 }
 
 /**
- * Counts pixels per class value in the planned tiles, one Uint32Array of 256 for each of `years`.
- * A pixel without a class in any of the years is nodata in all: years are compared over the same pixels.
+ * Counts pixels per value in tiles, one Uint32Array of 256 for each layer of a tile.
+ * `layersOf(tile)`: its { data, shape } for each of the years. A pixel without data in any of them
+ * is nodata in all: years are compared over the same pixels.
  */
-export async function countClasses(service, plan, { source, years, signal }) {
-  const counts = years.map(() => new Uint32Array(256));
-  const queue = [...plan.tiles];
-  const fetchTile = async (year, { x, y }) => {
-    const template = classesPath({ source, year }, ".npy");
-    const path = template.replace("{z}", plan.z).replace("{x}", x).replace("{y}", y);
-    const { data, shape } = readNpy(await service.bytes(path, signal));
-    if (shape.at(-1) !== TILE || shape.at(-2) !== TILE) throw new Error(`a class tile has the shape ${shape}`);
-    return data;
-  };
-  const work = async () => {
-    for (let tile = queue.pop(); tile; tile = queue.pop()) {
-      const each = await Promise.all(years.map((year) => fetchTile(year, tile)));
-      for (let row = tile.top; row < tile.bottom; row += 1) {
-        for (let at = row * TILE + tile.left; at < row * TILE + tile.right; at += 1) {
-          const hasData = each.every((data) => data[at] !== NODATA);
-          counts.forEach((count, i) => { count[hasData ? each[i][at] : NODATA] += 1; });
-        }
+export function countValues(tiles, layersOf) {
+  let counts = null;
+  for (const tile of tiles) {
+    const layers = layersOf(tile);
+    counts ??= layers.map(() => new Uint32Array(256));
+    const size = layers[0].shape.at(-1);
+    const scale = size / TILE;
+    for (let row = tile.top * scale; row < tile.bottom * scale; row += 1) {
+      for (let at = row * size + tile.left * scale; at < row * size + tile.right * scale; at += 1) {
+        const hasData = layers.every(({ data }) => data[at] !== NODATA);
+        counts.forEach((count, i) => { count[hasData ? layers[i].data[at] : NODATA] += 1; });
       }
     }
-  };
-  await Promise.all(Array.from({ length: CONCURRENCY }, work));
-  return counts;
+  }
+  return counts ?? [new Uint32Array(256)];
 }
 
 /** Returns tenths of a percent per class value, adding up to exactly 1000 (largest remainders); or null. */
@@ -104,3 +54,22 @@ export const unclassifiedShare = (counts) => {
   const total = counts.reduce((sum, n) => sum + n, 0);
   return total ? counts[NODATA] / total : 0;
 };
+
+/** Returns what became of the view between two years: gains per class value in tenths of a percent, and what stayed. */
+export function gainsOf(counts, values) {
+  const total = counts.reduce((sum, n, value) => (value === NODATA ? sum : sum + n), 0);
+  if (!total) return null;
+  const gained = (to) => values.reduce((sum, from) => sum + (from === to ? 0 : counts[from * 10 + to]), 0);
+  const gains = new Map(values.map((to) => [to, Math.round((gained(to) / total) * 1000)]));
+  const stayed = values.reduce((sum, value) => sum + counts[value * 11], 0) / total;
+  return { gains, stayed };
+}
+
+/** Returns { mean, unsure } of confidences 0..100: their mean and the share below 50. */
+export function confidenceOf(counts) {
+  const known = [...counts.subarray(0, 101)];
+  const total = known.reduce((sum, n) => sum + n, 0);
+  if (!total) return null;
+  const mean = known.reduce((sum, n, value) => sum + n * value, 0) / total;
+  return { mean, unsure: known.slice(0, 50).reduce((sum, n) => sum + n, 0) / total };
+}

@@ -16,6 +16,12 @@ export class Swipe {
     this.knob.addEventListener("keydown", (event) => this.#key(event));
   }
 
+  /** The column at which the front map begins, CSS pixels; 0 if it is all there is. */
+  get cut() {
+    const { left, right } = this.#free;
+    return this.root.hidden || this.#share === 0 ? 0 : Math.round(left + this.#share * (right - left));
+  }
+
   /** Labels the two sides, or hides the divider if both show the same. */
   label(left, right) {
     this.root.hidden = !left;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -18,12 +19,15 @@ from rasterio.io import MemoryFile
 from starlette.testclient import TestClient
 
 from app.grid.tile import TMS
+from app.imagery.store.reach import Reach
 from app.main import create_app
 from app.settings import Settings
 from model.legend import LEGEND, NODATA
 from tests.app.running import server
 from tests.world.world import World
 
+HERE = Reach(hosts=["127.0.0.1"])
+"""What tests of a source's parts may request: this machine."""
 Classes = npt.NDArray[np.uint8]
 Serve = Callable[..., AbstractContextManager[TestClient]]
 
@@ -48,6 +52,21 @@ def live(
     """The address of a running server over `two_years`."""
     with server(two_years, pixelwise_model, tmp_path_factory.mktemp("jobs")) as (base, _):
         yield base
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own of 8 MiB, where the machine lets one be mounted."""
+    root = tmp_path / "disk"
+    root.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(root)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    yield root
+    subprocess.run(["umount", str(root)], check=True)
 
 
 def classes_in(content: bytes, suffix: str) -> Classes:

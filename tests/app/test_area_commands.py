@@ -22,7 +22,7 @@ from app.cli import cli
 from app.client import Client, JobFailed, ServerError
 from app.errors import InvalidRequest
 from app.grid.pixel_grid import transformer
-from app.jobs.runner import shard_of
+from app.jobs.local import shard_of
 from tests.app.running import area_of, server
 from tests.world.world import World
 

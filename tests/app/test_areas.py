@@ -589,6 +589,8 @@ QUERIES = [
     ("/feature.tif?resolution=inf", 400, "resolution"),
     ("/feature.tif?resolution=1e-200", 400, "resolution"),
     ("/feature.tif?resolution=5e-324", 400, "resolution"),
+    ("/feature.tif?resolution=1e200", 400, "resolution"),
+    ("/feature.tif?datetime=%D9%A2%D9%A0%D9%A1%D9%A7", 400, "datetime"),
     ("/feature.tif?crs=EPSG:4326&resolution=1e-200", 400, "resolution"),
     ("/change", 400, "from"),
     ("/change?from=2017&to=2017", 400, "to"),

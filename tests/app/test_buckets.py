@@ -108,7 +108,8 @@ def opened(server: RangeServer, scheme: str) -> Iterator[Open]:
 
     def build(**settings: object) -> ObjectStore:
         given = {"id": "far", "type": "cogs", "urls": ["s3://naip/a.tif"], "endpoint": endpoint}
-        limits = {"read_s": 3, "request_s": 1, "retries": 2}
+        bucket = href_of(scheme, Path("naip/al/a.tif")).removesuffix("/al/a.tif")
+        limits = {"read_s": 3, "request_s": 1, "retries": 2, "hosts": [bucket]}
         stores.append(store_of(CONFIG.validate_python({**given, **limits, **settings})))
         return stores[-1]
 

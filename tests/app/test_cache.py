@@ -251,7 +251,7 @@ def test_fifty_callers_at_once_cost_one_computation() -> None:
         return computed
 
     async def story() -> None:
-        single_flight: SingleFlight[int] = SingleFlight()
+        single_flight: SingleFlight[str, int] = SingleFlight()
         assert (
             await asyncio.gather(*(single_flight.run("a", compute) for _ in range(50))) == [1] * 50
         )
@@ -263,7 +263,7 @@ def test_fifty_callers_at_once_cost_one_computation() -> None:
 
 def test_keys_do_not_wait_for_each_other() -> None:
     async def story() -> None:
-        single_flight: SingleFlight[str] = SingleFlight()
+        single_flight: SingleFlight[str, str] = SingleFlight()
         never = asyncio.Event()
         stuck = asyncio.create_task(single_flight.run("a", lambda: _answer(never, "a")))
         await asyncio.sleep(0)
@@ -280,7 +280,7 @@ def test_keys_do_not_wait_for_each_other() -> None:
 
 def test_a_computation_is_cancelled_only_when_all_who_waited_have_gone() -> None:
     async def story() -> None:
-        single_flight: SingleFlight[str] = SingleFlight()
+        single_flight: SingleFlight[str, str] = SingleFlight()
         stopped, event = asyncio.Event(), asyncio.Event()
 
         async def compute() -> str:
@@ -306,7 +306,7 @@ def test_a_computation_is_cancelled_only_when_all_who_waited_have_gone() -> None
 
 def test_one_who_stays_gets_the_result_when_the_first_has_gone() -> None:
     async def story() -> None:
-        single_flight: SingleFlight[str] = SingleFlight()
+        single_flight: SingleFlight[str, str] = SingleFlight()
         event = asyncio.Event()
         first, second = (
             asyncio.create_task(single_flight.run("a", lambda: _answer(event, "done")))
@@ -323,7 +323,7 @@ def test_one_who_stays_gets_the_result_when_the_first_has_gone() -> None:
 
 def test_one_who_comes_after_a_cancellation_starts_anew() -> None:
     async def story() -> None:
-        single_flight: SingleFlight[int] = SingleFlight()
+        single_flight: SingleFlight[str, int] = SingleFlight()
         number = 0
         event = asyncio.Event()
 
@@ -356,7 +356,7 @@ def test_one_who_comes_after_a_cancellation_starts_anew() -> None:
 
 def test_an_error_reaches_all_who_wait_and_is_not_kept() -> None:
     async def story() -> None:
-        single_flight: SingleFlight[str] = SingleFlight()
+        single_flight: SingleFlight[str, str] = SingleFlight()
 
         async def fail() -> str:
             await asyncio.sleep(0.005)

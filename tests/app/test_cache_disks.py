@@ -83,21 +83,6 @@ def _write_for_ever(store: DiskStore, keys: list[str], turn: int) -> None:
             store.put(key, key.encode() * 500)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own of 8 MiB, where the machine lets one be mounted."""
-    root = tmp_path / "disk"
-    root.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(root)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode != 0:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    yield root
-    subprocess.run(["umount", str(root)], check=True)
-
-
 def test_a_disk_that_is_really_full_is_said_and_used_again(small_disk: Path, pool: Pool) -> None:
     async def story() -> None:
         store = DiskStore(small_disk / "cache", 100 * MB)

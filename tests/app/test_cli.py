@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import uvicorn
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from app import __version__
-from app.cli import cli, terminal
+from app.cli import cli, server, terminal
 from app.settings import Settings
 from model.legend import NODATA
 from tests.world.graphs import classes_by_hand, decided, probabilities_by_hand
@@ -33,9 +35,9 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(cli, [str(argument) for argument in arguments])
 
 
-def one_line_of(result: Result) -> str:
-    """What a refused command says: one line, exit code 2, no traceback."""
-    assert result.exit_code == 2, result.output
+def one_line_of(result: Result, code: int = 2) -> str:
+    """What a refused command says: one line, an exit code, no traceback."""
+    assert result.exit_code == code, result.output
     lines = result.output.strip().splitlines()
     assert len(lines) == 1, result.output
     assert lines[0].startswith("error: ")
@@ -148,6 +150,28 @@ def commands_that_need_imagery() -> Sequence[str]:
 @pytest.mark.parametrize("command", commands_that_need_imagery())
 def test_without_imagery_it_says_how_to_give_it(command: str, pixelwise_model: Path) -> None:
     assert "--imagery" in one_line_of(run(command, "--model", pixelwise_model))
+
+
+def test_serve_on_a_port_in_use_ends_with_one_line(two_quads: World, pixelwise_model: Path) -> None:
+    options = ("--imagery", two_quads.directory, "--model", pixelwise_model, "--port")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        line = one_line_of(run("serve", *options, port), 3)
+    assert f"127.0.0.1:{port}, address already in use" in line
+    assert "--port" in line
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("::1", "http://[::1]:8"), ("0.0.0.0", "http://localhost:8"), ("::", "http://localhost:8")],
+)
+def test_the_printed_address_works(
+    host: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server._announce(uvicorn.Config("app", host=host), 8)
+    assert f"{shown}/map" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", commands_that_need_imagery())

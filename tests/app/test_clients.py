@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import ast
 import html
 import io
 import json
+import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 from xml.etree import ElementTree as Xml
 
 import httpx2 as httpx
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
@@ -27,7 +33,7 @@ from app.grid.tile import Tile
 from app.render.attribute_table import table_of
 from app.render.qgis import color_map, polygon_style, raster_style, write_sidecars
 from app.render.transition import transition_table
-from model.legend import LEGEND, NODATA
+from model.legend import COLORMAPS, LEGEND, NODATA
 from tests.app import gis
 from tests.app.conftest import Serve, classes_in, tiles_around
 from tests.app.running import area_of, until
@@ -225,12 +231,65 @@ def test_gdal_and_rio_tiler_open_a_download_where_it_is(
         "numpy.save(sys.argv[2], image.array.filled(255)[0])\n"
     )
     array = tmp_path / "rio.npy"
-    command = [sys.executable, "-c", script, address, str(array)]
+    ran(script, address, array)
+    assert int((np.load(array) != expected).sum()) == 0
+
+
+XARRAY = """
+import sys, numpy, rioxarray
+data = rioxarray.open_rasterio(sys.argv[1])
+assert data.rio.crs.to_epsg() == 26916, data.rio.crs
+assert data.rio.nodata == 255
+numpy.save(sys.argv[2], data[0].values)
+assert float(data.x[1] - data.x[0]) == 1.0
+"""
+
+GEOPANDAS = """
+import sys, geopandas
+frame = geopandas.read_file(sys.argv[1], **({"layer": "classes"} if ".gpkg" in sys.argv[1] else {}))
+areas = frame.to_crs(26916).area.groupby(frame["value"]).sum()
+print({int(value): float(area) for value, area in areas.items()})
+"""
+
+
+def ran(script: str, *arguments: object) -> str:
+    """The output of a script in a process of its own, with its own GDAL options."""
+    command = [sys.executable, "-c", script, *map(str, arguments)]
     found = subprocess.run(
         command, check=False, capture_output=True, text=True, env=gis.plain(), timeout=100
     )
     assert found.returncode == 0, found.stderr[-2000:]
-    assert int((np.load(array) != expected).sum()) == 0
+    return found.stdout
+
+
+def test_xarray_opens_a_download_where_it_is(live: str, two_years: World, tmp_path: Path) -> None:
+    if find_spec("rioxarray") is None:
+        pytest.skip("no rioxarray (pip install rioxarray)")
+    address = f"{live}/bbox/{bbox(two_years)}.tif?year=2017"
+    with rasterio.MemoryFile(httpx.get(address).content) as memory, memory.open() as dataset:
+        expected = dataset.read(1)
+    ran(XARRAY, address, tmp_path / "x.npy")
+    assert int((np.load(tmp_path / "x.npy") != expected).sum()) == 0
+
+
+@pytest.mark.parametrize("suffix", ["gpkg", "geojson", "fgb"])
+def test_geopandas_reads_the_polygons(
+    live: str, two_years: World, tmp_path: Path, suffix: str
+) -> None:
+    """The areas of the polygons are those of the pixels."""
+    if find_spec("geopandas") is None:
+        pytest.skip("no geopandas (pip install geopandas)")
+    body = feature_of(two_years)
+    (tmp_path / f"a.{suffix}").write_bytes(
+        httpx.post(f"{live}/feature.{suffix}?year=2017", json=body).content
+    )
+    content = httpx.post(f"{live}/feature.tif?year=2017", json=body).content
+    with rasterio.MemoryFile(content) as memory, memory.open() as dataset:
+        values, counts = np.unique(dataset.read(1), return_counts=True)
+    pixels = dict(zip(values.tolist(), counts.tolist(), strict=True))
+    areas = ast.literal_eval(ran(GEOPANDAS, tmp_path / f"a.{suffix}"))
+    assert areas.keys() == pixels.keys() - {NODATA}
+    assert areas == pytest.approx({value: pixels[value] for value in areas}, rel=1e-3)
 
 
 @pytest.mark.parametrize("zoom", [17, 15])
@@ -303,6 +362,64 @@ def test_legend_files_are_those_beside_the_rasters(client: TestClient) -> None:
     assert (13, "Buildings → Water", "#466b9f") in entries_in(changes)
 
 
+def objects_in(value: Any) -> list[dict[str, Any]]:  # noqa: ANN401
+    """Every JSON object with a `type` in a document."""
+    if isinstance(value, dict):
+        inner = [each for member in value.values() for each in objects_in(member)]
+        return [value, *inner] if "type" in value else inner
+    return (
+        [each for member in value for each in objects_in(member)] if isinstance(value, list) else []
+    )
+
+
+@pytest.mark.parametrize(("layer", "count"), [("class", 6), ("change", 36)])
+def test_the_layer_file_of_arcgis_names_and_colors_every_value(
+    client: TestClient, layer: str, count: int
+) -> None:
+    answer = client.get(f"/legend.lyrx?layer={layer}&colormap_name=nlcd")
+    assert answer.headers["content-disposition"] == f'attachment; filename="{layer}.lyrx"'
+    document = answer.json()
+    (definition,) = document["layerDefinitions"]
+    assert document["layers"] == [definition["uRI"]]
+    (group,) = definition["colorizer"]["groups"]
+    table = entries_in(client.get(f"/legend.qml?layer={layer}&colormap_name=nlcd").text)
+    assert len(table) == count
+    assert [
+        (
+            int(*each["values"]),
+            each["label"],
+            "#{:02x}{:02x}{:02x}".format(*each["color"]["values"]),
+        )
+        for each in group["classes"]
+    ] == table
+    assert client.get("/legend.lyrx?colormap_name=viridis").status_code == 404
+
+
+def test_the_layer_file_holds_what_esris_specification_lists(client: TestClient) -> None:
+    """The tables of properties and values in Esri/cim-spec: ESRI_CIM_SPEC=CHECKOUT/docs/v3."""
+    folder = os.environ.get("ESRI_CIM_SPEC")
+    if not folder:
+        pytest.skip("Esri's specification is not here: set ESRI_CIM_SPEC")
+    text = "\n".join(path.read_text("utf-8") for path in sorted(Path(folder).glob("CIM*.md")))
+    document = client.get("/legend.lyrx").json()
+    assert len(objects_in(document)) == 17
+    for each in objects_in(document):
+        (section,) = re.findall(rf"^## {each['type']}\s*$(.*?)(?=^## |\Z)", text, re.M | re.S)
+        # Keys of JSON begin with a small letter, also where the table has URI.
+        known = {name[0].lower() + name[1:] for name in re.findall(r"^\| (\w+) \|", section, re.M)}
+        assert set(each) - {"type"} <= known, each["type"]
+    colorizer = document["layerDefinitions"][0]["colorizer"]
+    connection = document["layerDefinitions"][0]["dataConnection"]
+    for name, value in (
+        ("RasterResamplingType", colorizer["resamplingType"]),
+        ("WorkspaceFactory", connection["workspaceFactory"]),
+    ):
+        listed = re.findall(rf"^### Enumeration: {name}\s*$(.*?)(?=^###? |\Z)", text, re.M | re.S)[
+            0
+        ]
+        assert f"| {value}|" in listed, name
+
+
 def test_nlcd_colors(client: TestClient, two_years: World) -> None:
     z, x, y = middle(two_years)
     colormap = client.get("/legend").json()["colormaps"]["nlcd"]
@@ -314,6 +431,61 @@ def test_nlcd_colors(client: TestClient, two_years: World) -> None:
     nlcd = client.get(f"/{z}/{x}/{y}.png?colormap_name=nlcd")
     assert nlcd.headers["etag"] != plain.headers["etag"]
     assert (classes_in(nlcd.content, "png") == NODATA).all()  # none of the standard colors
+
+
+@pytest.mark.parametrize("name", COLORMAPS)
+def test_a_colormap_is_the_same_in_tiles_styles_and_files(
+    client: TestClient, two_years: World, name: str
+) -> None:
+    z, x, y = middle(two_years)
+    source = client.get("/sources").json()["sources"][0]["id"]
+    classes = classes_in(client.get(f"/{z}/{x}/{y}.npy?year=2017").content, "npy")
+    tile = client.get(f"/{z}/{x}/{y}.png?year=2017&colormap_name={name}").content
+    shown = np.asarray(Image.open(io.BytesIO(tile)).convert("RGBA")).transpose(2, 0, 1)
+    assert (gis.classes_in_rgba(shown, name) == classes).all()
+    wmts = (
+        f"/wmts?service=WMTS&version=1.0.0&request=GetTile&layer={source}.class&style={name}"
+        f"&format=image/png&tilematrixset=WebMercatorQuad&tilematrix={z}&tilecol={x}&tilerow={y}"
+        "&year=2017"
+    )
+    assert client.get(wmts).content == tile
+    ogc = f"/collections/{source}.class/styles/{name}/map/tiles/WebMercatorQuad"
+    templates = [link["href"] for link in client.get(ogc).json()["links"] if link.get("templated")]
+    place = {"tileMatrix": z, "tileRow": y, "tileCol": x}
+    addresses = [template.format_map(place) for template in templates]
+    tiles = [client.get(f"{each}{'&' if '?' in each else '?'}year=2017") for each in addresses]
+    assert tile in [each.content for each in tiles]
+    listed = [[*each] for each in entries_in(client.get(f"/legend.qml?colormap_name={name}").text)]
+    colors = {value: color for color, value in gis.hex_colors(name).items()}
+    assert listed == [[c.value, c.title, colors[c.value]] for c in LEGEND.classes]
+    lines = client.get(f"/legend.clr?colormap_name={name}").text.splitlines()
+    rgb = LEGEND.colors(name)
+    assert [tuple(map(int, each.split())) for each in lines] == [(v, *rgb[v]) for v in rgb]
+    picture = Image.open(io.BytesIO(client.get(f"/legend.png?colormap_name={name}").content))
+    seen = {color for _, color in picture.convert("RGB").getcolors(1 << 20) or ()}
+    assert set(rgb.values()) <= seen
+
+
+def test_a_scene_may_have_any_name(
+    serve: Serve, two_years: World, pixelwise_model: Path, tmp_path: Path
+) -> None:
+    """A header holds it percent-encoded; JSON and every file as it is."""
+    name = "航空写真, 50% \n_20170903"
+    shutil.copy(two_years.scenes[0].path, tmp_path / f"{name}.tif")
+    z, x, y = middle(two_years)
+    lon, lat = two_years.scenes[0].lonlat
+    with serve(tmp_path, pixelwise_model) as client:
+        for suffix in ("png", "webp", "tif", "npy"):
+            answer = client.get(f"/{z}/{x}/{y}.{suffix}")
+            assert answer.status_code == 200
+            assert unquote(answer.headers["x-landcover-scenes"]) == name
+            assert "," not in answer.headers["x-landcover-scenes"]
+        assert client.get(f"/point/{lon},{lat}").json()["scene"]["id"] == name
+        body = feature_of(two_years)
+        for suffix in ("tif", "zip", "gpkg", "geojson"):
+            assert client.post(f"/feature.{suffix}", json=body).status_code == 200, suffix
+        for path in ("/WMTSCapabilities.xml", "/clients", "/style.json", "/collections"):
+            assert client.get(path).status_code == 200
 
 
 @pytest.mark.parametrize("zoom", [17, 14])

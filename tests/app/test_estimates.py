@@ -6,6 +6,7 @@ import io
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,9 @@ from shapely.geometry import box, mapping
 from starlette.testclient import TestClient
 
 from app.grid.tile import Tile
-from app.sampling.tiles import estimate_factor
+from app.routes import tiles
+from app.sampling.tiles import Composed, compose, estimate_factor
+from app.scheduling import current_priority
 from model.legend import NODATA
 from tests.app.conftest import Serve, classes_in, tiles_around
 from tests.world.world import World
@@ -184,3 +187,25 @@ def test_an_estimate_is_as_coarse_as_the_tile_but_no_coarser_than_16(
     ground_resolution: float, expected: int
 ) -> None:
     assert estimate_factor(ground_resolution, 1.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("priority", "interactive"), [("u=7", False), ("i, u=6", False), ("u=3", True), ("", True)]
+)
+def test_a_tile_that_is_fetched_ahead_is_computed_in_the_background(
+    client: TestClient,
+    two_quads: World,
+    monkeypatch: pytest.MonkeyPatch,
+    priority: str,
+    interactive: bool,
+) -> None:
+    seen = list[bool]()
+
+    async def composed(*args: Any, **how: Any) -> Composed:  # noqa: ANN401
+        seen.append(current_priority().interactive)
+        return await compose(*args, **how)
+
+    monkeypatch.setattr(tiles, "compose", composed)
+    answer = client.get(_path(two_quads, 17), headers={"priority": priority})
+    assert answer.status_code == 200
+    assert seen == [interactive]

@@ -72,6 +72,7 @@ BAD: list[tuple[str, int, str]] = [
     ('/tiles/WebMercatorQuad/3/0/0.png?colormap={"1":"red"}', 400, "colormap"),
     ('/tiles/WebMercatorQuad/3/0/0.png?colormap={"77":"%23ff0000"}', 400, "colormap"),
     ("/tiles/WebMercatorQuad/3/0/0.png?colormap=[1]", 400, "colormap"),
+    (f"/tiles/WebMercatorQuad/3/0/0.png?colormap={'[' * 2000}{']' * 2000}", 400, "colormap"),
     ("/imagery/tiles/WebMercatorQuad/3/0/0.webp?style=xray", 400, "style"),
     ("/imagery/tiles/WebMercatorQuad/3/9/0.webp", 400, "x"),
     ("/imagery/tiles/WebMercatorQuad/3/0/0.bmp", 400, "format"),
@@ -86,6 +87,11 @@ BAD: list[tuple[str, int, str]] = [
     ("/legend?model=gpt", 404, "model"),
     ("/map/assets/..%2f..%2fmain.py", 404, ""),
     ("/map/assets/main.py", 404, "asset"),
+    ("/tiles/WebMercatorQuad/3/0/0.png?year=%D9%A2%D9%A0%D9%A1%D9%A7", 400, "year"),
+    ("/tiles/WebMercatorQuad/%EF%BC%93/0/0.png", 400, "z"),
+    ("/tiles/WebMercatorQuad/3/0/0.png?colormap=" + "%5B" * 1200, 400, "colormap"),
+    ("/tiles/WebMercatorQuad/3/0/0.png?colormap=" + "[" * 2000, 400, "colormap"),
+    ("/tiles/WebMercatorQuad/3/0/0.png?classes=" + "1," * 2100, 400, "query"),
     ("/nowhere", 404, ""),
 ]
 

@@ -33,6 +33,7 @@ from tests.world.world import World
 
 pytestmark = pytest.mark.alone
 
+KEY = "operator-key-of-the-tests"
 ASYNC = {"prefer": "respond-async"}
 SPEC = Spec(
     "classify-area", {"type": "Polygon", "coordinates": []}, "s", "m", ("latest",), ("cog",)
@@ -415,13 +416,13 @@ def test_too_large_an_area_is_refused_with_the_limit_and_what_to_do(
     serve: Serve, two_quads: World, pixelwise_model: Path
 ) -> None:
     path = "/processes/classify-area/execution"
-    with serve(two_quads.directory, pixelwise_model, sync_area_km2=0.5) as client:
+    with serve(two_quads.directory, pixelwise_model, sync_area_km2=0.5, operator_key=KEY) as client:
         answer = client.post(path, json=body(two_quads))
         assert answer.status_code == 413
         assert answer.json()["limit"] == 0.5
         assert answer.json()["estimate"]["blocks"] > 4
         assert "respond-async" in answer.json()["hint"]
-        assert client.get("/jobs").json()["jobs"] == []
+        assert client.get("/jobs", headers={"x-api-key": KEY}).json()["jobs"] == []
     with serve(two_quads.directory, pixelwise_model, job_area_km2=0.5) as client:
         assert client.post(path, json=body(two_quads), headers=ASYNC).status_code == 413
 

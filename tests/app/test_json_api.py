@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from app.imagery.store.json_api import ApiError, JsonApi
-from app.resilience import RetryPolicy
+from app.imagery.store.reach import Reach
+from app.resilience import OutOfReach, RetryPolicy
 from tests.world.range_server import Mode, RangeServer, range_server
 
 pytestmark = pytest.mark.alone
@@ -31,7 +32,7 @@ def server(tmp_path: Path) -> Iterator[RangeServer]:
 
 @pytest.fixture
 def api() -> Iterator[JsonApi]:
-    running = JsonApi(QUICK)
+    running = JsonApi(QUICK, Reach(hosts=["127.0.0.1"]))
     yield running
     running.close()
 
@@ -77,10 +78,10 @@ def test_an_error_names_the_address_without_query_user_and_password(
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:1", "http://[::1", "nothing://a", "http://a\x00b"]
+    "url", ["http://127.0.0.1:1", "http://[::1", "nothing://a", "http://a\x00b", "http://a.org"]
 )
 def test_an_address_that_does_not_work_is_named_in_the_same_way(api: JsonApi, url: str) -> None:
-    with pytest.raises(ApiError) as refusal:
+    with pytest.raises((ApiError, OutOfReach)) as refusal:
         api.post(f"{url}/a?token=SECRET", {})
     assert "SECRET" not in shown(refusal.value)
 

@@ -262,3 +262,8 @@ def test_owslib_lists_the_maps(live: str) -> None:
     assert service.maps() == [f"{source}.class", f"{source}.confidence", f"{source}.imagery"]
     assert service.collection(f"{source}.class")["dataType"] == "map"
     assert f"{TILES}core" in service.conformance()["conformsTo"]
+
+
+def test_there_is_no_utm_grid_of_this_country_to_serve() -> None:
+    """As docs/clients.md says; when morecantile has more of them, they can be layers too."""
+    assert [name for name in morecantile.tms.list() if "UTM" in name] == ["UTM31WGS84Quad"]

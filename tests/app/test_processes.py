@@ -204,6 +204,40 @@ def test_sigterm_loses_no_tile_and_no_job(
         )
 
 
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_sigterm_resets_no_connection(
+    two_quads: World, pixelwise_model: Path, tmp_path: Path, processes: int
+) -> None:
+    """32 clients, some of whom connect while the server begins to stop, ten times; later ones are
+    refused, which a client or a balancer knows to be safe to try elsewhere."""
+    paths = (tile_paths(two_quads, 19, 3) * 2)[:32]
+    settings = {"imagery": two_quads.directory, "model": pixelwise_model, "processes": processes}
+
+    def ask(base: str, path: str, pause: float) -> str:
+        time.sleep(pause)
+        try:
+            return str(httpx.get(base + path, timeout=60).status_code)
+        except httpx.ConnectError:
+            return "refused"
+        except httpx.TransportError as error:
+            return repr(error)
+
+    seen: list[str] = []
+    for attempt in range(10 // processes):
+        with serving(tmp_path, **settings) as running, ThreadPoolExecutor(32) as pool:
+            pauses = [0.004 * number for number in range(32)]
+            answers = [
+                pool.submit(ask, running.base, path, pause)
+                for path, pause in zip(paths, pauses, strict=True)
+            ]
+            time.sleep(0.01 * attempt)
+            assert running.stop() in (0, -signal.SIGTERM)
+            seen += [answer.result() for answer in answers]
+    assert set(seen) <= {"200", "refused"}, seen
+    assert seen.count("200") > len(seen) / 2
+
+
 def test_a_misspelled_setting_is_named_with_the_nearest(
     two_quads: World, pixelwise_model: Path, tmp_path: Path
 ) -> None:

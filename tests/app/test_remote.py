@@ -19,10 +19,10 @@ from app.errors import SourceTooSlow, SourceUnavailable
 from app.grid.pixel_grid import PixelGrid
 from app.imagery import gdal
 from app.imagery.catalog.files import UrlListCatalog
-from app.imagery.catalog.index import IndexStore
+from app.imagery.catalog.index import IndexStore, SkippedFile
 from app.imagery.catalog.temporal import LATEST
 from app.imagery.reader import Pixels, Reader, RemoteFiles
-from app.imagery.scene import ReadOptions, Scene, inspect
+from app.imagery.scene import ReadOptions, Scene, UnsupportedImage, inspect
 from app.imagery.store import Authenticator, SignedRequest
 from app.imagery.store.object_store import (
     HEADER_BYTES,
@@ -30,8 +30,10 @@ from app.imagery.store.object_store import (
     ObjectStore,
     ReadLimits,
 )
+from app.imagery.store.opener import RangeFile
 from app.imagery.store.range_cache import RangeCache
 from model.windows import Window
+from tests.app.conftest import HERE
 from tests.world.range_server import Mode, RangeServer, range_server
 from tests.world.scenes import SyntheticScene, write_scene
 
@@ -66,7 +68,7 @@ def server(made: SyntheticScene) -> Iterator[RangeServer]:
 
 @pytest.fixture
 def remote() -> Iterator[ObjectStore]:
-    running = ObjectStore("far", limits=QUICK)
+    running = ObjectStore("far", limits=QUICK, reach=HERE)
     yield running
     running.close()
 
@@ -77,7 +79,8 @@ def far() -> Iterator[Far]:
     made: list[ObjectStore] = []
 
     def build(access: Authenticator | None = None, **limits: float) -> ObjectStore:
-        made.append(ObjectStore("far", access, replace(QUICK, **limits)))  # type: ignore[arg-type]
+        options = replace(QUICK, **limits)  # type: ignore[arg-type]
+        made.append(ObjectStore("far", access, options, reach=HERE))
         return made[-1]
 
     yield build
@@ -528,3 +531,60 @@ def test_a_signed_address_is_renewed_once_and_shown_nowhere(
     assert "SECRET" not in str(refusal.value)
     assert "SECRET" not in caplog.text
     assert "SECRET" not in scene.key
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.8, 0.9, 0.97])
+@pytest.mark.parametrize("overviews", [False, True])
+def test_an_uncompressed_file_that_was_cut_shows_no_wrong_pixel(
+    tmp_path: Path, remote: ObjectStore, overviews: bool, share: float
+) -> None:
+    """Cut before it was served: no checksum tells, but its length does."""
+    made = write_scene(tmp_path / "a.tif", cols=900, rows=700, compress=None, overviews=overviews)
+    content = made.path.read_bytes()
+    made.path.write_bytes(content[: int(len(content) * share)])
+    with range_server(tmp_path) as running:
+        _, result = RemoteFiles(remote, ReadOptions()).inspect(running.url(made.path), None)
+    assert isinstance(result, SkippedFile)
+    assert "truncated" in result.reason or "not a readable GeoTIFF" in result.reason
+    with pytest.raises(UnsupportedImage):
+        inspect(made.path, ReadOptions())
+
+
+def test_an_uncompressed_file_that_is_cut_while_it_is_served_shows_no_wrong_pixel(
+    tmp_path: Path, remote: ObjectStore
+) -> None:
+    """By a server that gives no other entity tag and obeys no If-Match: the length alone tells."""
+    made = write_scene(tmp_path / "a.tif", cols=2300, rows=1800, compress=None, overviews=False)
+    claims = {"claimed_etag": '"same"', "honor_if_match": False}
+    with range_server(tmp_path, **claims) as running:
+        _, scene = RemoteFiles(remote, ReadOptions()).inspect(running.url(made.path), None)
+        assert isinstance(scene, Scene)
+        reader, content = Reader({"far": remote}), made.path.read_bytes()
+        made.path.write_bytes(content[: len(content) * 9 // 10])
+        with pytest.raises(FileChanged):
+            reader.read(scene, GRID, window_at(scene, 0, 0, 700, 700))
+
+
+def test_a_body_that_is_cut_in_transit_is_an_error_and_not_kept(
+    tmp_path: Path, remote: ObjectStore
+) -> None:
+    made = write_scene(tmp_path / "a.tif", cols=900, rows=700, compress=None, overviews=False)
+    with range_server(tmp_path) as running:
+        _, scene = RemoteFiles(remote, ReadOptions()).inspect(running.url(made.path), None)
+        assert isinstance(scene, Scene)
+        reader, window = Reader({"far": remote}), window_at(scene, 100, 100, 700, 500)
+        running.fault("truncate")
+        with pytest.raises(SourceUnavailable, match=r"connection failed|ends early"):
+            reader.read(scene, GRID, window)
+        running.repair()
+        assert (reader.read(scene, GRID, window).image == read_local(made, window).image).all()
+
+
+def test_a_range_that_reaches_past_the_end_is_an_error_and_no_data(
+    server: RangeServer, made: SyntheticScene, remote: ObjectStore
+) -> None:
+    stat = remote.stat(server.url(made.path), "a")
+    file = RangeFile(remote, server.url(made.path), "a", stat)
+    assert file.get_byte_ranges([stat.length - 10], [20]) == [bytes(20)]
+    assert file.error is not None
+    assert "truncated" in str(file.error)

@@ -9,7 +9,14 @@ import time
 
 import pytest
 
-from app.resilience import CircuitBreaker, CircuitOpen, RetryPolicy, ServiceError, retry_after
+from app.resilience import (
+    CircuitBreaker,
+    CircuitOpen,
+    OutOfReach,
+    RetryPolicy,
+    ServiceError,
+    retry_after,
+)
 
 
 class Clock:
@@ -119,6 +126,97 @@ def test_what_the_server_asks_for_prolongs_the_rest_up_to_a_minute() -> None:
         with pytest.raises(ServiceError):
             guarded(circuit, ServiceError("busy", status=429, retry_after=requested))
         assert wait_of(circuit) == pytest.approx(rest)
+
+
+def test_a_probe_finds_the_server_back_before_the_rest_is_over() -> None:
+    clock = Clock()
+    circuit = CircuitBreaker(1, 10, clock)
+    calls: list[float] = []
+
+    def call() -> None:
+        calls.append(clock.now)
+        if clock.now < 3:
+            raise ServiceError("still down", status=503)
+
+    circuit.failed("down")
+    while not circuit.probe(call):
+        clock.now += 1
+    assert (clock.now, calls) == (3, [0, 1, 2, 3])
+    assert not circuit.is_open
+    guarded(circuit)
+
+
+def test_probes_that_fail_do_not_keep_the_traffic_out() -> None:
+    clock = Clock()
+    circuit = CircuitBreaker(1, 10, clock)
+    circuit.failed("down")
+
+    def call() -> None:
+        raise ServiceError("slow for a probe", timed_out=True)
+
+    for _ in range(11):
+        assert not circuit.probe(call)
+        clock.now += 1
+    assert circuit.reason == "slow for a probe"
+    guarded(circuit)
+    assert not circuit.is_open
+
+
+@pytest.mark.parametrize(("requested", "rest"), [(20, 20), (3600, 60)])
+def test_a_server_that_asks_to_be_left_alone_is_and_it_is_said(
+    requested: float, rest: float
+) -> None:
+    clock = Clock()
+    circuit = CircuitBreaker(1, 4, clock)
+    busy = ServiceError("busy", status=429, retry_after=requested)
+    with pytest.raises(ServiceError):
+        guarded(circuit, busy)
+    calls: list[float] = []
+    while not circuit.probe(lambda: calls.append(clock.now)):
+        assert (
+            circuit.reason == f"busy; it asked to be left alone, for {rest - clock.now:.0f} s more"
+        )
+        clock.now += 1
+    assert calls == [rest]
+
+    def again() -> None:
+        raise busy
+
+    with pytest.raises(ServiceError):
+        guarded(circuit, ServiceError("down"))
+    assert not circuit.probe(again)
+    clock.now += rest - 1
+    assert not circuit.probe(lambda: calls.append(clock.now))
+    assert len(calls) == 1
+
+
+def test_a_failure_that_began_before_the_server_was_back_says_nothing() -> None:
+    clock = Clock()
+    circuit = CircuitBreaker(1, 10, clock)
+    circuit.failed("down")
+    clock.now = 11
+    with pytest.raises(ServiceError), circuit.guard():  # noqa: PT012
+        assert circuit.probe(lambda: None)
+        raise ServiceError("hung since before", timed_out=True)
+    assert not circuit.is_open
+    with pytest.raises(ServiceError):
+        guarded(circuit, ServiceError("down again"))
+    assert circuit.is_open
+
+
+def test_what_was_never_requested_says_nothing_of_the_server() -> None:
+    clock = Clock()
+    circuit = CircuitBreaker(1, 10, clock)
+    with pytest.raises(OutOfReach):
+        guarded(circuit, OutOfReach("a.org is no host of this source"))
+    assert not circuit.is_open
+    circuit.failed("down")
+    clock.now = 11
+    with pytest.raises(OutOfReach):
+        guarded(circuit, OutOfReach("a.org is no host of this source"))
+    assert circuit.is_open
+    guarded(circuit)
+    assert not circuit.is_open
 
 
 @pytest.mark.parametrize(

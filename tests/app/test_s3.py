@@ -31,6 +31,7 @@ from app.imagery.scene import ReadOptions
 from app.imagery.store import ByScheme, SignedRequest
 from app.imagery.store.buckets import Bucket, BucketAuthenticator
 from app.imagery.store.object_store import ObjectStore
+from app.imagery.store.reach import Reach
 from app.main import create_app
 from app.settings import Settings
 from model.legend import NODATA
@@ -390,14 +391,15 @@ def test_a_reader_that_serves_two_sources_reads_each_in_its_own_way(two_quads: W
         href = "s3:/" + services.add(made.path).removeprefix(services.url)
         gdal.configure()
         stores: dict[str, ObjectStore] = {}
-        reader, remotes = Reader(stores), []
+        reader, remotes, reach = Reader(stores), [], Reach([href, services.url])
         for bucket in (
             Bucket("us-west-2", requester_pays=True, endpoint=services.url),
             Bucket("eu-central-1", endpoint=services.url),
         ):
-            remote = ObjectStore(bucket.region, BucketAuthenticator(bucket))
+            remote = ObjectStore(bucket.region, BucketAuthenticator(bucket), reach=reach)
             stores[bucket.region] = remote
-            scene = scene_of_item(item_of(made, href), ReadOptions(), bucket.region)
+            item = item_of(made, href)
+            scene = scene_of_item(item, ReadOptions(), bucket.region, refusal=reach.refusal)
             extent = scene.extent(PixelGrid("EPSG:26916"))
             assert extent is not None
             before = len(services.requests)

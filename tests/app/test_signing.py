@@ -19,6 +19,7 @@ from app.imagery.store import SignedRequest
 from app.imagery.store.json_api import JsonApi
 from app.imagery.store.planetary_computer import SasAuthenticator
 from app.resilience import RetryPolicy
+from tests.app.conftest import HERE
 from tests.world.doubles import Doubles, doubles
 
 pytestmark = pytest.mark.alone
@@ -46,7 +47,7 @@ def href(services: Doubles) -> str:
 
 
 def signed(services: Doubles, mode: Any = "auto", **options: Any) -> SasAuthenticator:  # noqa: ANN401
-    api = options.pop("api", None) or JsonApi(QUICK)
+    api = options.pop("api", None) or JsonApi(QUICK, HERE)
     APIS.append(api)
     return SasAuthenticator(services.token_url, mode, hosts=(services.host,), api=api, **options)
 
@@ -112,7 +113,7 @@ def test_a_token_goes_to_no_other_host(services: Doubles) -> None:
 
 
 def test_the_account_and_the_container_are_taken_from_the_address(services: Doubles) -> None:
-    APIS.append(JsonApi(QUICK))
+    APIS.append(JsonApi(QUICK, HERE))
     access = SasAuthenticator(services.token_url, "always", api=APIS[-1])
     access.address("https://naipeuwest.blob.core.windows.net/naip/v002/a.tif", {})
     access.address("https://naipeuwest.blob.core.windows.net/naip/v002/b.tif", {})
@@ -200,7 +201,7 @@ def test_while_one_thread_renews_the_others_read_on(services: Doubles, href: str
 def test_a_short_storm_of_429_is_waited_out(services: Doubles, href: str) -> None:
     services.token_answers = [(429, {"retry-after": "1"}), (429, {})]
     pauses: list[float] = []
-    access = signed(services, "always", api=JsonApi(QUICK, sleep=pauses.append))
+    access = signed(services, "always", api=JsonApi(QUICK, HERE, sleep=pauses.append))
     assert status_of(access.address(href, {})) == 200
     assert pauses == [1.0, 0.02]
 
@@ -212,7 +213,7 @@ def test_a_long_retry_after_is_not_slept_and_the_service_is_left_alone(
     services.token_answers = [(429, {"retry-after": requested})]
     clock = Clock()
     pauses: list[float] = []
-    access = signed(services, "always", clock=clock, api=JsonApi(QUICK, sleep=pauses.append))
+    access = signed(services, "always", clock=clock, api=JsonApi(QUICK, HERE, sleep=pauses.append))
     for _ in range(20):
         with pytest.raises(SourceUnavailable, match="429 Too Many Requests: too many tokens"):
             access.address(href, {})

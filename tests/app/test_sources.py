@@ -40,7 +40,8 @@ def opened(pixelwise_model: Path, tmp_path: Path) -> Open:
     def serve(toml: str, **settings: object) -> Iterator[TestClient]:
         path = tmp_path / "sources.toml"
         path.write_text(toml)
-        options = {"sources": path, "model": pixelwise_model, "refresh_s": 0, **settings}
+        quiet = {"refresh_s": 0, "probe_s": 0}
+        options = {"sources": path, "model": pixelwise_model, **quiet, **settings}
         app = create_app(Settings.model_validate(options))
         with TestClient(app, raise_server_exceptions=False) as client:
             yield client

@@ -37,7 +37,9 @@ from app.imagery.catalog.temporal import LATEST, TemporalFilter
 from app.imagery.config import AnyConfig, catalog_of
 from app.imagery.scene import ReadOptions, Scene, UnsupportedImage
 from app.imagery.store.json_api import JsonApi
+from app.imagery.store.reach import Reach
 from app.resilience import RetryPolicy
+from tests.app.conftest import HERE
 from tests.world.doubles import Doubles, doubles
 from tests.world.scenes import SyntheticScene, write_scene
 from tests.world.stac import Projection, item_of
@@ -48,11 +50,16 @@ pytestmark = pytest.mark.alone
 READING = ReadOptions()
 CONFIG: TypeAdapter[Any] = TypeAdapter(AnyConfig)
 PC = "https://naipeuwest.blob.core.windows.net/naip/v002/al/2017/al_100cm_2017/32086/"
+AZURE = Reach([PC])
 Change = Callable[[dict[str, Any]], object]
 
 
+def anywhere(_: str) -> None:
+    return None
+
+
 def scene_from(item: object, **options: Any) -> Scene:  # noqa: ANN401
-    return scene_of_item(item, READING, "pc", **options)
+    return scene_of_item(item, READING, "pc", refusal=anywhere, **options)
 
 
 def reason_of(item: object, **options: Any) -> str:  # noqa: ANN401
@@ -276,7 +283,7 @@ def test_an_odd_item_is_skipped_by_its_name_and_never_more(
     made = listed(services, two_quads)
     ODD[kind](services.items[0])
     odd = services.items[0].get("id")
-    (odd_result, good) = scenes_in([("", i) for i in services.items], READING, "pc", "")
+    (odd_result, good) = scenes_in([("", i) for i in services.items], READING, "pc", "", anywhere)
     assert isinstance(good, Scene)
     assert isinstance(odd_result, SkippedFile)
     if isinstance(odd, str):
@@ -304,7 +311,7 @@ def test_a_nodata_that_no_pixel_can_have_is_none(
 ) -> None:
     item["assets"]["image"]["raster:bands"] = [{"data_type": "uint8", "nodata": nodata}] * 4
     assert scene_from(item).nodata == expected
-    assert scene_of_item(item, ReadOptions(nodata=7)).nodata == 7
+    assert scene_of_item(item, ReadOptions(nodata=7), refusal=anywhere).nodata == 7
 
 
 @pytest.mark.parametrize("version", ["eo:bands", "bands"])
@@ -317,7 +324,12 @@ def test_the_order_of_the_bands_is_the_items(item: dict[str, Any], version: str)
         for n, band in enumerate((nir, red, green, blue))
     ]
     assert scene_from(item).bands == (2, 3, 4, 1)
-    assert scene_of_item(item, ReadOptions(bands=(1, 2, 3, 4))).bands == (1, 2, 3, 4)
+    assert scene_of_item(item, ReadOptions(bands=(1, 2, 3, 4)), refusal=anywhere).bands == (
+        1,
+        2,
+        3,
+        4,
+    )
     image[version][0] = {"name": "b4"}
     assert scene_from(item).bands == (1, 2, 3, 4)
     image[version] = [{common: "pan"}, *({common: c} for c in ("nir08", "blue", "green", "red"))]
@@ -380,7 +392,7 @@ class Clock:
 
 
 def catalog_at(services: Doubles, **options: Any) -> StacApiCatalog:  # noqa: ANN401
-    APIS.append(JsonApi(QUICK))
+    APIS.append(JsonApi(QUICK, Reach([services.stac_url])))
     api = StacApi(services.stac_url, APIS[-1], Query("naip"))
     return StacApiCatalog("pc", api, READING, **options)
 
@@ -645,6 +657,13 @@ class Pages:
     def post(self, url: str, body: object, headers: object = None) -> Pages:
         return self
 
+    def refusal(self, url: str) -> str | None:
+        return Reach(["https://a.org"]).refusal(url)
+
+    @property
+    def brief(self) -> Pages:
+        return self
+
 
 LINKS: dict[str, object] = {
     "no list": {"rel": "next", "href": "https://a.org/search"},
@@ -711,7 +730,7 @@ def test_a_search_is_what_pystac_client_finds(
     services.items = list({item["id"]: item for item in services.items}.values())
     services.paging, services.page = paging, page
     client = pystac_client.Client.open(services.stac_url)
-    APIS.append(JsonApi(QUICK))
+    APIS.append(JsonApi(QUICK, HERE))
     ours = StacApi(services.stac_url, APIS[-1], query)
     found = 0
     for bounds in (around(made[0], 0.001), around(made[-1]), WORLD, (10.0, 47.0, 10.1, 47.1)):
@@ -748,7 +767,7 @@ def test_the_double_is_an_api_that_pystac_client_opens(
     search = client.search(method="GET" if paging == "get" else "POST")
     assert {item.id for item in search.items()} == ids
     assert collection.get_item(min(ids)).id == min(ids)
-    APIS.append(JsonApi(QUICK))
+    APIS.append(JsonApi(QUICK, HERE))
     ours = StacApi(services.stac_url, APIS[-1], Query("naip")).collection()
     assert ours["extent"] == collection.extent.to_dict()
 
@@ -803,7 +822,7 @@ def test_a_static_catalog_of_local_files_is_the_directory_of_them(
     two_quads: World, tmp_path: Path
 ) -> None:
     path = saved_catalog(tmp_path, two_quads.scenes)
-    catalog = StaticStacCatalog("county", str(path), READING, JsonApi())
+    catalog = StaticStacCatalog("county", str(path), READING, JsonApi(reach=AZURE))
     directory = DirectoryCatalog(two_quads.directory, READING)
     assert {s.key for s in catalog.scenes} == {s.key for s in directory.scenes}
     assert catalog.years == (2017,)
@@ -815,7 +834,7 @@ def test_an_item_collection_on_the_web_is_read_and_its_hrefs_stay_unsigned(
     items = [item_of(made, services.blob(made.path.name)) for made in two_quads.scenes]
     path = tmp_path / "items.json"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
-    APIS.append(JsonApi(QUICK))
+    APIS.append(JsonApi(QUICK, HERE))
     catalog = StaticStacCatalog("pc", services.add(path), READING, APIS[-1])
     assert {s.href for s in catalog.scenes} == {
         services.blob(made.path.name) for made in two_quads.scenes
@@ -828,7 +847,7 @@ def test_a_static_catalog_is_read_again_when_it_changed_and_kept_when_it_is_gone
     items = [item_of(made, PC + made.path.name) for made in two_quads.scenes]
     path = tmp_path / "items.json"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": items[:1]}))
-    catalog = StaticStacCatalog("a", str(path), READING, JsonApi())
+    catalog = StaticStacCatalog("a", str(path), READING, JsonApi(reach=AZURE))
     catalog.refresh()
     assert (len(catalog.scenes), catalog.generation) == (1, 0)
     path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
@@ -844,7 +863,7 @@ def test_a_static_catalog_is_read_again_when_it_changed_and_kept_when_it_is_gone
 def test_a_static_catalog_whose_server_is_away_is_unavailable_and_no_wrong_setting(
     services: Doubles,
 ) -> None:
-    APIS.append(JsonApi(QUICK))
+    APIS.append(JsonApi(QUICK, HERE))
     services.broken = 503
     with pytest.raises(SourceUnavailable, match="503"):
         StaticStacCatalog("a", services.blob("items.json"), READING, APIS[-1])
@@ -857,13 +876,13 @@ def test_a_document_that_makes_no_sense_is_skipped_and_the_rest_served(
     path = saved_catalog(tmp_path, two_quads.scenes)
     odd = next(tmp_path.rglob("al_*.json"))
     odd.write_text(text)
-    catalog = StaticStacCatalog("county", str(path), READING, JsonApi())
+    catalog = StaticStacCatalog("county", str(path), READING, JsonApi(reach=AZURE))
     assert len(catalog.scenes) == 1
     (skipped,) = catalog.skipped
     assert str(odd) in skipped.path
     path.write_text(text)
     with pytest.raises(ConfigurationError):
-        StaticStacCatalog("county", str(path), READING, JsonApi())
+        StaticStacCatalog("county", str(path), READING, JsonApi(reach=AZURE))
 
 
 @pytest.mark.parametrize(
@@ -881,7 +900,7 @@ def test_a_document_that_is_no_catalog_cannot_be_served(
     path = tmp_path / "a.json"
     path.write_text(text)
     with pytest.raises(ConfigurationError, match=reason):
-        StaticStacCatalog("a", str(path), READING, JsonApi())
+        StaticStacCatalog("a", str(path), READING, JsonApi(reach=AZURE))
 
 
 # ---- configuration -------------------------------------------------------------------------------

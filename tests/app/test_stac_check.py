@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 from app.cli import cli
-from app.imagery.config import AnyConfig, StacApiConfig, access_of
+from app.imagery.config import AnyConfig, StacApiConfig, access_of, reach_of
 from app.imagery.diagnostics import Finding, check_s3, check_stac
 from app.imagery.scene import ReadOptions
 from app.imagery.store import ByScheme
@@ -43,12 +43,7 @@ def checked(services: Doubles, **changes: object) -> list[Finding]:
     }
     config = CONFIG.validate_python(given | changes)
     assert isinstance(config, StacApiConfig)
-    access = access_of(config)
-    assert isinstance(access, ByScheme)
-    found = check_stac(config, ReadOptions(), access)
-    if access.signed is not None:
-        access.signed._api.close()
-    return found
+    return check_stac(config, ReadOptions())
 
 
 def test_a_source_that_works_is_found_well_in_every_part_and_no_log_holds_a_signature(
@@ -59,7 +54,7 @@ def test_a_source_that_works_is_found_well_in_every_part_and_no_log_holds_a_sign
     assert "is read signed" in caplog.text
     assert "sig=" not in caplog.text
     assert any("sig=" in path for _, path in services.requests)
-    assert [finding.what for finding in found] == ["API", "item", "token", "read"]
+    assert [finding.what for finding in found] == ["hosts", "API", "item", "token", "read"]
     assert all(finding.ok for finding in found)
     assert "sig=" not in str(found)
 
@@ -95,7 +90,7 @@ def test_missing_credentials_for_s3_are_named(monkeypatch: pytest.MonkeyPatch) -
     ):
         monkeypatch.setenv(name, value)
     config = CONFIG.validate_python({"id": "e", "type": "stac-api", "preset": "earth-search"})
-    access = access_of(config)
+    access = access_of(config, reach_of(config))
     assert isinstance(access, ByScheme)
     credentials, region = check_s3(access)
     assert not credentials.ok

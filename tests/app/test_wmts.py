@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from xml.etree import ElementTree as Xml
 
 import httpx2 as httpx
 import numpy as np
 import pytest
+import rasterio
 from pyproj import Transformer
 from starlette.testclient import TestClient
 
@@ -386,7 +388,8 @@ def test_owslib_reads_the_document_and_tiles(live: str, two_years: World) -> Non
 def test_qgis_shows_only_legend_colors_and_the_values_of_point(
     live: str, two_years: World, tmp_path: Path
 ) -> None:
-    """At native scale, zoomed in and zoomed out: no pixel of any other color (0.00 % blurred)."""
+    """At native scale, zoomed in and zoomed out: no pixel of any other color (0.00 % blurred); of
+    XYZ tiles at native scale alone, and a GeoTIFF's values."""
     source = httpx.get(f"{live}/sources").json()["sources"][0]["id"]
     z, x, y = middle(two_years)
     box = gis.box_of(Tile(z, x, y), Tile(z, x + 1, y + 1))
@@ -407,8 +410,25 @@ def test_qgis_shows_only_legend_colors_and_the_values_of_point(
         for col, row in pixels
     ]
     html = 4
-    (answer,) = gis.qgis(
-        [{"uri": uri, "maps": maps, "identify": places[:3], "format": html}], tmp_path
+    tiles = quote(f"{live}/tiles/WebMercatorQuad/{{z}}/{{x}}/{{y}}.png?year=2017", safe="")
+    corners = Transformer.from_crs(3857, 4326, always_xy=True).transform_bounds(*box)
+    cog = tmp_path / "classes.tif"
+    cog.write_bytes(httpx.get(f"{live}/bbox/{','.join(map(str, corners))}.tif?year=2017").content)
+    to_utm = Transformer.from_crs(3857, 26916, always_xy=True).transform
+    with rasterio.open(cog) as dataset:
+        ground, whole = tuple(dataset.bounds), (dataset.width, dataset.height)
+    answer, xyz, raster = gis.qgis(
+        [
+            {"uri": uri, "maps": maps, "identify": places[:3], "format": html},
+            {"uri": f"type=xyz&zmin=12&zmax=17&url={tiles}", "maps": maps},
+            {
+                "raster": str(cog),
+                "maps": [{"extent": ground, "size": whole}],
+                "identify": [to_utm(*place) for place in places],
+                "format": 1,
+            },
+        ],
+        tmp_path,
     )
     assert answer["valid"]
     assert answer["crs"] == "EPSG:3857"
@@ -423,7 +443,15 @@ def test_qgis_shows_only_legend_colors_and_the_values_of_point(
         lon, lat = degrees.transform(*place)
         point = httpx.get(f"{live}/point/{lon},{lat}?year=2017").json()["class"]
         classes.append(point["value"] if point else NODATA)
-    seen = [known.get(color, NODATA) for color in answer["maps"][0]["at"]]
-    assert seen == classes
+    for layer in (answer, xyz):
+        seen = [known.get(color, NODATA) for color in layer["maps"][0]["at"]]
+        assert seen == classes
+    assert set(xyz["maps"][0]["colors"]) <= {*known, "#000000/0"}
+    # What the page warns of: QGIS smooths tiles of XYZ layers at any other scale.
+    assert all(set(each["colors"]) - {*known, "#000000/0"} for each in xyz["maps"][1:])
+    assert raster["crs"] == "EPSG:26916"
+    assert set(raster["maps"][0]["colors"]) <= {*known, "#000000/0"}
+    values = [float(each["1"]) if each["1"] != "None" else NODATA for each in raster["identify"]]
+    assert values == classes
     for place, info in zip(classes, answer["identify"], strict=False):
         assert f"<td>{place}</td>" in info["0"]

@@ -15,8 +15,10 @@ from app.demo import write_county
 from app.settings import SHIPPED_MODEL
 from tests.benchmarks import (
     areas,
+    deepness,
     engines,
     estimates,
+    fairness,
     halo,
     inference,
     int8,
@@ -24,6 +26,7 @@ from tests.benchmarks import (
     processes,
     shared,
     sources,
+    stalls,
     tiles,
 )
 from tests.benchmarks.report import Finding, write
@@ -51,6 +54,8 @@ MEASURES: dict[str, Measure] = {
     "viewport": lambda: tiles.measure_viewport(COUNTY),
     "estimates": lambda: estimates.measure(COUNTY),
     "warm": lambda: tiles.measure_warm(COUNTY),
+    "stalls": lambda: stalls.measure(COUNTY),
+    "hostile": lambda: stalls.measure_hostile(COUNTY),
     "memory": lambda: tiles.measure_memory(COUNTY),
     "processes": lambda: processes.measure(COUNTY),
     "redis": shared.measure,
@@ -63,6 +68,8 @@ MEASURES: dict[str, Measure] = {
     "polygons": lambda: areas.measure_polygons(COUNTY),
     "hectares": lambda: areas.measure_hectares(COUNTY),
     "jobs": jobs.measure,
+    "fairness": fairness.measure,
+    "deepness": lambda: deepness.measure(COUNTY),
 }
 
 

@@ -63,7 +63,13 @@ def main() -> None:
             f'collection = "naip"\nsigning = "auto"\ntoken_url = "{services.token_url}"\n'
             f'token_hosts = ["{services.host}"]\n'
         )
-        settings = {"imagery": world.directory, "sources": config, "model": model, "refresh_s": 0}
+        settings = {
+            "imagery": world.directory,
+            "sources": config,
+            "model": model,
+            "refresh_s": 0,
+            "probe_s": 0,
+        }
         x, y = (world.scenes[0].bounds[0] + 600, world.scenes[0].bounds[1] + 600)
         longitude, latitude = lonlat(world.scenes[0].epsg, x, y)
         with (

@@ -21,7 +21,7 @@ from shapely.geometry import box
 from app.grid.pixel_grid import PixelGrid, transformer
 from app.jobs.files import Folder
 from app.jobs.job import Spec, spec_of
-from app.jobs.runner import LocalRunner
+from app.jobs.local import LocalRunner
 from app.services import Services
 from app.settings import SHIPPED_MODEL, Settings
 from model.cores import available_cores
@@ -39,10 +39,10 @@ DOLLARS = 0.04
 """Assumed price of a core-hour."""
 
 
-def write_noise(path: Path) -> None:
+def write_noise(path: Path, edge: int = EDGE) -> None:
     """Imagery of noise: what the network sees does not change what it costs."""
     random = np.random.default_rng(0)
-    size = EDGE * BLOCK
+    size = edge * BLOCK
     extent = Window((FIRST_COL - 1) * BLOCK, (FIRST_ROW - 1) * BLOCK, size, size)
     options = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "crs": GRID.crs}
     where: Affine = GRID.transform(extent)

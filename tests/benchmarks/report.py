@@ -84,7 +84,7 @@ def write(findings: Sequence[Finding], path: Path) -> None:
     """Write the findings into the first section of a Markdown page; the others stay as they are."""
     head = HEAD.format(
         date=datetime.now(UTC),
-        processor=_processor(),
+        processor=processor_name(),
         cores=available_cores(),
         python=platform.python_version(),
     )
@@ -94,7 +94,8 @@ def write(findings: Sequence[Finding], path: Path) -> None:
     path.write_text(head + "".join(rows) + "\n" + rest)
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """Return the name of the processor."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import httpx2 as httpx
 import psutil
 
+SERVE = "landcover serve"
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -55,13 +57,17 @@ class Served:
 
 @contextmanager
 def served(app: str, environment: dict[str, str]) -> Iterator[Served]:
-    """Runs `app` (`module:factory`) under uvicorn in a process of its own."""
+    """Runs `app`, SERVE or (`module:factory`) under plain uvicorn, in a process of its own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", "--factory", app, "--port", str(port)]
+    if app == SERVE:
+        command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port)]
+    else:
+        command = [sys.executable, "-m", "uvicorn", "--factory", app, "--port", str(port)]
+        command += ["--log-level", "warning", "--no-access-log"]
     process = subprocess.Popen(
-        [*command, "--log-level", "warning", "--no-access-log"],
+        command,
         env={**os.environ, **environment},
     )
     try:

@@ -31,6 +31,7 @@ from app.imagery.catalog.temporal import LATEST
 from app.imagery.reader import Reader
 from app.imagery.scene import ReadOptions, Scene, inspect
 from app.imagery.store.object_store import ObjectStore
+from app.imagery.store.reach import Reach
 from app.landcover.blocks import Selection
 from app.landcover.source import Source
 from app.sampling.pictures import encode, picture
@@ -102,7 +103,7 @@ def measure_remote(blocks: int = 20) -> list[Finding]:
         assert extent is not None
         with range_server(Path(folder)) as server:
             for _ in range(blocks):
-                far = ObjectStore("far")
+                far = ObjectStore("far", reach=Reach([server.base]))
                 size = BLOCK + 2 * HALO
                 col, row = draw.randrange(4200 - size), draw.randrange(3800 - size)
                 window = Window(extent.col + col, extent.row + row, size, size)

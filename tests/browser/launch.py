@@ -28,25 +28,34 @@ ARGUMENTS = (
 START_S = 60
 
 
+def start(*arguments: object, port: object = 0, **settings: object) -> tuple[Any, str]:
+    """Run `landcover ARGUMENTS` on a port, 0 for a free one, with LANDCOVER_* settings; return the
+    process, which the caller ends, and its base URL."""
+    command = [sys.executable, "-m", "app.cli", *map(str, arguments), "--port", str(port)]
+    given = {f"LANDCOVER_{name.upper()}": str(value) for name, value in settings.items()}
+    server = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, **given}, stdout=subprocess.PIPE, text=True
+    )
+    timeout = Timer(START_S, server.kill)
+    timeout.start()
+    try:
+        assert server.stdout is not None
+        matches = (re.search(r"http://127\.0\.0\.1:\d+", line) for line in server.stdout)
+        address = next((match for match in matches if match), None)
+        assert address, f"the server did not print its address within {START_S} s"
+    finally:
+        timeout.cancel()
+    return server, address.group()
+
+
 @contextmanager
 def served(*arguments: object, **settings: object) -> Iterator[str]:
     """Run `landcover ARGUMENTS` on a free port with LANDCOVER_* settings; yield its base URL."""
-    command = [sys.executable, "-m", "app.cli", *map(str, arguments), "--port", "0"]
-    given = {f"LANDCOVER_{name.upper()}": str(value) for name, value in settings.items()}
-    with subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, **given}, stdout=subprocess.PIPE, text=True
-    ) as server:
-        timeout = Timer(START_S, server.kill)
-        timeout.start()
+    server, address = start(*arguments, **settings)
+    with server:
         try:
-            assert server.stdout is not None
-            matches = (re.search(r"http://127\.0\.0\.1:\d+", line) for line in server.stdout)
-            address = next((match for match in matches if match), None)
-            assert address, f"the server did not print its address within {START_S} s"
-            timeout.cancel()
-            yield address.group()
+            yield address
         finally:
-            timeout.cancel()
             server.terminate()
 
 

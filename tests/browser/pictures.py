@@ -25,6 +25,7 @@ from app.client import Client
 from app.demo import write_county
 from tests.browser.launch import ROOT, launched, served
 from tests.browser.studio import Pixels, Session, Studio, embedded, idle, run, save, shot
+from tests.browser.visits import DROP
 from tests.world.range_server import range_server
 
 COUNTY = ROOT / "demo-county"
@@ -50,6 +51,18 @@ def map_(studio: Studio) -> Image.Image:
     page = studio.map("", (1100, 700))
     page.mouse.click(860, 270)
     page.locator(".place[data-state=ready]").wait_for()
+    return shot(page)
+
+
+def area(studio: Studio) -> Image.Image:
+    """The watershed dropped on the map: hectares, adjusted ranges, change, downloads."""
+    page = studio.map("#map=14.4/32.9385/-86.9425&year=2017&opacity=100", (1100, 860))
+    page.evaluate(DROP, ["watershed.geojson", json.dumps(WATERSHED)])
+    page.locator("body[data-area=ready]").wait_for(timeout=300_000)
+    page.get_by_role("button", name="Show change").click()
+    page.locator("table.change").wait_for(timeout=300_000)
+    page.locator("#area-details summary").evaluate("(each) => each.scrollIntoView()")
+    idle(page)
     return shot(page)
 
 
@@ -176,7 +189,7 @@ def client(studio: Studio) -> Image.Image:
 
 def sources(studio: Studio) -> Image.Image:
     """The outlines of the images on the map."""
-    page = studio.map("#map=13.9/32.9388/-86.9374&landcover=off", (1000, 560))
+    page = studio.map("#map=13.9/32.9388/-86.9374&landcover=off&outlines=on", (1000, 560))
     page.get_by_role("button", name="Settings and legend").click()
     idle(page)
     return shot(page)
@@ -224,6 +237,22 @@ def benchmarks(studio: Studio) -> Image.Image:
         for halo, share in shares
     )
     title = "Pixels of a block whose class would change with more context"
+    return studio.page(f"<b>{title}</b><table>{rows}</table>", 860)
+
+
+def reliability(studio: Studio) -> Image.Image:
+    """How long the service took to recover from each kind of fault, from the table of the page."""
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    table = text.partition("<!-- chaos -->")[2].partition("<!-- /chaos -->")[0]
+    cells = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
+    times = [(row[0].strip("| "), float(row[5].removesuffix(" s"))) for row in cells
+             if row[5].endswith(" s")]  # fmt: skip
+    rows = "".join(
+        f'<tr><td>{name}<td class="bar"><i style="width:{100 * min(seconds, 5) / 5:.1f}%;'
+        f'background:#3f9d6b"></i><td>{seconds:.1f} s'
+        for name, seconds in sorted(times, key=lambda each: -each[1])[:16]
+    )
+    title = "Seconds from the end of a fault to normal service (limit: 5)"
     return studio.page(f"<b>{title}</b><table>{rows}</table>", 860)
 
 
@@ -305,10 +334,10 @@ def _samples(studio: Studio, box: Sequence[float]) -> tuple[Pixels, Pixels, Pixe
 
 
 PICTURES: dict[str, Callable[[Studio], Image.Image]] = {
-    "map": map_, "gis": gis, "web": web, "planners": planners, "operators": operators,
+    "map": map_, "area": area, "gis": gis, "web": web, "planners": planners, "operators": operators,
     "settings": settings, "jobs": jobs, "client": client, "sources": sources,
     "sources-stac": sources_stac, "benchmarks": benchmarks, "design": design,
-    "mistakes": mistakes, "training": training, "clients": clients,
+    "mistakes": mistakes, "training": training, "clients": clients, "reliability": reliability,
 }  # fmt: skip
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from pydantic import ValidationError
 
-from model.legend import COLORMAPS, LEGEND, LandCoverClass, Legend, rgb_of
+from model.legend import COLORMAPS, LEGEND, LandCoverClass, Legend, Rgb, rgb_of
 
 
 def named(value: int, **fields: Any) -> LandCoverClass:  # noqa: ANN401
@@ -97,6 +100,45 @@ def test_every_colormap_tells_all_classes_apart(colormap_name: str) -> None:
     assert tuple(colors) == LEGEND.values
     assert len(set(colors.values())) == len(LEGEND.classes)
     assert all(0 <= level <= 255 for rgb in colors.values() for level in rgb)
+
+
+# Machado, Oliveira & Fernandes (2009), doi 10.1109/TVCG.2009.113, severity 1.0, on linear RGB.
+DEFICIENCIES = {
+    "none": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "protanopia": (
+        (0.152286, 1.052583, -0.204868),
+        (0.114503, 0.786281, 0.099216),
+        (-0.003882, -0.048116, 1.051998),
+    ),
+    "deuteranopia": (
+        (0.367322, 0.860646, -0.227968),
+        (0.280085, 0.672501, 0.047413),
+        (-0.011820, 0.042940, 0.968881),
+    ),
+    "tritanopia": (
+        (1.255528, -0.076749, -0.178779),
+        (-0.078411, 0.930809, 0.147602),
+        (0.004733, 0.691367, 0.303900),
+    ),
+}
+
+
+def lab_of(rgb: Rgb, deficiency: str) -> npt.NDArray[np.float64]:
+    """Return CIELAB (D65) of an sRGB color as it is seen with a color deficiency."""
+    levels = np.array(rgb) / 255
+    linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(np.array(DEFICIENCIES[deficiency]) @ linear, 0, 1)
+    to_xyz = ((0.41246, 0.35758, 0.18044), (0.21267, 0.71515, 0.07218), (0.01933, 0.11919, 0.95030))
+    xyz = np.array(to_xyz) @ seen / (0.95047, 1, 1.08883)
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("deficiency", list(DEFICIENCIES))
+def test_any_two_classes_of_the_maps_colors_are_told_apart_by_everybody(deficiency: str) -> None:
+    seen = {v: lab_of(rgb, deficiency) for v, rgb in LEGEND.colors("vivid").items()}
+    apart = {(a, b): np.linalg.norm(seen[a] - seen[b]) for a, b in combinations(seen, 2)}
+    assert min(apart.values()) > 25, min(apart, key=lambda pair: apart[pair])
 
 
 def test_the_default_colors_are_the_legends_own() -> None:

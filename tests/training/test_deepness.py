@@ -1,30 +1,36 @@
 """The model file in QGIS Deepness, by its published steps, answers as the server does.
 
-There is no QGIS here. The double takes the steps from the plugin's published source (PUTvision/
-qgis-plugin-deepness, processing/models and processing/map_processor): metadata as JSON, tiles with
+The double takes the steps from the plugin's published source (PUTvision/qgis-plugin-deepness,
+processing/models and processing/map_processor): axes in whole numbers, metadata as JSON, tiles with
 overlap in per cent, uint8 / 255, standardized, argmax of the output with a threshold before it.
+The last test runs the plugin itself, where it is installed (`deepness_plugin`).
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 import pytest
+import rasterio
 
 onnx = pytest.importorskip("onnx", reason="needs onnx: make setup TRAIN=1")
 
 from model.segment import segment  # noqa: E402
 from model.session import Session  # noqa: E402
+from tests.training.deepness_plugin import missing, run_plugin  # noqa: E402
 from tests.training.test_esri import ArcGis  # noqa: E402
 from tests.world.graphs import Kind, card_of, decided, graph_of, probabilities_by_hand  # noqa: E402
 from tests.world.ground import on_grid  # noqa: E402
+from tests.world.scenes import write_scene  # noqa: E402
 from training.data.resolution import at_resolution  # noqa: E402
 from training.data.scenes import read_chips  # noqa: E402
 from training.export import artifact  # noqa: E402
+from training.export.deepness import write_deepness  # noqa: E402
 from training.export.esri import write_esri  # noqa: E402
 
 Bytes = npt.NDArray[np.uint8]
@@ -42,6 +48,7 @@ class Deepness:
         (self.input,) = self.run.get_inputs()
         (output,) = self.run.get_outputs()
         assert len(output.shape) == 4
+        assert isinstance(self.input.shape[-1], int)  # the panel's tile size is a number
         assert output.shape[2] == output.shape[3]  # "can handle only square output masks"
         text = self.run.get_modelmeta().custom_metadata_map
         read = {key: json.loads(value) for key, value in text.items()}
@@ -90,16 +97,22 @@ class Deepness:
         return best
 
 
-@pytest.mark.parametrize("name", ["pixelwise", "neighborhood"])
-def test_deepness_shows_the_classes_that_are_served(tmp_path: Path, name: Kind) -> None:
-    path = tmp_path / "net.onnx"
+def square(name: Kind) -> Any:  # noqa: ANN401
+    """The graph with axes N and S, as a trained network's is exported."""
     graph = graph_of(name)
     for value in (graph.graph.input[0], graph.graph.output[0]):
         for axis in (2, 3):
             value.type.tensor_type.shape.dim[axis].dim_param = "S"
-    artifact.write(graph, card_of(name, halo=32), path)
+    return graph
+
+
+@pytest.mark.parametrize("name", ["pixelwise", "neighborhood"])
+def test_deepness_shows_the_classes_that_are_served(tmp_path: Path, name: Kind) -> None:
+    path, fixed = tmp_path / "net.onnx", tmp_path / "net.deepness.onnx"
+    artifact.write(square(name), card_of(name, halo=32), path)
+    assert write_deepness(path, fixed) == 640
     image = on_grid(5, 9, 1500, 1300)
-    shown = Deepness(path).classify(image)
+    shown = Deepness(fixed).classify(image)
     served = segment(Session.load(path), image, np.ones(image.shape[1:], bool)).classes
     # Beyond the imagery Deepness sees zeros and we see it mirrored: the border is not compared.
     inner = (slice(32, -32), slice(32, -32))
@@ -121,12 +134,10 @@ def test_half_of_deepness_overlap_is_the_halo_and_its_tiles_lie_on_the_lattice(h
 
 
 def test_deepness_names_its_layers_as_the_legend_and_reads_meters(tmp_path: Path) -> None:
-    path = tmp_path / "net.onnx"
-    graph = graph_of("pixelwise")
-    for axis in (2, 3):
-        graph.graph.output[0].type.tensor_type.shape.dim[axis].dim_param = "S"
-    artifact.write(graph, card_of(ground_resolution=0.6, halo=96), path)
-    plugin = Deepness(path)
+    path, fixed = tmp_path / "net.onnx", tmp_path / "net.deepness.onnx"
+    artifact.write(square("pixelwise"), card_of(ground_resolution=0.6, halo=96), path)
+    write_deepness(path, fixed)
+    plugin = Deepness(fixed)
     names = ["background", "buildings", "roads", "water", "bare", "forest", "planted"]
     assert list(plugin.classes.values()) == names
     assert plugin.resolution == 60.0
@@ -154,6 +165,35 @@ def test_on_real_imagery_deepness_and_arcgis_show_the_shipped_models_classes(
     there = np.ones(bands.shape[1:], np.uint8)
     served = segment(Session.load(path), bands, there != 0).classes
     inner = (slice(card.halo, -card.halo),) * 2
-    assert (Deepness(path).classify(bands)[inner] == served[inner]).mean() > 0.9999
+    fixed = tmp_path / "landcover.deepness.onnx"
+    assert write_deepness(path, fixed) == 768
+    assert (Deepness(fixed).classify(bands)[inner] == served[inner]).mean() > 0.9999
     values, _ = ArcGis(write_esri(path, tmp_path / "esri").emd, bands, there).classify()
     assert (values == served).all()
+
+
+@pytest.mark.slow
+def test_the_plugins_panel_refuses_named_axes_and_reads_ours(tmp_path: Path) -> None:
+    if reason := missing():
+        pytest.skip(reason)
+    path, fixed = tmp_path / "net.onnx", tmp_path / "net.deepness.onnx"
+    artifact.write(square("neighborhood"), card_of("neighborhood", halo=32), path)
+    write_deepness(path, fixed)
+    scene = write_scene(tmp_path / "m_3208601_nw_16_1_20170903.tif", cols=1500, rows=1300)
+    refused = run_plugin(path, scene.path, tmp_path / "no.npy")
+    assert "Failed to load the model" in refused["messages"][0]
+    answer = run_plugin(fixed, scene.path, tmp_path / "classes.npy")
+    assert answer["messages"] == []
+    assert answer["result"] == "MapProcessingResultSuccess"
+    read = {key: answer[key] for key in ("tile", "overlap", "resolution", "threshold", "channels")}
+    assert read == {"tile": 640, "overlap": 64, "resolution": 100, "threshold": 0, "channels": 4}
+    names = ["background", "buildings", "roads", "water", "bare", "forest", "planted"]
+    assert answer["names"] == [names]
+    shown = np.load(tmp_path / "classes.npy")
+    with rasterio.open(scene.path) as dataset:
+        image = dataset.read()
+    served = segment(Session.load(path), image, np.ones(image.shape[1:], bool)).classes
+    inner = (slice(32, -32), slice(32, -32))
+    sure = decided(probabilities_by_hand("neighborhood", image), 1e-4)[inner]
+    assert (shown[inner] == served[inner])[sure].all()
+    assert sure.mean() > 0.99

@@ -12,6 +12,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,11 @@ def test_the_definition_holds_the_rasters_values_and_the_cards_halo(tmp_path: Pa
     assert (emd["ImageWidth"], emd["ImageHeight"], emd["Padding"]) == (608, 608, 48)
     assert emd["ModelType"] == "ImageClassification"
     assert (tmp_path / emd["ModelFile"]).read_bytes() == weights.read_bytes()
+    # Where a range is named, ArcGIS stretches the raster's actual range to it.
+    assert "DataRange" not in emd
     arcgis = ArcGis(files.emd, *scene(16, 16))
     assert arcgis.configuration["padding"] == 48
+    assert "dataRange" not in arcgis.configuration
     assert (arcgis.configuration["tx"], arcgis.configuration["ty"]) == (512, 512)
     assert arcgis.parameters["raster"]["required"]
     assert arcgis.parameters["model"]["required"]
@@ -124,6 +128,24 @@ def test_the_definition_holds_the_rasters_values_and_the_cards_halo(tmp_path: Pa
     rows = [feature["attributes"] for feature in table["features"]]
     assert [(r["Value"], r["Class"]) for r in rows] == [(c.value, c.title) for c in LEGEND.classes]
     assert arcgis.info["output_info"]["bandCount"] == 1
+
+
+def test_the_package_holds_the_definition_and_all_that_it_names(tmp_path: Path) -> None:
+    """A .dlpk is unpacked by ArcGIS into a folder; the definition is used from there."""
+    weights = write_model(tmp_path / "landcover.onnx", "pixelwise", card_of(halo=32))
+    files = write_esri(weights, tmp_path / "esri")
+    assert files.package.name == "landcover.dlpk"
+    with zipfile.ZipFile(files.package) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    (emd,) = (tmp_path / "unpacked").glob("*.emd")
+    named = json.loads(emd.read_text())
+    names = {emd.name, named["ModelFile"], named["InferenceFunction"]}
+    assert {path.name for path in emd.parent.iterdir()} == names
+    bands, mask = scene(600, 600)
+    values, _ = ArcGis(emd, bands, mask).classify()
+    expected, _ = ArcGis(files.emd, bands, mask).classify()
+    assert (values == expected).all()
+    assert len(np.unique(values)) == 7
 
 
 def test_the_raster_function_needs_onnxruntime_and_numpy_only(tmp_path: Path) -> None:

@@ -168,24 +168,6 @@ def test_fields_layers_and_codes_that_are_not_there_are_named(
         run(scene.path, source, tmp_path / "out", crosswalk=str(own))
 
 
-def test_a_style_table_of_qgis_is_no_layer(scene: SyntheticScene, tmp_path: Path) -> None:
-    source = draw(tmp_path / "d.gpkg", [box(scene, 0, 0, 9, 9)], [3])
-    with sqlite3.connect(source) as table:
-        table.execute("CREATE TABLE layer_styles (id INTEGER PRIMARY KEY, styleQML TEXT)")
-        table.execute(
-            "INSERT INTO gpkg_contents (table_name, data_type, identifier) "
-            "VALUES ('layer_styles', 'attributes', 'layer_styles')"
-        )
-    assert len(pyogrio.list_layers(source)) == 2
-    assert run(scene.path, source, tmp_path / "out").counts().tolist() == [0, 0, 81, 0, 0, 0]
-
-
-def test_a_file_geodatabase_is_read(scene: SyntheticScene, tmp_path: Path) -> None:
-    source = draw(tmp_path / "d.gdb", [box(scene, 0, 0, 9, 9)], ["water"])
-    assert source.is_dir()
-    assert run(scene.path, source, tmp_path / "out").counts().tolist() == [0, 0, 81, 0, 0, 0]
-
-
 def test_a_field_may_differ_in_case_and_a_class_may_be_missing(
     scene: SyntheticScene, tmp_path: Path
 ) -> None:
@@ -320,3 +302,38 @@ def test_the_real_polygons_give_back_the_real_labels(real_data: Path, tmp_path: 
         right += int((pixels == truth)[truth > 0].sum())
     assert labeled > 100_000
     assert right / labeled >= 0.99
+
+
+def test_styles_that_qgis_keeps_beside_a_layer_are_no_layer(
+    scene: SyntheticScene, tmp_path: Path
+) -> None:
+    source = draw(tmp_path / "d.gpkg", [box(scene, 0, 0, 9, 9)], [1])
+    with sqlite3.connect(source) as file:
+        file.execute("CREATE TABLE layer_styles (id INTEGER PRIMARY KEY, styleQML TEXT)")
+        file.execute(
+            "INSERT INTO gpkg_contents (table_name, data_type, identifier) "
+            "VALUES ('layer_styles', 'attributes', 'layer_styles')"
+        )
+    file.close()
+    assert len(pyogrio.list_layers(source)) == 2
+    run(scene.path, source, tmp_path / "out")
+    assert (read(tmp_path / "out" / f"{scene.path.stem}_label.tif")[:9, :9] == 1).all()
+
+
+def test_a_geodatabase_is_a_folder_and_a_field_has_no_case(
+    scene: SyntheticScene, tmp_path: Path
+) -> None:
+    source = draw(tmp_path / "d.gpkg", [box(scene, 0, 0, 9, 9)], [1])
+    geodatabase = tmp_path / "d.gdb"
+    meta, _, geometry, columns = pyogrio.raw.read(source)
+    pyogrio.raw.write(
+        geodatabase, geometry, [columns[0].astype(np.int32)], meta["fields"],
+        driver="OpenFileGDB", layer="drawn", geometry_type="Polygon", crs=meta["crs"],
+    )  # fmt: skip
+    assert geodatabase.is_dir()
+    for number, each in enumerate((source, geodatabase)):
+        out = tmp_path / f"out{number}"
+        run(scene.path, each, out, field="Classvalue")
+        assert (read(out / f"{scene.path.stem}_label.tif")[:9, :9] == 1).all()
+    with pytest.raises(LabelError, match="is a folder: name the file"):
+        run(scene.path, tmp_path, tmp_path / "out")

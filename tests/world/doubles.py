@@ -45,6 +45,7 @@ class Doubles:
     broken: int = 0
     skew_s: float = 0.0
     token_delay_s: float = 0.0
+    search_delay_s: float = 0.0
     url: str = ""
     requests: list[tuple[str, str]] = field(default_factory=list)
     valid: dict[str, float] = field(default_factory=dict)
@@ -160,6 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _stac(self, path: str, body: dict[str, Any]) -> None:
         world = self.world
+        time.sleep(world.search_delay_s)
         if world.search_status:
             self._send(world.search_status, {"code": "Down"})
         elif path == "/search" and world.count("/search") > world.searches_answered:

@@ -78,8 +78,8 @@ def decided(probabilities: Doubles, margin: float = 1e-3) -> npt.NDArray[np.bool
     return result
 
 
-def graph_of(kind: Kind) -> onnx.ModelProto:
-    """The ONNX model of a kind, without metadata."""
+def graph_of(kind: Kind, steps: int = SLOW_STEPS) -> onnx.ModelProto:
+    """The ONNX model of a kind, without metadata. `steps`: how slow `slow` is."""
     weights, bias = _classifier(kind)
     constants: dict[str, npt.NDArray[Any]] = {"weights": weights[:, :, None, None], "bias": bias}
     nodes = []
@@ -97,7 +97,7 @@ def graph_of(kind: Kind) -> onnx.ModelProto:
         delta = np.zeros((4, 4, 15, 15))
         delta[range(4), range(4), 7, 7] = 1
         constants["delta"] = delta
-        for step in range(SLOW_STEPS):
+        for step in range(steps):
             nodes.append(helper.make_node("Conv", [last, "delta"], [f"same{step}"], pads=[7] * 4))
             last = f"same{step}"
     nodes.append(helper.make_node("Conv", [last, "weights", "bias"], ["logits"]))
@@ -135,10 +135,15 @@ def model_bytes(kind: Kind, card: ModelCard | None = None) -> bytes:
     return with_card(graph_of(kind), card or card_of(kind))
 
 
-def write_model(path: Path, kind: Kind = "pixelwise", card: ModelCard | None = None) -> Path:
+def write_model(
+    path: Path,
+    kind: Kind = "pixelwise",
+    card: ModelCard | None = None,
+    steps: int = SLOW_STEPS,
+) -> Path:
     """Writes the ONNX file with its card inside and `<stem>.card.json` beside it, sha256 set."""
     card = card or card_of(kind)
-    content = model_bytes(kind, card)
+    content = with_card(graph_of(kind, steps), card)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     pinned = card.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar, Literal
 from urllib.parse import unquote
 
-Mode = Literal["ok", "503", "truncate", "corrupt", "hang", "404", "403", "no-range", "redirect"]
+Mode = Literal[
+    "ok", "403", "404", "429", "500", "503",
+    "truncate", "corrupt", "flip", "hang", "slow", "no-range", "redirect",
+]  # fmt: skip
+"""`flip`: one bit of the body is not as stored; `slow`: 2 kB a second."""
+SLOW_BYTES_S = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,7 @@ class RangeServer:
     honor_if_match: bool = True
     claimed_etag: str = ""
     base: str = ""
+    faulted: int = 0
     requested: list[ReceivedRequest] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -78,7 +86,15 @@ class RangeServer:
             if self.mode == "ok" or self.times == 0 or self.only not in path:
                 return "ok"
             self.times -= self.times > 0
+            self.faulted += 1
             return self.mode
+
+
+@lru_cache(maxsize=8)
+def _content(path: Path, changed_ns: int) -> tuple[bytes, str]:
+    """Return a file's bytes and entity tag."""
+    content = path.read_bytes()
+    return content, f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -101,14 +117,13 @@ class _Handler(BaseHTTPRequestHandler):
         if mode == "ok" and not state.allows(self.path, dict(self.headers)):
             self._answer(403, b"no")
             return
-        if mode in ("503", "404", "403") or not path.is_file():
+        if mode.isdigit() or not path.is_file():
             self._answer(int(mode) if mode.isdigit() else 404, b"no", dict(state.headers))
             return
         if mode == "redirect":
             self._answer(302, b"", {"location": "http://127.0.0.1:1/elsewhere.tif"})
             return
-        content = path.read_bytes()
-        etag = f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
+        content, etag = _content(path, path.stat().st_mtime_ns)
         if state.honor_if_match and self.headers.get("if-match", etag) != etag:
             self._answer(412, b"")
             return
@@ -122,10 +137,19 @@ class _Handler(BaseHTTPRequestHandler):
         where = f"bytes {first}-{first + len(body) - 1}/{len(content)}"
         if mode == "corrupt":
             body = bytes(byte ^ 0x5A for byte in body)
-        self._answer(206, body, {"etag": etag, "content-range": where}, mode == "truncate")
+        if mode == "flip":
+            at = random.randrange(len(body))
+            body = body[:at] + bytes((body[at] ^ 1 << random.randrange(8),)) + body[at + 1 :]
+        headers = {"etag": etag, "content-range": where}
+        self._answer(206, body, headers, mode == "truncate", mode == "slow")
 
     def _answer(
-        self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: bool = False
+        self,
+        status: int,
+        body: bytes,
+        headers: dict[str, str] | None = None,
+        cut: bool = False,
+        slow: bool = False,
     ) -> None:
         sent = body[: len(body) // 2] if cut else body
         self.state.requested.append(
@@ -136,9 +160,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
+        step = SLOW_BYTES_S // 10 if slow else max(len(sent), 1)
         try:
-            self.wfile.write(sent)
-            self.wfile.flush()
+            for first in range(0, max(len(sent), 1), step):
+                self.wfile.write(sent[first : first + step])
+                self.wfile.flush()
+                if slow and self.state.released.wait(0.1):
+                    cut = True
+                    break
         except OSError:
             cut = True
         self.close_connection |= cut

@@ -49,14 +49,17 @@ def export(
         bool, typer.Option("--int8", help="write <name>.int8.onnx beside it, too")
     ] = False,
     esri: Annotated[
-        Path | None, typer.Option(help="folder for <name>.emd and its raster function (ArcGIS)")
+        Path | None,
+        typer.Option(help="folder for <name>.emd, its raster function and <name>.dlpk (ArcGIS)"),
+    ] = None,
+    deepness: Annotated[
+        Path | None, typer.Option(help="model file to write for the QGIS plugin Deepness")
     ] = None,
     stac: Annotated[
         Path | None, typer.Option(help="STAC item of the model to write (.json, MLM extension)")
     ] = None,
 ) -> None:
-    """Write the model file and its card after checking it against torch; also 8-bit, ArcGIS,
-    STAC."""
+    """Write the model file and its card after checking it against torch; also 8-bit, GIS, STAC."""
     from model.session import Session
 
     if int8 and chips is None:
@@ -89,7 +92,13 @@ def export(
         from training.export.esri import write_esri
 
         files = write_esri(model, esri)
-        typer.echo(f"{files.emd}, {files.function.name}, {files.model.name}")
+        names = (files.function.name, files.model.name, files.package.name)
+        typer.echo(", ".join((str(files.emd), *names)))
+    if deepness is not None:
+        from training.export.deepness import write_deepness
+
+        tile = write_deepness(model, deepness)
+        typer.echo(f"{deepness}: tiles of {tile} x {tile} px")
 
     if stac is not None:
         from training.data.files import write_json

@@ -5,7 +5,7 @@ Features are identified by the number that their file gives them (the fid that Q
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,35 +163,31 @@ def fields_of(path: Path) -> list[str]:
     return list(pyogrio.read_info(path, layer=_layer(path, None))["fields"])
 
 
-def _field(path: Path, wanted: str, fields: Sequence[str]) -> str:
-    """Return the field of that name, in whatever case where there is only one such."""
-    if wanted in fields:
-        return wanted
-    alike = [name for name in fields if name.casefold() == wanted.casefold()]
-    if len(alike) != 1:
-        raise LabelError(f"{path} has no field {wanted!r}; it has {sorted(fields)}")
-    return alike[0]
-
-
-STYLES = frozenset({"layer_styles", "qgis_projects"})
-"""Tables that QGIS writes into a GeoPackage beside the layers."""
-
-
 def _layer(path: Path, layer: str | None) -> str:
+    """Return the layer of that name; by default the only one with geometries: QGIS keeps styles in
+    a table beside them."""
     if not path.exists():
         raise LabelError(f"{path} is missing")
     try:
-        listed = [(str(name), kind) for name, kind in pyogrio.list_layers(path)]
+        listed = {str(name): kind for name, kind in pyogrio.list_layers(path)}
     except pyogrio.errors.DataSourceError as error:
         raise LabelError(f"{path} cannot be read as features: {error}") from error
-    layers = [name for name, kind in listed if kind is not None and name not in STYLES]
-    if not layers:
-        raise LabelError(f"{path} has no layer with geometries; it has {[n for n, _ in listed]}")
+    layers = [name for name, kind in listed.items() if kind is not None]
     if layer is None and len(layers) == 1:
         return layers[0]
-    if layer not in layers:
+    if layer not in listed:
         raise LabelError(f"{path} has layers {layers}: name one of them, not {layer!r}")
     return layer
+
+
+def _field(path: Path, name: str, fields: Iterable[str]) -> str:
+    """Return a field's name as the file spells it: GeoPackages, Shapefiles and geodatabases do not
+    tell upper from lower case."""
+    there = list(map(str, fields))
+    alike = [each for each in there if each.casefold() == name.casefold()]
+    if name in there or len(alike) == 1:
+        return name if name in there else alike[0]
+    raise LabelError(f"{path} has no field {name!r}; it has {sorted(there)}")
 
 
 def _usable(

@@ -277,10 +277,12 @@ ROWS = 512
 
 
 def is_raster(path: Path) -> bool:
-    """Return whether labels are pixels, not features; LabelError where there is no file (a .gdb is
-    a folder)."""
+    """Return whether labels are pixels, not features (a geodatabase is a folder); LabelError where
+    there is nothing, or another folder."""
     if not path.exists():
         raise LabelError(f"{path} is missing")
+    if path.is_dir() and path.suffix.lower() != ".gdb":
+        raise LabelError(f"{path} is a folder: name the file of labels in it")
     return path.suffix.lower() in {".tif", ".tiff", ".img", ".vrt"}
 
 

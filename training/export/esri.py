@@ -1,4 +1,4 @@
-"""Files to run a model in ArcGIS Pro: a model definition (.emd) and a raster function.
+"""Files to run a model in ArcGIS: a model definition (.emd), a raster function, a package of both.
 
 The raster function is `esri_function.py` with the code for normalization and padding copied in from
 `model`, so that the file needs no package of ours.
@@ -10,6 +10,7 @@ import inspect
 import json
 import re
 import shutil
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,11 +30,13 @@ class EsriFiles:
     emd: Path
     function: Path
     model: Path
+    package: Path
 
 
 def write_esri(weights: Path, folder: Path) -> EsriFiles:
-    """Write `<name>.emd` and `<name>_raster_function.py` into `folder`, and a copy of the model
-    file unless it is there already. Raises ArtifactError or CardError for a bad model.
+    """Write `<name>.emd` and `<name>_raster_function.py` into `folder`, a copy of the model file
+    unless it is there already, and `<name>.dlpk`, the deep learning model package of these three.
+    Raises ArtifactError or CardError for a bad model.
     """
     card = Session.load(weights).card
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,11 +49,19 @@ def write_esri(weights: Path, folder: Path) -> EsriFiles:
     function, emd = folder / f"{name}.py", folder / f"{weights.stem}.emd"
     function.write_text(raster_function(name), encoding="utf-8")
     emd.write_text(json.dumps(definition(card, model.name, function.name), indent=2) + "\n")
-    return EsriFiles(emd, function, model)
+    package = emd.with_suffix(".dlpk")
+    with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in (emd, function, model):
+            archive.write(path, path.name)
+    return EsriFiles(emd, function, model, package)
 
 
 def definition(card: ModelCard, model: str, function: str) -> dict[str, object]:
-    """Return the model definition: class values of our rasters, padding is the card's halo."""
+    """Return the model definition: class values of our rasters, padding is the card's halo.
+
+    Without `DataRange`: ArcGIS stretches a raster's actual range to it, and the network expects the
+    values as they are (Esri/raster-deep-learning, docs/writing_model_definition.md).
+    """
     return {
         "Framework": "Onnx",
         "ModelConfiguration": Path(function).stem,
@@ -63,7 +74,6 @@ def definition(card: ModelCard, model: str, function: str) -> dict[str, object]:
         "ImageHeight": card.window,
         "ImageWidth": card.window,
         "ExtractBands": list(range(len(card.bands))),
-        "DataRange": [0, 255],
         "Padding": card.halo,
         "BatchSize": 1,
         "GroundResolution": card.ground_resolution,

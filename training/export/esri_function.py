@@ -76,7 +76,6 @@ class LandCover:
             "tx": side - 2 * self.padding,
             "ty": side - 2 * self.padding,
             "fixedTileSize": 1,
-            "dataRange": tuple(self.emd["DataRange"]),
             "inheritProperties": 4 | 8,  # neither pixel type nor NoData of the imagery
             "inputMask": True,
             "maskUpdated": True,

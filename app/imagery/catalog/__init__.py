@@ -77,3 +77,9 @@ class Catalog(Hashable, Protocol):
         """Look for what is new, changed or gone; blocking. SourceUnavailable or ConfigurationError
         when the source is away: the scenes stay as they were known."""
         ...
+
+    def probe(self) -> None:
+        """Find out in a few seconds whether a source that is `unavailable` is back; blocking.
+
+        Called again and again until it is, beside `refresh` and whatever else waits for it."""
+        ...

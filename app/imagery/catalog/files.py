@@ -3,9 +3,13 @@ named, never fatal."""
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import json
+import logging
+import os
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +19,13 @@ from urllib.parse import urljoin, urlsplit
 import rasterio
 
 from app.errors import ConfigurationError, SourceUnavailable
-from app.imagery.catalog.index import IndexStore, InMemoryCatalog, Inspected, SkippedFile
+from app.imagery.catalog.index import (
+    IndexStore,
+    InMemoryCatalog,
+    Inspected,
+    SkippedFile,
+    nothing_served,
+)
 from app.imagery.scene import (
     REMOTE_SCHEMES,
     ReadOptions,
@@ -23,6 +33,8 @@ from app.imagery.scene import (
     UnsupportedImage,
     identity_of,
     inspect,
+    local_path,
+    printable,
 )
 
 SUFFIXES = (".tif", ".tiff")
@@ -30,6 +42,10 @@ SUFFIXES = (".tif", ".tiff")
 
 _WILD = "*?["
 _BATCH = 32
+_LARGEST_MOSAIC = 512_000_000
+"""Bytes of a MosaicJSON that was compressed."""
+
+log = logging.getLogger("landcover.imagery")
 
 
 class _FilesCatalog(InMemoryCatalog):
@@ -75,7 +91,10 @@ class DirectoryCatalog(_FilesCatalog):
     def unavailable(self) -> str | None:
         """That the directory is missing, if it is."""
         there = self.base if _is_wild(self.root) else self.root
-        return None if there.exists() else f"{there}: no such directory"
+        try:
+            return None if there.exists() else f"{there}: no such directory"
+        except OSError as error:
+            return f"{there}: {error.strerror}"
 
     def refresh(self) -> None:
         """List the files again; what changed gets a new identity, what vanished is dropped.
@@ -94,20 +113,23 @@ class DirectoryCatalog(_FilesCatalog):
             parts = pool.map(lambda batch: self._inspect_all(batch, base), batches)
             results = [result for part in parts for result in part]
         if not any(isinstance(result, Scene) for _, _, result in results):
-            reasons = _reasons([result for *_, result in results], 5, ": ")
-            raise ConfigurationError(
-                f"{self.root}: no scene that can be served ({reasons or 'no GeoTIFF in it'})"
+            raise nothing_served(
+                printable(str(self.root)), [result for *_, result in results], "no GeoTIFF in it"
             )
         self._keep(results)
 
     def _paths(self) -> Iterable[Path]:
         if _is_wild(self.root):
-            return sorted(map(Path, glob.glob(str(self.root), recursive=True)))
+            pattern = self.root.relative_to(self.base).parts
+            if "**" not in pattern:
+                return sorted(map(Path, glob.glob(str(self.root))))
+            below = files_below(self.base)
+            return [each for each in below if _fits(each.relative_to(self.base).parts, pattern)]
         if self.root.is_file():
             return [self.root]
         if self.root.is_dir():
-            return sorted(filter(_may_be_a_scene, self.root.rglob("*")))
-        raise ConfigurationError(f"{self.root}: no such directory")
+            return list(filter(_may_be_a_scene, files_below(self.root)))
+        raise ConfigurationError(f"{printable(str(self.root))}: no such directory")
 
     def _inspect_all(
         self, paths: list[Path], base: Path
@@ -145,6 +167,14 @@ class RemoteFiles(Protocol):
         cannot be had."""
         ...
 
+    def refusal(self, href: str) -> str | None:
+        """Return why an address may not be read and what allows it, None when it may."""
+        ...
+
+    def probe(self) -> bool:
+        """Find out in a short time whether the server answers; return whether it does."""
+        ...
+
 
 class UrlListCatalog(_FilesCatalog):
     """The scenes in files that `names` lists."""
@@ -177,15 +207,24 @@ class UrlListCatalog(_FilesCatalog):
             some = [href for href in self._files if urlsplit(href).scheme in REMOTE_SCHEMES][:1]
             self._list(self._remote.take_read() or set(some))
 
+    def probe(self) -> None:
+        """Ask for a byte of a file; once the server answers, read what could not be read."""
+        if self._remote.probe() and self._unavailable:
+            try:
+                self.refresh()
+            except (SourceUnavailable, ConfigurationError):
+                return
+
     def _list(self, again: set[str] | frozenset[str] = frozenset()) -> None:
+        reasons: list[str] = []
         try:
             hrefs = sorted(set(self._names()))
-        except SourceUnavailable:
+        except SourceUnavailable as error:
             if not self._files:
                 raise
             hrefs = sorted(self._files)
+            reasons += [error.reason] if error.whole_source else []
         down = threading.Event()
-        reasons: list[str] = []
 
         def inspected(href: str) -> tuple[str, str, Scene | SkippedFile]:
             known = self._files.get(href)
@@ -204,25 +243,29 @@ class UrlListCatalog(_FilesCatalog):
         with ThreadPoolExecutor(self._remote.connections) as pool:
             results = list(pool.map(inspected, hrefs))
         if not any(isinstance(result, Scene) for *_, result in results):
-            self._refuse(_reasons([result for *_, result in results], 3, " "), down.is_set())
-        self._unavailable = reasons[0] if reasons else None
+            source_id = self._remote.source_id
+            refusal = nothing_served(
+                f"source {source_id}", [result for *_, result in results], "the list is empty"
+            )
+            if down.is_set():
+                raise SourceUnavailable(source_id, reasons[0], whole_source=True)
+            raise refusal
+        # One file that fails for good does not make the server one that is away.
+        self._unavailable = reasons[0] if reasons and not self._remote.probe() else None
         self._keep(results)
-
-    def _refuse(self, reasons: str, down: bool) -> None:
-        source_id, reasons = self._remote.source_id, reasons or "the list is empty"
-        if down:
-            raise SourceUnavailable(source_id, reasons, whole_source=True)
-        raise ConfigurationError(f"source {source_id}: no scene that can be served ({reasons})")
 
     def _inspect(self, href: str, known: Inspected | None, again: bool) -> Inspected:
         if urlsplit(href).scheme not in REMOTE_SCHEMES:
-            return _inspected(Path(href), known, self.reading, href)
+            return _inspected(local_path(href), known, self.reading, href)
+        refusal = self._remote.refusal(href)
+        if refusal is not None:
+            return "", SkippedFile(href, f"is not read: {refusal}")
         return known if known and not again else self._remote.inspect(href, known)
 
 
 def _inspected(path: Path, known: Inspected | None, reading: ReadOptions, name: str) -> Inspected:
     """Return what a local file is; one that has not changed is not opened again."""
-    identity = ""
+    identity, name = "", printable(name)
     try:
         identity = identity_of(path)
         if known and known[0] == identity:
@@ -231,12 +274,52 @@ def _inspected(path: Path, known: Inspected | None, reading: ReadOptions, name: 
     except OSError as error:
         return "", SkippedFile(name, f"cannot be opened: {error.strerror}")
     except UnsupportedImage as refusal:
-        return identity, SkippedFile(name, str(refusal))
+        return identity, SkippedFile(name, printable(str(refusal)))
+    except Exception as error:
+        # Foreign bytes all the way: one file must not take the others from anybody.
+        reason = f"cannot be understood: {type(error).__name__}: {error}"
+        return "", SkippedFile(name, printable(reason[:300]))
 
 
-def _reasons(results: Sequence[Scene | SkippedFile], most: int, colon: str) -> str:
-    skipped = [result for result in results if isinstance(result, SkippedFile)]
-    return "; ".join(f"{each.path}{colon}{each.reason}" for each in skipped[:most])
+def files_below(folder: Path) -> list[Path]:
+    """Return everything below a folder that is no folder, sorted; linked folders are followed, each
+    one once however many links lead to it."""
+    paths: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    # Links last, so that what is there in its own right keeps its own path.
+    waiting, links = [folder], list[Path]()
+    while waiting or links:
+        here = waiting.pop() if waiting else links.pop(0)
+        try:
+            stat = here.stat()
+            if (stat.st_dev, stat.st_ino) in seen:
+                continue
+            seen.add((stat.st_dev, stat.st_ino))
+            entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+        except OSError as error:
+            log.warning("%s cannot be listed: %s", printable(str(here)), error.strerror)
+            continue
+        for entry in entries:
+            if not entry.is_dir():
+                paths.append(Path(entry.path))
+            elif entry.is_symlink():
+                links.append(Path(entry.path))
+            else:
+                waiting.append(Path(entry.path))
+    return sorted(paths)
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Return whether a path fits a pattern, both in parts; `**` stands for any folders. As in a
+    shell, no wildcard stands for a name that begins with a dot."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        more = bool(parts) and not parts[0].startswith(".") and _fits(parts[1:], pattern)
+        return more or _fits(parts, pattern[1:])
+    if not parts or (parts[0].startswith(".") and not pattern[0].startswith(".")):
+        return False
+    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
 
 
 def _is_wild(path: Path | str) -> bool:
@@ -253,7 +336,7 @@ def checked(hrefs: Sequence[str], source_id: str) -> Sequence[str]:
     """Return the hrefs; ConfigurationError names the first that is no GeoTIFF's address."""
     for href in hrefs:
         parts = urlsplit(href)
-        if "://" in href and parts.scheme not in REMOTE_SCHEMES:
+        if "://" in href and parts.scheme not in (*REMOTE_SCHEMES, "file"):
             known = ", ".join(f"{scheme}://" for scheme in REMOTE_SCHEMES)
             raise ConfigurationError(
                 f"source {source_id}: {href}: addresses begin with one of {known}"
@@ -266,26 +349,55 @@ def checked(hrefs: Sequence[str], source_id: str) -> Sequence[str]:
 def in_text(path: Path, source_id: str) -> Sequence[str]:
     """Return the addresses in a text file, one a line; `#` begins a comment."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = _content_of(path).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"source {source_id}: list {path}: {error}") from error
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def in_mosaic(address: str, source_id: str, fetch: Callable[[str, str], bytes]) -> Sequence[str]:
-    """Return the assets of a MosaicJSON, a local file or a remote one; relative ones are told from
-    it. `fetch`: (address, name) → all bytes of a small remote file."""
+    """Return the assets of a MosaicJSON, plain or gzip, a local file or a remote one; with its
+    `asset_prefix` before them, relative ones are told from it. `fetch`: (address, name) → all bytes
+    of a small remote file."""
     is_remote = urlsplit(address).scheme in REMOTE_SCHEMES
     try:
-        text = fetch(address, source_id) if is_remote else Path(address).read_bytes()
-        tiles = json.loads(text)["tiles"]
-        assets = {asset for each in tiles.values() for asset in each}
-        if not all(isinstance(asset, str) for asset in assets):
-            raise TypeError  # noqa: TRY301
+        content = fetch(address, source_id) if is_remote else _content_of(local_path(address))
+        document = json.loads(_unpacked(content))
+        prefix = document.get("asset_prefix") or ""
+        assets = {prefix + asset for each in document["tiles"].values() for asset in each}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"cannot be read ({error})" if isinstance(error, OSError) else "is no MosaicJSON"
         raise ConfigurationError(f"source {source_id}: {address} {reason}") from error
     if is_remote:
-        return [urljoin(address, asset) for asset in assets]
-    base = Path(address).parent
+        joined = [urljoin(address, asset) for asset in assets]
+        for asset in joined:
+            if urlsplit(asset).scheme not in REMOTE_SCHEMES:
+                raise ConfigurationError(
+                    f"source {source_id}: {address} leads to {asset[:100]}, which is not on the web"
+                )
+        return joined
+    base = local_path(address).parent
     return [asset if "://" in asset else str(base / asset) for asset in assets]
+
+
+def _content_of(path: Path) -> bytes:
+    """Return all bytes of a file; OSError too for what is none, such as a pipe that nobody
+    fills."""
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is no file")
+    return path.read_bytes()
+
+
+def _unpacked(content: bytes) -> bytes:
+    """Return what gzip packed, anything else as it is; ValueError when it is damaged or expands
+    too far."""
+    if content[:2] != b"\x1f\x8b":
+        return content
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        unpacked = unpacker.decompress(content, _LARGEST_MOSAIC)
+    except zlib.error as error:
+        raise ValueError(f"damaged gzip: {error}") from error
+    if not unpacker.eof:
+        raise ValueError("is cut, or expands too far")
+    return unpacked

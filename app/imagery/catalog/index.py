@@ -17,11 +17,14 @@ from pathlib import Path
 import numpy as np
 import shapely
 
+from app.errors import ConfigurationError
 from app.grid.pixel_grid import LONLAT, Bounds, PixelGrid, bounds_between
 from app.imagery.catalog.temporal import LATEST, TemporalFilter
 from app.imagery.scene import Georeference, ReadOptions, Scene
 
-VERSION = 3
+VERSION = 4
+MOST_NAMED = 100
+"""Files that an error names."""
 
 log = logging.getLogger("landcover.imagery")
 
@@ -132,6 +135,9 @@ class InMemoryCatalog:
     def lonlat_bounds(self) -> Bounds:
         return self.index.lonlat_bounds
 
+    def probe(self) -> None:
+        """Do nothing: whether a list on a disk is there is known without asking."""
+
     def _publish(self, results: Iterable[Scene | SkippedFile]) -> None:
         """Replace the index when the results are others than before."""
         results = list(results)
@@ -142,6 +148,19 @@ class InMemoryCatalog:
         if index.scenes != self.index.scenes or index.skipped != self.index.skipped:
             self.index = index
             self.generation += 1
+
+
+def nothing_served(
+    what: str, results: Iterable[Scene | SkippedFile], empty: str
+) -> ConfigurationError:
+    """Return the error of a source of which nothing can be served: every file and why not, one a
+    line; `empty`: what to say when there is none."""
+    skipped = [result for result in results if isinstance(result, SkippedFile)]
+    lines = [f"{each.path}: {each.reason}" for each in skipped[:MOST_NAMED]]
+    if len(skipped) > MOST_NAMED:
+        lines.append(f"and {len(skipped) - MOST_NAMED:,} more")
+    reasons = "".join(f"\n  {line}" for line in lines)
+    return ConfigurationError(f"{what}: no scene that can be served" + (reasons or f": {empty}"))
 
 
 def _distinct(scenes: Iterable[Scene]) -> list[Scene]:

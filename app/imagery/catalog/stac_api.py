@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from app.errors import SourceUnavailable, TooLarge, without_query
 from app.grid.pixel_grid import LONLAT, Bounds, PixelGrid, bounds_between
@@ -39,9 +39,11 @@ REACH = 0.02
 reach beyond it by up to 700 m."""
 DAY_S = 86_400.0
 RENEWED_AT_ONCE = 8
-REST_S = 10.0
-"""After a failed search the API is left alone for so long, and requests fail at once."""
+REST_S = 4.0
+"""After a failed search the API is left alone for so long, or until a probe finds it back, and
+requests fail at once."""
 
+Answer = TypeVar("Answer")
 Key = tuple[int, int]
 """A tile: (column eastwards from 180° W, row northwards from 90° S)."""
 
@@ -145,15 +147,20 @@ class StacApiCatalog:
         self._tiles = tiles if tiles is not None else TileIndex()
         self._wall_clock = wall_clock
         self._searching = threading.Lock()
-        self._unavailable: str | None = None
+        self._missed: str | None = None
+        self._failed_run: list[Key] = []
         self._circuit = CircuitBreaker(1, REST_S, clock)
         self._collection: dict[str, Any] | None = None
-        self._load_collection()
+        try:
+            self._collection = api.collection()
+        except ServiceError as error:
+            self._missed = str(error)
+            log.warning("source %s: %s", source_id, error)
 
     @property
     def unavailable(self) -> str | None:
         """What the API said last instead of an answer."""
-        return self._unavailable
+        return self._circuit.reason if self._circuit.is_open else self._missed
 
     def is_loaded(self, bounds: Bounds, when: TemporalFilter) -> bool:
         """Return whether every tile under `bounds` has been searched, for every date."""
@@ -223,12 +230,12 @@ class StacApiCatalog:
         return self._given_bounds or bounds_in(self._collection or {}) or WORLD
 
     def refresh(self) -> None:
-        """Search again what has expired and was requested since; drop the rest of it.
+        """Request the collection, so that an API that went away is noticed without a search; search
+        again what has expired and was requested since; drop the rest of it.
 
         SourceUnavailable when the API does not answer: everything stays as it was known.
         """
-        if self._collection is None:
-            self._load_collection()
+        self._collection = self._guarded(self._api.collection)
         expired = self._tiles.older_than(self._wall_clock() - self._expires_s)
         wanted = [key for key, idle in expired if idle < self._expires_s]
         for key in {key for key, _ in expired} - set(wanted):
@@ -236,6 +243,20 @@ class StacApiCatalog:
         with self._searching:
             for run in runs_of(wanted[:RENEWED_AT_ONCE]):
                 self._search(run)
+
+    def probe(self) -> None:
+        """Request once more, and briefly, what the API did not answer: a search, else the
+        collection."""
+        api, run = self._api.brief, self._failed_run
+
+        def again() -> None:
+            if self._collection is None or not run:
+                self._collection = api.collection()
+            if run:
+                self._remember(run, _items(api, run))
+
+        if self._circuit.probe(again):
+            self._missed, self._failed_run = None, []
 
     def _loaded(self, degrees: Bounds) -> tuple[Scene, ...]:
         results = (self._tiles.get(key) for key in tiles_of(self._covered(degrees)))
@@ -253,19 +274,29 @@ class StacApiCatalog:
 
     def _search(self, run: list[Key]) -> None:
         """Search tiles side by side and remember what each of them holds; SourceUnavailable."""
+        self._failed_run = run
+        self._remember(run, self._guarded(lambda: _items(self._api, run)))
+        self._failed_run = []
+
+    def _guarded(self, call: Callable[[], Answer]) -> Answer:
+        """Return what the API answers; SourceUnavailable when it does not or is left alone."""
         try:
             with self._circuit.guard():
-                items = self._items(_expanded(bounds_of(run), MARGIN))
+                answer = call()
         except CircuitOpen as error:
             reason = f"cannot be searched: {error.reason}"
             raise SourceUnavailable(self._id, reason, retry_after=error.wait_s) from error
         except ServiceError as error:
-            self._unavailable = str(error)
+            self._missed = str(error)
             log.warning("source %s: %s", self._id, error)
-            raise SourceUnavailable(self._id, f"cannot be searched: {error}") from error
-        self._unavailable = None
+            after, reason = error.retry_after or 5, f"cannot be searched: {error}"
+            raise SourceUnavailable(self._id, reason, retry_after=after) from error
+        self._missed = None
+        return answer
+
+    def _remember(self, run: list[Key], items: list[object]) -> None:
         named = ((self._api.url, item) for item in items)
-        results = list(scenes_in(named, self._reading, self._id, self._asset))
+        results = list(scenes_in(named, self._reading, self._id, self._asset, self._api.refusal))
         skipped = {each.path: each for each in results if isinstance(each, SkippedFile)}
         listed = tuple(skipped[path] for path in sorted(skipped))
         scenes = _distinct(each for each in results if isinstance(each, Scene))
@@ -277,21 +308,14 @@ class StacApiCatalog:
             if before is not None and before.scenes != inside:
                 self.generation += 1
 
-    def _items(self, area: Bounds) -> list[object]:
-        try:
-            return list(self._api.items(area))
-        except (ValueError, RecursionError) as error:
-            reason = f"gave a page that makes no sense: {type(error).__name__}"
-            raise ServiceError(f"{without_query(self._api.url)} {reason}") from error
 
-    def _load_collection(self) -> None:
-        try:
-            self._collection = self._api.collection()
-        except ServiceError as error:
-            self._unavailable = str(error)
-            log.warning("source %s: %s", self._id, error)
-        else:
-            self._unavailable = None
+def _items(api: StacApi, run: list[Key]) -> list[object]:
+    """Return what an API lists on some tiles; ServiceError."""
+    try:
+        return list(api.items(_expanded(bounds_of(run), MARGIN)))
+    except (ValueError, RecursionError) as error:
+        reason = f"gave a page that makes no sense: {type(error).__name__}"
+        raise ServiceError(f"{without_query(api.url)} {reason}") from error
 
 
 def tiles_of(bounds: Bounds | None) -> list[Key]:

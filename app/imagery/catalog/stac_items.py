@@ -10,14 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import unquote, urlencode, urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import pystac
 from affine import Affine
+from pyproj import CRS
+from pyproj.exceptions import ProjError
 from pystac.extensions.projection import ProjectionExtension
 from rasterio.errors import CRSError
 
@@ -33,6 +34,7 @@ from app.imagery.scene import (
     UnsupportedImage,
     acquired_of,
     inspect,
+    local_path,
     scene_of,
 )
 from app.resilience import ServiceError
@@ -43,7 +45,10 @@ DEFAULT_ASSET = "image"
 NIR = frozenset({"nir", "nir08", "near infrared", "near-infrared", "nearinfrared"})
 NAMES = (frozenset({"red"}), frozenset({"green"}), frozenset({"blue"}), NIR)
 
-_PLACE = ("proj:code", "proj:epsg", "proj:wkt2", "proj:transform", "proj:shape", "proj:bbox")
+_PLACE = (
+    "proj:code", "proj:epsg", "proj:wkt2", "proj:projjson", "proj:transform", "proj:shape",
+    "proj:bbox",
+)  # fmt: skip
 
 
 class JsonAnswer(Protocol):
@@ -66,6 +71,15 @@ class JsonClient(Protocol):
         self, url: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
     ) -> JsonAnswer:
         """Return the answer to POST of a JSON body."""
+        ...
+
+    def refusal(self, url: str) -> str | None:
+        """Return why an address may not be requested and what allows it, None when it may."""
+        ...
+
+    @property
+    def brief(self) -> JsonClient:
+        """A client that asks once and does not wait long: for probes."""
         ...
 
 
@@ -102,13 +116,21 @@ class Query:
 class StacApi:
     """One STAC API. Searched with POST where its landing page offers it, else with GET; `next`
     links are followed as given: GET addresses, POST bodies, and bodies to be merged into the one
-    before."""
+    before. `refusal`: why an address may not be requested."""
 
     def __init__(self, url: str, api: JsonClient, query: Query) -> None:
         self.url = url.rstrip("/")
         self.query = query
+        self.refusal = api.refusal
         self._api = api
         self._posts: bool | None = None
+
+    @property
+    def brief(self) -> StacApi:
+        """Return the same API, asked once and not waited for long."""
+        brief = StacApi(self.url, self._api.brief, self.query)
+        brief._posts = self._posts
+        return brief
 
     def collection(self) -> dict[str, Any]:
         """Return the collection's document, without one the landing page; ServiceError."""
@@ -141,7 +163,7 @@ class StacApi:
             if not link.get("href"):
                 return
             method = str(link.get("method", "GET")).upper()
-            url = self._same_host(url, str(link["href"]))
+            url = self._next(url, str(link["href"]))
             given = link.get("body")
             given = given if isinstance(given, dict) else {}
             body = ({**(body or {}), **given} if link.get("merge") else given) or body
@@ -160,16 +182,19 @@ class StacApi:
             self._posts = "POST" in methods or not methods
         return self._posts or bool(self.query.filters)
 
-    def _same_host(self, base: str, href: str) -> str:
-        """Return the address of a next page; ServiceError when on another server."""
+    def _next(self, base: str, href: str) -> str:
+        """Return the address of a next page; ServiceError when the source may not request it."""
         try:
             url = urljoin(base, href)
             if urlsplit(url).netloc == urlsplit(self.url).netloc:
                 return url
+            refusal = self.refusal(url)
         except ValueError:
-            url = href
+            url, refusal = href, "its address is not valid"
+        if refusal is None:
+            return url
         own = without_query(self.url)
-        raise _error(url, f"is named as the next page by {own}: another server")
+        raise _error(url, f"is named as the next page by {own}: another server; {refusal}")
 
 
 def objects_in(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
@@ -182,37 +207,59 @@ def _error(url: str, reason: str) -> ServiceError:
     return ServiceError(f"{without_query(url)} {reason}", status=200)
 
 
+Refusal = Callable[[str], str | None]
+"""Why an address may not be requested and what allows it, None when it may."""
+
+
 def scenes_in(
-    items: Iterable[tuple[str, object]], reading: ReadOptions, store: str, asset: str
+    items: Iterable[tuple[str, object]],
+    reading: ReadOptions,
+    store: str,
+    asset: str,
+    refusal: Refusal,
 ) -> Iterator[Scene | SkippedFile]:
     """Yield the scene of each (base, item), or why it is skipped; see `scene_of_item`."""
     for base, item in items:
         try:
-            yield scene_of_item(item, reading, store, asset=asset, base=base)
-        except UnsupportedImage as refusal:
+            yield scene_of_item(item, reading, store, asset=asset, base=base, refusal=refusal)
+        except UnsupportedImage as reason:
             name = item.get("id") if isinstance(item, dict) else None
             name = name[:100] if isinstance(name, str) and name else f"an item of {base}"
-            yield SkippedFile(_printable(name), _printable(str(refusal)))
+            yield SkippedFile(_printable(name), _printable(str(reason)))
 
 
 def scene_of_item(
-    content: object, reading: ReadOptions, store: str = "", *, asset: str = "", base: str = ""
+    content: object,
+    reading: ReadOptions,
+    store: str = "",
+    *,
+    asset: str = "",
+    base: str = "",
+    refusal: Refusal,
 ) -> Scene:
     """Return the scene of an item's image; UnsupportedImage with the reason when it cannot be
     served, whatever the item holds.
 
     `asset`: which asset is the image; empty: `image`, else the one that has a near infrared band
     or is data by its role. `base`: address or path of the item, for relative hrefs. `store`: the
-    source that reads remote images. A local file is opened, as its header tells more than the item.
+    source that reads remote images, if `refusal` says nothing against their addresses. A local file
+    is opened, as its header tells more than the item.
     """
     try:
-        return _scene_of_item(content, reading, store, asset, base)
+        scene = _scene_of_item(content, reading, store, asset, base)
+        if not all(map(math.isfinite, (*scene.bounds, *scene.footprint().bounds))):
+            raise UnsupportedImage("has its image at no place on Earth")  # noqa: TRY301
+        is_remote = urlsplit(scene.href).scheme in REMOTE_SCHEMES
+        reason = refusal(scene.href) if is_remote else None
     except UnsupportedImage:
         raise
     except Exception as error:
         # Foreign text all the way: no list of what it may do to a parser is complete.
         reason = f"cannot be understood: {type(error).__name__}: {error}"
         raise UnsupportedImage(reason[:300]) from error
+    if reason is not None:
+        raise UnsupportedImage(f"has its image where this source may not read: {reason}")
+    return scene
 
 
 def _scene_of_item(
@@ -229,9 +276,10 @@ def _scene_of_item(
     if scheme == "file":
         if "://" in base and not base.startswith("file:"):
             raise UnsupportedImage("has its image in a local file, and the catalog is on the web")
-        path = Path(unquote(urlsplit(href).path) if "://" in href else href)
         scene = inspect(
-            path, replace(reading, bands=reading.bands or _order(asset, reading.count)), item.id
+            local_path(href),
+            replace(reading, bands=reading.bands or _order(asset, reading.count)),
+            item.id,
         )
         return replace(scene, acquired=_acquired(item) or scene.acquired)
     if scheme not in REMOTE_SCHEMES:
@@ -357,7 +405,9 @@ def _header(asset: pystac.Asset) -> ImageHeader:
     projection = ProjectionExtension.ext(asset, add_if_missing=True)
     crs = projection.crs_string
     if crs is None:
-        raise UnsupportedImage("does not say its CRS (proj:code or proj:epsg)")
+        raise UnsupportedImage("does not say its CRS (proj:code, proj:wkt2 or proj:projjson)")
+    if crs.startswith("{"):
+        crs = _from_projjson(crs)
     shape = _numbers(projection.shape, 2)
     if shape is None or min(shape) < 1:
         raise UnsupportedImage("does not say how many rows and columns its image has (proj:shape)")
@@ -387,6 +437,13 @@ def _header(asset: pystac.Asset) -> ImageHeader:
         dtypes=tuple(dtypes),
         nodata=nodata if type(nodata) in (int, float) else None,
     )
+
+
+def _from_projjson(text: str) -> str:
+    try:
+        return str(CRS.from_json(text).to_wkt())
+    except ProjError as error:
+        raise UnsupportedImage("has a proj:projjson that is no CRS") from error
 
 
 def _property(asset: pystac.Asset, name: str) -> Any:  # noqa: ANN401 - JSON

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from app.errors import ConfigurationError, SourceUnavailable
-from app.imagery.catalog.index import Index, InMemoryCatalog, SkippedFile
+from app.imagery.catalog.index import Index, InMemoryCatalog, SkippedFile, nothing_served
 from app.imagery.catalog.stac_items import JsonClient, objects_in, scenes_in
-from app.imagery.scene import ReadOptions, Scene
-from app.resilience import ServiceError
+from app.imagery.scene import ReadOptions, Scene, local_path
+from app.resilience import OutOfReach, ServiceError
 
 MOST_DOCUMENTS = 100_000
 DAY_S = 86_400.0
@@ -48,38 +48,57 @@ class StaticStacCatalog(InMemoryCatalog):
         self._expires_s = expires_s
         self._clock = clock
         self._read_at = 0.0
+        self._left_alone_until = 0.0
         self._stamps: dict[str, int] = {}
         try:
             self.index = self._read()
         except ServiceError as error:
-            raise SourceUnavailable(source_id, str(error)) from error
+            after = error.retry_after or 5
+            raise SourceUnavailable(source_id, str(error), retry_after=after) from error
         except _Unreadable as error:
             raise ConfigurationError(f"source {source_id}: {error}") from error
         if not self.index.scenes:
-            reasons = "; ".join(f"{each.path}: {each.reason}" for each in self.index.skipped[:5])
-            raise ConfigurationError(
-                f"{url}: no scene that can be served ({reasons or 'no item in it'})"
-            )
+            raise nothing_served(url, self.index.skipped, "no item in it")
 
     @property
     def unavailable(self) -> str | None:
         return self._unavailable
 
     def refresh(self) -> None:
-        """Read the catalog again when it may have changed; SourceUnavailable when it cannot be
-        read or lists nothing that can be served any more: the scenes stay as they were known."""
-        if not self._may_have_changed():
+        """Read the catalog again when it may have changed; a remote one that has not expired is
+        requested only, so that a server which went away is noticed. SourceUnavailable when it
+        cannot be read or lists nothing that can be served any more: the scenes stay as they were
+        known."""
+        with self._lock:
+            try:
+                if not self._may_have_changed():
+                    if "://" in self._url:
+                        self._document(self._url)
+                        self._unavailable = None
+                    return
+                index = self._read()
+                self._unavailable = None if index.scenes else f"{self._url}: no scene can be served"
+            except (ServiceError, _Unreadable) as error:
+                rest_s = error.retry_after if isinstance(error, ServiceError) else 0.0
+                self._left_alone_until = self._clock() + rest_s
+                self._unavailable = str(error)
+                self._read_at = min(self._read_at, self._clock() - self._expires_s)
+            if self._unavailable:
+                raise SourceUnavailable(self._id, self._unavailable)
+            if index.scenes != self.index.scenes or index.skipped != self.index.skipped:
+                self.index = index
+                self.generation += 1
+
+    def probe(self) -> None:
+        """Request the first document briefly; once it is there, read all of it."""
+        if self._clock() < self._left_alone_until:
             return
         try:
-            index = self._read()
-            self._unavailable = None if index.scenes else f"{self._url}: no scene can be served"
-        except (ServiceError, _Unreadable) as error:
-            self._unavailable = str(error)
-        if self._unavailable:
-            raise SourceUnavailable(self._id, self._unavailable)
-        if index.scenes != self.index.scenes or index.skipped != self.index.skipped:
-            self.index = index
-            self.generation += 1
+            if "://" in self._url:
+                self._api.brief.get(self._url)
+            self.refresh()
+        except (ServiceError, SourceUnavailable):
+            return
 
     def _may_have_changed(self) -> bool:
         if "://" in self._url:
@@ -89,8 +108,10 @@ class StaticStacCatalog(InMemoryCatalog):
     def _read(self) -> Index:
         self._stamps = {}
         scenes: dict[str, Scene] = {}
-        skipped = []
-        for result in scenes_in(self._items(), self.reading, self._id, self._asset):
+        skipped: list[SkippedFile] = []
+        items = self._items(skipped)
+        results = scenes_in(items, self.reading, self._id, self._asset, self._api.refusal)
+        for result in results:
             if isinstance(result, SkippedFile):
                 skipped.append(result)
             elif scenes.setdefault(result.id, result) != result:
@@ -100,18 +121,23 @@ class StaticStacCatalog(InMemoryCatalog):
         self._read_at = self._clock()
         return Index(scenes.values(), skipped)
 
-    def _items(self) -> Iterator[tuple[str, object]]:
+    def _items(self, skipped: list[SkippedFile]) -> Iterator[tuple[str, object]]:
         """Yield (address, item) of everything the catalog leads to; each document is read once.
-        None for the item: a document that makes no sense, other than the first."""
+
+        One that makes no sense, is missing or out of reach is `skipped`, unless it is the first.
+        """
         waiting, seen = [self._url], {self._url}
         while waiting:
             href = waiting.pop()
             try:
                 document = self._document(href)
-            except _NotJson:
+            except _Unreadable as error:
                 if href == self._url:
+                    answer = error.__cause__
+                    if isinstance(answer, ServiceError) and answer.status != 200:
+                        raise answer from None
                     raise
-                yield href, None
+                skipped.append(SkippedFile(href, error.reason))
                 continue
             if document.get("type") == "Feature":
                 yield href, document
@@ -121,51 +147,65 @@ class StaticStacCatalog(InMemoryCatalog):
             for link in objects_in(document, "links"):
                 if link.get("rel") not in ("child", "item", "next"):
                     continue
-                target = self._joined(href, str(link.get("href", "")))
+                try:
+                    target = self._joined(href, str(link.get("href", "")))
+                except _Unreadable as error:
+                    skipped.append(SkippedFile(href, error.reason))
+                    continue
                 if target not in seen:
                     seen.add(target)
                     waiting.append(target)
             if len(seen) > MOST_DOCUMENTS:
-                raise _Unreadable(f"{self._url}: more than {MOST_DOCUMENTS:,} documents")
+                raise _Unreadable(self._url, f"more than {MOST_DOCUMENTS:,} documents")
 
     def _document(self, href: str) -> dict[str, Any]:
+        """Return a document; _Unreadable for good, ServiceError when it may come later."""
         if "://" in href:
             try:
                 return self._api.get(href).content
+            except OutOfReach as error:
+                raise _Unreadable(href, f"is not requested: {error}") from error
             except ServiceError as error:
-                if error.status == 200:
-                    raise _NotJson(str(error)) from error
-                raise
+                if error.is_transient:
+                    raise
+                raise _Unreadable(href, str(error)) from error
         try:
             self._stamps[href] = _stamp(href)
+            if Path(href).exists() and not Path(href).is_file():
+                raise _Unreadable(href, "is no file")
             content = json.loads(Path(href).read_text(encoding="utf-8"))
         except OSError as error:
-            raise _Unreadable(f"{href}: {error.strerror}") from error
+            raise _Unreadable(href, f"cannot be opened: {error.strerror}") from error
         except (ValueError, RecursionError) as error:
-            raise _NotJson(f"{href}: is not JSON") from error
+            raise _Unreadable(href, "is not JSON") from error
         if not isinstance(content, dict):
-            raise _NotJson(f"{href}: is not a JSON object")
+            raise _Unreadable(href, "is not a JSON object")
         return content
 
     def _joined(self, base: str, href: str) -> str:
         """Return a link seen from its document; a document on the web does not lead to local
         files."""
-        if "://" in base:
-            target = urljoin(base, href)
-            if urlsplit(target).scheme not in ("http", "https"):
-                raise _Unreadable(f"{base}: leads to {target[:100]}, which is not on the web")
-            return target
-        if href.startswith("file://"):
-            return unquote(urlsplit(href).path)
-        return href if "://" in href else str((Path(base).parent / href).resolve())
+        try:
+            if "://" in base:
+                target = urljoin(base, href)
+                if urlsplit(target).scheme not in ("http", "https"):
+                    raise _Unreadable(base, f"leads to {href[:100]!r}, which is not on the web")
+                return target
+            if href.startswith("file://"):
+                return str(local_path(href))
+            if "://" in href:
+                return href
+            return str(local_path(str(Path(base).parent / href)).resolve())
+        except (ValueError, OSError, RuntimeError) as error:
+            raise _Unreadable(base, f"leads to {href[:100]!r}, which is no address") from error
 
 
 class _Unreadable(Exception):
-    """A document that cannot be read."""
+    """A document that cannot be read, and why."""
 
-
-class _NotJson(_Unreadable):
-    """A document that is there, and no JSON object."""
+    def __init__(self, href: str, reason: str) -> None:
+        super().__init__(f"{href}: {reason}")
+        self.reason = reason
 
 
 def _stamp(path: str) -> int:

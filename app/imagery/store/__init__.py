@@ -16,6 +16,8 @@ for _name in ("httpx2", "httpcore2"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 BUCKET_SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
+LARGEST = 64_000_000
+"""Bytes of one document at most; a page of 1,000 STAC items has about 5 MB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,6 +221,14 @@ class BucketAuthenticator:
         )
 
 
+def servers_of(bucket: Bucket) -> tuple[str, ...]:
+    """Return the hosts that stand behind the buckets of a source that has no `endpoint`."""
+    if bucket.endpoint:
+        return ()
+    s3 = f"s3.{bucket.region}.amazonaws.com"
+    return s3, f"*.{s3}", "storage.googleapis.com", "*.blob.core.windows.net"
+
+
 def _environment(*names: str) -> str:
     """Return the first of these variables that is set."""
     return next((os.environ[name] for name in names if os.environ.get(name)), "")

@@ -17,14 +17,16 @@ from typing import Any
 import httpx2
 
 from app.errors import without_query
-from app.resilience import RetryPolicy, ServiceError, http_date, retry_after
+from app.imagery.store import LARGEST
+from app.imagery.store.reach import Reach, ReachTransport
+from app.resilience import OutOfReach, RetryPolicy, ServiceError, http_date, retry_after
 
 Headers = Mapping[str, str]
 Body = Mapping[str, Any]
 
-POLICY = RetryPolicy(attempts=3, attempt_s=8, total_s=12)
-LARGEST = 64_000_000
-"""Bytes of one answer at most; a page of 1,000 STAC items has about 5 MB."""
+POLICY = RetryPolicy(attempts=3, attempt_s=4, total_s=12)
+PROBE = RetryPolicy(attempts=1, attempt_s=2.5, total_s=2.5)
+"""Of a service that failed: asked again soon."""
 
 
 class ApiError(ServiceError):
@@ -57,18 +59,33 @@ class JsonApi:
     def __init__(
         self,
         policy: RetryPolicy = POLICY,
+        reach: Reach | None = None,
         *,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
+        client: httpx2.Client | None = None,
     ) -> None:
+        """`reach`: what may be requested; nothing when it is not given. `client`: of another
+        JsonApi with the same reach, whose connections are shared."""
         self._policy = policy
+        self._reach = reach or Reach()
         self._sleep = sleep
         self._clock = clock
-        timeout = httpx2.Timeout(policy.attempt_s, connect=min(3.0, policy.attempt_s))
         # Redirects are not followed: an address in the configuration is the address requested.
         # Requests are rare: no connection is kept between them, none is left open at the end.
-        limits = httpx2.Limits(max_keepalive_connections=0)
-        self._client = httpx2.Client(timeout=timeout, limits=limits, follow_redirects=False)
+        self._client = client or httpx2.Client(
+            transport=ReachTransport(self._reach), follow_redirects=False
+        )
+
+    @property
+    def brief(self) -> JsonApi:
+        """Return a client that asks once and does not wait long: for probes."""
+        options = {"sleep": self._sleep, "clock": self._clock, "client": self._client}
+        return JsonApi(PROBE, self._reach, **options)  # type: ignore[arg-type]
+
+    def refusal(self, url: str) -> str | None:
+        """Return why an address is not requested and what allows it, None when it is."""
+        return self._reach.refusal(url)
 
     def get(self, url: str, headers: Headers | None = None) -> Answer:
         """Return the answer to GET; ApiError."""
@@ -83,6 +100,8 @@ class JsonApi:
         self._client.close()
 
     def _request(self, method: str, url: str, body: Body | None, headers: Headers) -> Answer:
+        if (refusal := self.refusal(url)) is not None:
+            raise OutOfReach(f"{without_query(url)}: {refusal}")
         attempt = partial(self._once, method, url, body, headers)
         return self._policy.run(attempt, sleep=self._sleep, clock=self._clock)
 
@@ -91,8 +110,12 @@ class JsonApi:
     ) -> Answer:
         """Send one request; the body is read piecewise so that `ends` bounds it as a whole."""
         content = bytearray()
+        silence_s = self._policy.attempt_s
+        timeout = httpx2.Timeout(silence_s, connect=min(3.0, silence_s))
         try:
-            with self._client.stream(method, url, json=body, headers=dict(headers)) as response:
+            with self._client.stream(
+                method, url, json=body, headers=dict(headers), timeout=timeout
+            ) as response:
                 status = response.status_code
                 if status >= 300:
                     reason = f"answered {status} {_phrase(status)}".rstrip()

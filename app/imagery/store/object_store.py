@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,12 +17,14 @@ from functools import cached_property
 import httpx2
 
 from app.errors import SourceTooSlow, SourceUnavailable
-from app.imagery.store import Authenticator, ByScheme
+from app.imagery.store import LARGEST, Authenticator, ByScheme
 from app.imagery.store.range_cache import Range, RangeCache, coalesced, cut_from
+from app.imagery.store.reach import Reach, ReachTransport
 from app.resilience import (
     RETRIED_STATUSES,
     CircuitBreaker,
     CircuitOpen,
+    OutOfReach,
     RetryPolicy,
     ServiceError,
     retry_after,
@@ -30,6 +32,12 @@ from app.resilience import (
 
 HEADER_BYTES = 32_768
 """The first request of a file: the header and tile index of a COG of up to 25,000² pixels."""
+
+PROBE_S = 2.0
+"""Longest a probe of a server that failed may take; it is sent again soon."""
+
+MOST_KNOWN = 65_536
+"""Files whose length and entity tag are remembered."""
 
 _TOO_LATE = "no answer within the time a read may take"
 _UNAUTHORIZED = frozenset({401, 403, 409})
@@ -40,14 +48,15 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 class ReadLimits:
     """`read_s`: longest a read of one scene may take, retries included. `request_s`: longest
     silence within one request. `connections`: requests under way at once. After `failures` failed
-    reads in a row the source is left alone for `rest_s`. `pause_s`: before the first retry."""
+    reads in a row the source is left alone for `rest_s`, or until a probe finds it back. `pause_s`:
+    before the first retry."""
 
     read_s: float = 15.0
-    request_s: float = 5.0
+    request_s: float = 4.0
     retries: int = 2
     connections: int = 16
     failures: int = 5
-    rest_s: float = 10.0
+    rest_s: float = 4.0
     cache_bytes: int = 64_000_000
     pause_s: float = 0.2
 
@@ -94,11 +103,18 @@ class ObjectStore:
     """One source's server or bucket. Safe from several threads."""
 
     def __init__(
-        self, source_id: str, access: Authenticator | None = None, limits: ReadLimits | None = None
+        self,
+        source_id: str,
+        access: Authenticator | None = None,
+        limits: ReadLimits | None = None,
+        *,
+        reach: Reach | None = None,
     ) -> None:
+        """`reach`: what may be requested; nothing when it is not given."""
         self.source_id = source_id
         self.access: Authenticator = access or ByScheme()
         self.limits = limits or ReadLimits()
+        self.reach = reach or Reach()
         self.stats = TransferStats()
         self.circuit = CircuitBreaker(self.limits.failures, self.limits.rest_s)
         self.touched: set[str] = set()
@@ -108,27 +124,50 @@ class ObjectStore:
         )
         self._cache = RangeCache(self.limits.cache_bytes)
         self._known: dict[str, ObjectStat] = {}
+        self._last_read = self._last_failed = ""
+        self._missed: str | None = None
+        self._known_lock = threading.Lock()
         self._locks = [threading.Lock() for _ in range(64)]
 
     @property
     def unavailable(self) -> str | None:
-        """Return why the source is being left alone, None when it is not."""
-        return self.circuit.reason if self.circuit.is_open else None
+        """Return why files cannot be read at the moment, None when they can, as far as known."""
+        return self.circuit.reason if self.circuit.is_open else self._missed
+
+    def look(self) -> None:
+        """Request a byte of the file that was read last, so that a server which went away is
+        noticed without traffic; SourceUnavailable. Nothing is requested when nothing was read."""
+        if self._last_read and not self.circuit.is_open:
+            try:
+                self._read(self._last_read, self.source_id, (0, 1), "", self._ends())
+            except SourceUnavailable as error:
+                if error.whole_source:
+                    self._missed = error.reason
+                    raise
+
+    def probe(self) -> bool:
+        """Find out in a short time whether the server is back; return whether it is."""
+        hrefs = [href for href in (self._last_failed, self._last_read) if href]
+        return not hrefs or self.circuit.probe(lambda: self._probe(dict.fromkeys(hrefs)))
 
     def stat(self, href: str, name: str, size: int = HEADER_BYTES) -> ObjectStat:
         """Return length and entity tag, requested anew with the first bytes, which are kept.
 
         `name` is what errors call the file. SourceUnavailable when there is no answer.
         """
-        data, stat = self._read(href, name, (0, size), "", time.monotonic() + self.limits.read_s)
+        data, stat = self._read(href, name, (0, size), "", self._ends())
         if size >= HEADER_BYTES:
             self._cache.put(_file(href, stat.etag), 0, data)
-        self._known[href] = stat
+        with self._known_lock:
+            self._known[href] = stat
+            while len(self._known) > MOST_KNOWN:
+                del self._known[next(iter(self._known))]
         return stat
 
     def known(self, href: str, name: str) -> ObjectStat:
         """Return what the file was when last requested; requested now when it never was."""
-        self.touched.add(href)
+        if len(self.touched) < MOST_KNOWN:
+            self.touched.add(href)
         stat = self._known.get(href)
         if stat is None:
             with self._locks[hash(href) % len(self._locks)]:
@@ -152,7 +191,9 @@ class ObjectStore:
         pieces: dict[int, bytes] = {}
 
         def request(part: Range) -> None:
-            data, _ = self._read(href, name, part, stat.etag, deadline)
+            data, now = self._read(href, name, part, stat.etag, deadline)
+            if now.length != stat.length:  # all that tells, of a server without entity tags
+                raise self.changed(href, name)
             self._cache.put(file, part[0], data)
             pieces[part[0]] = data
 
@@ -172,10 +213,12 @@ class ObjectStore:
         return results
 
     def whole(self, href: str, name: str) -> bytes:
-        """Return all of a small file; SourceUnavailable when it cannot be had."""
+        """Return all of a small file; SourceUnavailable when it cannot be had or is none."""
         stat = self.stat(href, name)
-        deadline = time.monotonic() + self.limits.read_s
-        return self.fetch(href, name, stat, [(0, stat.length)], deadline)[0]
+        if stat.length > LARGEST:
+            reason = f"it has {stat.length:,} bytes, more than {LARGEST // 1_000_000} MB"
+            raise SourceUnavailable(name, reason)
+        return self.fetch(href, name, stat, [(0, stat.length)], self._ends())[0]
 
     def forget(self, href: str, stat: ObjectStat) -> None:
         """Drop what was read of a file: it turned out to be damaged."""
@@ -194,9 +237,8 @@ class ObjectStore:
 
     @cached_property
     def _client(self) -> httpx2.Client:
-        connections = 2 * self.limits.connections
         return httpx2.Client(
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=connections),
+            transport=ReachTransport(self.reach, keepalive=2 * self.limits.connections),
             headers={"user-agent": "landcover", "accept-encoding": "identity"},
             # A redirect leads where the operator did not point.
             follow_redirects=False,
@@ -206,6 +248,8 @@ class ObjectStore:
         self, href: str, name: str, part: Range, etag: str, deadline: float
     ) -> tuple[bytes, ObjectStat]:
         """Return one range, retried within the deadline; the breaker sees every outcome."""
+        if (refusal := self.reach.refusal(href)) is not None:
+            raise SourceUnavailable(name, refusal)
         renewed = False
 
         def attempt(ends: float) -> tuple[bytes, ObjectStat]:
@@ -223,12 +267,14 @@ class ObjectStore:
         try:
             # A file that is missing or forbidden says nothing about the others.
             with self.circuit.guard(deadline - time.monotonic(), harmless=_is_of_one_file):
-                return self._policy.run(
+                result = self._policy.run(
                     attempt, deadline=deadline, on_retry=lambda: self.stats.add(retries=1)
                 )
         except FileChanged:
             self._known.pop(href, None)
             raise
+        except OutOfReach as error:
+            raise SourceUnavailable(name, error.reason) from error
         except CircuitOpen as error:
             reason = f"the source is left alone after failing: {error.reason}"
             raise SourceUnavailable(
@@ -236,12 +282,43 @@ class ObjectStore:
             ) from None
         except ServiceError as error:
             self.stats.add(failures=1)
+            self._last_failed = href
             kind = SourceTooSlow if error.timed_out else SourceUnavailable
             after = error.retry_after or 5
-            raise kind(name, error.reason, retry_after=after, whole_source=True) from None
-        except SourceUnavailable:
+            raise kind(name, error.reason, retry_after=after, whole_source=True) from error
+        except SourceUnavailable as error:
             self.stats.add(failures=1)
+            if error.whole_source:
+                self._last_failed = href
             raise
+        self._last_read, self._missed = href, None
+        return result
+
+    def _ends(self) -> float:
+        """Return when a read that begins now must have ended, seconds of time.monotonic."""
+        return time.monotonic() + self.limits.read_s
+
+    def _probe(self, hrefs: Iterable[str]) -> None:
+        """Request a byte of each file until one is answered; raise what the first one met with.
+
+        One file that fails for good must not speak for the others.
+        """
+        first: Exception | None = None
+        for href in hrefs:
+            ends = time.monotonic() + min(PROBE_S, self.limits.read_s)
+            try:
+                try:
+                    self._request(href, self.source_id, (0, 1), "", ends, renew=False)
+                except _Unauthorized:
+                    self._request(href, self.source_id, (0, 1), "", ends, renew=True)
+            except (SourceUnavailable, ServiceError, _Unauthorized) as error:
+                if not _is_of_one_file(error):
+                    first = first or error
+                    continue
+            self._missed = None
+            return
+        if first is not None:
+            raise first
 
     def _request(
         self, href: str, name: str, part: Range, etag: str, deadline: float, *, renew: bool
@@ -286,6 +363,10 @@ class ObjectStore:
 
 class _Unauthorized(Exception):
     """401, 403 or 409: a signature or credentials are missing, or have run out."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 def _is_of_one_file(error: Exception) -> bool:

@@ -12,6 +12,7 @@ import itertools
 import os
 import re
 import time
+from dataclasses import dataclass
 from typing import Self
 
 import rasterio
@@ -28,6 +29,14 @@ _open: dict[int, rasterio.DatasetReader] = {}
 apart in a context that does not know its opener."""
 
 
+@dataclass(slots=True)
+class _Read:
+    """A read: by when it must end (time.monotonic), and what went wrong."""
+
+    deadline: float = 0.0
+    error: SourceUnavailable | None = None
+
+
 class RangeFile(MultiByteRangeResourceContainer):  # type: ignore[misc]
     """A file-like object on byte ranges, and the folder it lies in. Used by one thread at a time.
 
@@ -35,16 +44,30 @@ class RangeFile(MultiByteRangeResourceContainer):  # type: ignore[misc]
     ContextVar, and a dataset may be closed by another thread than the one it served.
     """
 
-    def __init__(self, store: ObjectStore, href: str, name: str, stat: ObjectStat) -> None:
-        self._store, self._href, self._name, self._stat = store, href, name, stat
+    def __init__(
+        self, store: ObjectStore, href: str, name: str, stat: ObjectStat, read: _Read | None = None
+    ) -> None:
+        """`read`: the one under way, of a file that is read together with another."""
+        self._store, self._href, self.name, self._stat = store, href, name, stat
         self._at = 0
         self.context = contextvars.Context()
-        self.begin()
+        self._read = read or _Read()
+        if read is None:
+            self.begin()
 
     def begin(self) -> None:
         """Begin a read: from now on it has as long as the limits allow."""
-        self._deadline = time.monotonic() + self._store.limits.read_s
-        self.error: SourceUnavailable | None = None
+        self._read.deadline = time.monotonic() + self._store.limits.read_s
+        self._read.error = None
+
+    @property
+    def error(self) -> SourceUnavailable | None:
+        """Return what went wrong since the read began."""
+        return self._read.error
+
+    def again(self) -> RangeFile:
+        """Return the same file to be opened once more; one read of both has one deadline."""
+        return RangeFile(self._store, self._href, self.name, self._stat, self._read)
 
     def read(self, size: int = -1) -> bytes:
         """Return bytes from the current position on; none after an error."""
@@ -63,7 +86,13 @@ class RangeFile(MultiByteRangeResourceContainer):  # type: ignore[misc]
 
     def get_byte_ranges(self, offsets: list[int], sizes: list[int]) -> list[bytes]:
         """Return the ranges GDAL needs for a window; zeros after an error."""
-        return self._fetch(list(zip(offsets, sizes, strict=True)), zeros=True)
+        ranges = list(zip(offsets, sizes, strict=True))
+        if any(offset + size > self._stat.length for offset, size in ranges):
+            # GDAL would take what memory holds for the rest of an uncompressed tile.
+            self._read.error = self._read.error or SourceUnavailable(
+                self.name, "the file is truncated"
+            )
+        return self._fetch(ranges, zeros=True)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move the position, as in any file."""
@@ -80,14 +109,15 @@ class RangeFile(MultiByteRangeResourceContainer):  # type: ignore[misc]
         self._store.forget(self._href, self._stat)
 
     def _fetch(self, ranges: list[Range], *, zeros: bool = False) -> list[bytes]:
-        if self.error is None:
+        read = self._read
+        if read.error is None:
             try:
-                return self._store.fetch(self._href, self._name, self._stat, ranges, self._deadline)
+                return self._store.fetch(self._href, self.name, self._stat, ranges, read.deadline)
             except SourceUnavailable as error:
-                self.error = error
+                read.error = error
             except Exception as error:
                 reason = f"cannot be read ({type(error).__name__})"
-                self.error = SourceUnavailable(self._name, reason)
+                read.error = SourceUnavailable(self.name, reason)
         return [bytes(size) if zeros else b"" for _, size in ranges]
 
     # What rasterio asks of an opener: there is one file, and this is it.
@@ -120,10 +150,28 @@ def open_remote(
     SourceUnavailable when its header cannot be had, RasterioError when it is no GeoTIFF.
     """
     file = RangeFile(store, href, name, stat)
+    return _dataset(file), file
+
+
+def open_overview(file: RangeFile, number: int) -> tuple[rasterio.DatasetReader, RangeFile]:
+    """Return an overview (from 0) of a file that is open, and another file under it, which shares
+    the reads of the first; errors as `open_remote`."""
+    overview = file.again()
+    return _dataset(overview, overview_level=number), overview
+
+
+def close_remote(file: RangeFile) -> None:
+    """Close the dataset on a file; from any thread, and again without harm."""
+    dataset = _open.pop(id(file), None)
+    if dataset is not None:
+        file.context.run(dataset.close)
+
+
+def _dataset(file: RangeFile, **options: int) -> rasterio.DatasetReader:
     # GDAL sees a name of ours, never an address.
-    alias = f"{next(_serial)}-{re.sub(r'[^A-Za-z0-9_.~-]', '_', name)}.tif"
+    alias = f"{next(_serial)}-{re.sub(r'[^A-Za-z0-9_.~-]', '_', file.name)}.tif"
     try:
-        dataset = file.context.run(rasterio.open, alias, opener=file, driver="GTiff")
+        dataset = file.context.run(rasterio.open, alias, opener=file, driver="GTiff", **options)
     except (OSError, RasterioError):
         file.forget()
         if file.error is not None:
@@ -131,12 +179,6 @@ def open_remote(
         raise
     _open[id(file)] = dataset
     if file.error is not None:
-        close_remote(dataset, file)
+        close_remote(file)
         raise file.error
-    return dataset, file
-
-
-def close_remote(dataset: rasterio.DatasetReader, file: RangeFile) -> None:
-    """Close what `open_remote` opened; from any thread, and again without harm."""
-    if _open.pop(id(file), None) is not None:
-        file.context.run(dataset.close)
+    return dataset

@@ -28,8 +28,8 @@ Mode = Literal["auto", "always", "never"]
 BLOB_HOSTS = (".blob.core.windows.net",)
 KEY_VARIABLES = ("LANDCOVER_SUBSCRIPTION_KEY", "PC_SDK_SUBSCRIPTION_KEY")
 KEY_HEADER = "Ocp-Apim-Subscription-Key"
-POLICY = RetryPolicy(attempts=3, attempt_s=5, total_s=8)
-COOL_DOWN_S = 5.0
+POLICY = RetryPolicy(attempts=3, attempt_s=3, total_s=8)
+COOL_DOWN_S = 2.0
 """A token service that failed is left alone for so long, or for what its `Retry-After` says."""
 _LONGEST_S = POLICY.total_s + POLICY.attempt_s
 
@@ -90,8 +90,8 @@ class SasAuthenticator:
         token_url: str,
         mode: Mode = "auto",
         *,
+        api: JsonApi,
         hosts: tuple[str, ...] = BLOB_HOSTS,
-        api: JsonApi | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -102,7 +102,7 @@ class SasAuthenticator:
         self.mode = mode
         self.token_url = token_url
         self._hosts = tuple(host.lower() for host in hosts)
-        self._api = api or JsonApi(POLICY)
+        self._api = api
         self._clock = clock
         self._wall_clock = wall_clock
         self._lock = threading.Lock()
@@ -131,7 +131,7 @@ class SasAuthenticator:
             token = self._token(container)
         except (ServiceError, CircuitOpen) as failure:
             raise SourceUnavailable(
-                name_of(href), f"cannot be signed for: {failure.reason}"
+                name_of(href), f"cannot be signed for: {failure.reason}", whole_source=True
             ) from None
         self._last_used()[container.title] = token
         return SignedRequest(f"{href}{'&' if '?' in href else '?'}{token.query}", headers)
