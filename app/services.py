@@ -78,7 +78,11 @@ class Services:
         self.settings = settings
         self.models = {session.card.name: session}
         self.reads = Pool("read", settings.read_workers)
-        self.sources = Sources(load_sources(settings, session.card.ground_resolution, self.reads))
+        self.sources = Sources(
+            load_sources(
+                settings, session.card.ground_resolution, self.reads, len(session.card.bands)
+            )
+        )
         self._looks = {each.id: Pool(f"look-{each.id}", 2) for each in self.sources}
         self.infers = Pool("infer", workers, INFERENCE_NICE)
         self.gate = Gate(settings.queue_blocks, workers)
@@ -240,15 +244,22 @@ def _replacement(old: Session, settings: Settings, workers: int) -> Session:
             f"the model is refused: it is for imagery of {new.card.ground_resolution:g} m, this "
             f"service has opened its sources for {old.card.ground_resolution:g} m; restart it"
         )
+    if len(new.card.bands) != len(old.card.bands):
+        raise ConfigurationError(
+            f"the model is refused: it reads {len(new.card.bands)} bands, this service has opened "
+            f"its sources for {len(old.card.bands)}; restart it"
+        )
     return new
 
 
-def load_sources(settings: Settings, ground_resolution: float, reads: Pool) -> list[Source]:
+def load_sources(
+    settings: Settings, ground_resolution: float, reads: Pool, band_count: int = 4
+) -> list[Source]:
     """Return the sources that the settings name: the directory first, then those of sources.toml.
 
-    `reads`: the threads that read local files. ConfigurationError when there is no source, one
-    cannot work or two have one id. A source on a network that is unavailable does not prevent the
-    start: it is tried again until it is there.
+    `reads`: the threads that read local files. `band_count`: how many bands the model reads.
+    ConfigurationError when there is no source, one cannot work or two have one id. A source on a
+    network that is unavailable does not prevent the start: it is tried again until it is there.
     """
     configs: list[config.AnyConfig] = []
     if settings.imagery is not None:
@@ -270,21 +281,29 @@ def load_sources(settings: Settings, ground_resolution: float, reads: Pool) -> l
     ids = [each.id for each in configs]
     if len(set(ids)) < len(ids):
         raise ConfigurationError(f"source {ids[0]}: --imagery and sources.toml both name it")
-    return [_source(each, settings, ground_resolution, reads) for each in configs]
+    return [_source(each, settings, ground_resolution, reads, band_count) for each in configs]
 
 
 def _source(
-    source_config: config.AnyConfig, settings: Settings, ground_resolution: float, reads: Pool
+    source_config: config.AnyConfig,
+    settings: Settings,
+    ground_resolution: float,
+    reads: Pool,
+    band_count: int,
 ) -> Source:
     title = source_config.title or source_config.id
     attribution = source_config.attribution or settings.attribution
     if not isinstance(source_config, config.RemoteConfig):
-        catalog = config.catalog_of(source_config, ground_resolution, settings.cache_dir)
+        catalog = config.catalog_of(
+            source_config, ground_resolution, settings.cache_dir, band_count=band_count
+        )
         return Source(source_config.id, title, attribution, catalog, reads)
     store = config.store_of(source_config)
 
     def load() -> Catalog:
-        return config.catalog_of(source_config, ground_resolution, settings.cache_dir, store)
+        return config.catalog_of(
+            source_config, ground_resolution, settings.cache_dir, store, band_count
+        )
 
     try:
         catalog = load()

@@ -29,7 +29,7 @@ from app.grid.work_crs import grid_crs, ground_size, is_utm, place
 from model.windows import Window
 
 Resampling = Literal["average", "bilinear", "nearest"]
-Bands = tuple[int, int, int, int]
+Bands = tuple[int, ...]
 
 REMOTE_SCHEMES = ("https", "http", "s3", "gs", "az", "abfs", "abfss")
 NATURAL: Bands = (1, 2, 3, 4)
@@ -58,10 +58,10 @@ class UnsupportedImage(Exception):
 class ReadOptions:
     """How the images of a source are read: what the operator says of them.
 
-    `bands`: which bands of the file, from 1, are red, green, blue and near infrared; None: as the
-    catalog says, else `NATURAL`. `nodata`: the value that is no data where all four bands have it;
-    None: the file's own, else 0. `resampling`: how pixels finer than the grid's become one.
-    `force`: serve images coarser than the model was trained for.
+    `bands`: which bands of the file, from 1, are those of the model (red, green, blue and near
+    infrared); None: as the catalog says, else the first `count` of them. `nodata`: the value that
+    is no data where all four bands have it; None: the file's own, else 0. `resampling`: how pixels
+    finer than the grid's become one. `force`: serve images coarser than the model was trained for.
     """
 
     ground_resolution: float = 1.0
@@ -69,6 +69,7 @@ class ReadOptions:
     nodata: float | None = None
     resampling: Resampling = "average"
     force: bool = False
+    count: int = len(NATURAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +289,7 @@ def scene_of(
     affine, (rows, cols) = header.transform, header.shape
     if crs is None or affine.is_identity:
         raise UnsupportedImage("has no CRS or no place in it: georeference it first")
-    bands = reading.bands or NATURAL
+    bands = reading.bands or tuple(range(1, reading.count + 1))
     _check_bands(header, bands)
     if affine.determinant == 0:
         raise UnsupportedImage("has pixels of no size")
@@ -364,7 +365,9 @@ def _check_place(crs: str, bounds: Bounds) -> None:
 def _check_bands(header: ImageHeader, bands: Bands) -> None:
     count = len(header.dtypes)
     if count < max(bands):
-        raise UnsupportedImage(f"has {count} bands; red, green, blue and near infrared are needed")
+        usual = len(bands) == len(NATURAL)
+        needed = "red, green, blue and near infrared" if usual else f"{max(bands)} bands"
+        raise UnsupportedImage(f"has {count} bands; {needed} are needed")
     wrong = {header.dtypes[band - 1] for band in bands} - {"uint8"}
     if wrong:
         raise UnsupportedImage(f"is {', '.join(sorted(wrong))}; NAIP is uint8: rescale it first")
