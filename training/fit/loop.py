@@ -73,7 +73,7 @@ def fit(
     CheckpointError when `run` contains another run, Interrupted, the state saved, after a signal.
     """
     _prepare(run, tensorboard)
-    state, card, ensemble = _begin(preset, data, init_from, teachers)
+    state, card, ensemble = _first_state(preset, data, init_from, teachers)
     resumed = (run / LAST).is_file()
     if resumed:
         state = resumable(run, preset, state.data, log)
@@ -120,7 +120,7 @@ def fit(
     return run / BEST
 
 
-def _begin(
+def _first_state(
     preset: Preset, data: Data, init_from: Checkpoint | None, teachers: Sequence[Checkpoint]
 ) -> tuple[Checkpoint, ModelCard, Ensemble | None]:
     """Return the state of a new run, its card and its teachers."""
