@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from app.access import Client
 from app.area.plan import estimate, raster_bytes
@@ -17,12 +20,19 @@ from app.jobs.files import Folder
 from app.jobs.job import Job, Order, Spec
 from app.jobs.runner import Runner
 from app.jobs.store import Store
+from app.scheduling import Pool
 from app.services import Services
 
 SPARE_BYTES = 1 << 20
 """Room that is left in the folder of jobs beside a job's results."""
 
+CALLS = 4
+"""Threads for calls of the store and for plans of areas."""
+
 _MB = 1_000_000
+
+Args = ParamSpec("Args")
+Result = TypeVar("Result")
 
 
 class JobService:
@@ -38,11 +48,19 @@ class JobService:
             self._temporary = tempfile.TemporaryDirectory(prefix="landcover-jobs-")
             root = Path(self._temporary.name)
         self._root = root
+        self._calls = Pool("calls", CALLS)
         self._context = WorkerContext(services, loop)
         self.store = Store(root / "jobs.sqlite")
         services.collectors.append(self.store)
         self._runner = Runner(self.store, root, self._context)
         self._runner.start()
+
+    async def run(
+        self, function: Callable[Args, Result], *args: Args.args, **kwargs: Args.kwargs
+    ) -> Result:
+        """Return the result of a function that waits for the store, or plans an area, beside the
+        event loop. The clients take turns here too."""
+        return await self._calls.run(copy_context().run, partial(function, *args, **kwargs))
 
     def fits_request(self, spec: Spec) -> bool:
         """Whether it may be executed while the client waits; TooLarge above the limit of jobs."""
@@ -103,6 +121,7 @@ class JobService:
     def close(self) -> None:
         """Stop; with a `jobs_dir` the next process resumes where this one was."""
         self._runner.close()
+        self._calls.close()
         self.services.collectors.remove(self.store)
         if self._temporary is not None:
             self._temporary.cleanup()

@@ -6,7 +6,6 @@ of all jobs is the operator's; a client with a key has the list of its own.
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ def _service(request: Request) -> JobService:
 
 async def _job(request: Request, job_id: str) -> Job | Response:
     try:
-        return await asyncio.to_thread(_service(request).store.get, job_id)
+        return await _service(request).run(_service(request).store.get, job_id)
     except UnknownName as error:
         return problem(
             404, "No such job", str(error), type=f"{OGC_EXCEPTIONS}no-such-job", field="job"
@@ -47,7 +46,9 @@ async def jobs(request: Request) -> Response:
     """Return the newest jobs; needs the operator's key, or a key whose jobs they are."""
     base, owner = str(request.base_url), owner_of(request)
     (limit, offset), which = page_of(request), jobs_query(request, owner)
-    result, total = await asyncio.to_thread(_service(request).store.newest, limit, offset, which)
+    result, total = await _service(request).run(
+        _service(request).store.newest, limit, offset, which
+    )
     listed = [
         job.status_info(base) | ({"client": job.order.client} if owner is None else {})
         for job in result
@@ -72,7 +73,7 @@ async def dismiss(request: Request, jobID: str) -> Response:  # noqa: N803
     if isinstance(result, Response):
         return result
     try:
-        result = await asyncio.to_thread(_service(request).dismiss, jobID)
+        result = await _service(request).run(_service(request).dismiss, jobID)
     except IllegalTransition as error:
         return problem(410, "Gone", str(error))
     return JSONResponse(result.status_info(str(request.base_url)), headers=FRESH)
@@ -86,7 +87,7 @@ async def results(request: Request, jobID: str) -> Response:  # noqa: N803
     if isinstance(result, Response):
         return result
     folder = _service(request).folder(result.id).results
-    return await asyncio.to_thread(deliver, result, str(request.base_url), folder)
+    return await _service(request).run(deliver, result, str(request.base_url), folder)
 
 
 @router.get("/jobs/{jobID}/results/{name}", response_model=None)

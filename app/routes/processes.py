@@ -135,7 +135,7 @@ async def estimate(request: Request, processID: str) -> dict[str, Any]:  # noqa:
     """Return the blocks, seconds and bytes of an execution, without executing it. Takes the same
     body."""
     service, spec, _ = await _request(request, processID)
-    return await asyncio.to_thread(service.estimate, spec)
+    return await service.run(service.estimate, spec)
 
 
 @router.post("/processes/{processID}/execution", response_model=None, openapi_extra=_BODY)
@@ -144,27 +144,27 @@ async def execute(request: Request, processID: str) -> Response:  # noqa: N803
     service, spec, order = await _request(request, processID)
     base = str(request.base_url)
     wants_job = "respond-async" in request.headers.get("prefer", "").lower()
-    if not wants_job and not await asyncio.to_thread(service.fits_request, spec):
-        cost = await asyncio.to_thread(service.estimate, spec)
+    if not wants_job and not await service.run(service.fits_request, spec):
+        cost = await service.run(service.estimate, spec)
         limit = service.settings.sync_area_km2
         raise TooLarge("the area in km²", round(cost["km2"], 2), limit, cost, _AS_JOB)
     order = replace(order, waited=not wants_job)
-    job = await asyncio.to_thread(service.submit, spec, client_of(request), order)
+    job = await service.run(service.submit, spec, client_of(request), order)
     if wants_job:
         headers = {"location": f"{base}jobs/{job.id}", "preference-applied": "respond-async"}
         return JSONResponse(job.status_info(base), 201, {**FRESH, **headers})
     try:
         ended = await while_connected(request, _ended(service, job), service.settings.deadline_s)
     except BaseException:
-        await asyncio.shield(asyncio.to_thread(service.dismiss, job.id))
+        await asyncio.shield(service.run(service.dismiss, job.id))
         raise
-    return await asyncio.to_thread(deliver, ended, base, service.folder(ended.id).results)
+    return await service.run(deliver, ended, base, service.folder(ended.id).results)
 
 
 async def _ended(service: JobService, job: Job) -> Job:
     while job.status in ("accepted", "running"):
         await asyncio.sleep(0.1)
-        job = await asyncio.to_thread(service.store.get, job.id)
+        job = await service.run(service.store.get, job.id)
     return job
 
 
@@ -193,7 +193,7 @@ async def _request(request: Request, name: str) -> tuple[JobService, Spec, Order
     area = inputs["area"]
     if isinstance(area, dict) and "value" in area:
         area = area["value"]
-    spec = await asyncio.to_thread(
+    spec = await service.run(
         spec_of,
         service.services,
         process,

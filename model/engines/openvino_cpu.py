@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import sys
 import threading
+from collections import OrderedDict
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -23,6 +25,18 @@ from model.errors import ArtifactError, Cancelled, EngineError
 _DEVICE = "CPU"
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """Precision → what is not quantized is computed in."""
+
+
+_MOST_SHAPES = 8
+"""Shapes of batches that are kept compiled: those of joined blocks, and some to spare."""
+
+
+@dataclass(eq=False)
+class _Compiled:
+    """The model compiled for batches of one shape, and its requests that are not in use."""
+
+    model: Any
+    idle: list[Any] = field(default_factory=list)
 
 
 class OpenVinoEngine:
@@ -43,31 +57,32 @@ class OpenVinoEngine:
             raise EngineError(
                 f"this processor has no {precision}; OpenVINO offers {', '.join(capabilities)}"
             )
-        core = _openvino().Core()
-        config = {
+        self._core, self._content = _openvino().Core(), content
+        self._config = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": streams * threads,
             "ENABLE_CPU_PINNING": False,  # beside other processes pinned threads only wait
         }
         try:
-            # Sizes stay free: as fast as fixed ones, and one compilation serves every window.
-            self._model = core.compile_model(core.read_model(content), _DEVICE, config)
+            # Refused now, not with the first window.
+            self._core.compile_model(self._core.read_model(content), _DEVICE, self._config)
         except RuntimeError as error:
             first_line = str(error).strip().splitlines()[-1]
             raise ArtifactError(f"OpenVINO cannot load it: {first_line}") from error
         self.spec = EngineSpec("openvino", precision)
         self.digest = hashlib.sha256(content).hexdigest()
-        self._idle: list[Any] = []
+        self._compiled: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
         self._lock = threading.Lock()
 
     def run(
         self, batch: npt.NDArray[np.float32], cancellation: Cancellation | None = None
     ) -> Probabilities:
         """Return the probabilities of a batch; see `Engine.run`."""
+        compiled = self._for(batch.shape)
         with self._lock:
-            request = self._idle.pop() if self._idle else None
-        request = request or self._model.create_infer_request()
+            request = compiled.idle.pop() if compiled.idle else None
+        request = request or compiled.model.create_infer_request()
         tensor = _openvino().Tensor(np.ascontiguousarray(batch), shared_memory=True)
         request.set_input_tensor(tensor)
         try:
@@ -86,8 +101,26 @@ class OpenVinoEngine:
         probabilities: Probabilities = np.array(request.get_output_tensor().data, dtype=np.float32)
         if cancellation is None or not cancellation.cancelled:
             with self._lock:
-                self._idle.append(request)
+                compiled.idle.append(request)
         return probabilities
+
+    def _for(self, shape: tuple[int, ...]) -> _Compiled:
+        """The model for batches of one shape.
+
+        With free sizes a stopped run leaves the sizes of some layers behind, and later runs of
+        another shape fail, or are wrong, on the same stream (seen with OpenVINO 2026.4).
+        """
+        with self._lock:
+            compiled = self._compiled.get(shape)
+            if compiled is None:
+                network = self._core.read_model(self._content)
+                network.reshape(list(shape))
+                model = self._core.compile_model(network, _DEVICE, self._config)
+                compiled = self._compiled[shape] = _Compiled(model)
+                if len(self._compiled) > _MOST_SHAPES:
+                    self._compiled.popitem(last=False)
+            self._compiled.move_to_end(shape)
+            return compiled
 
     @staticmethod
     def version() -> str:

@@ -229,6 +229,34 @@ def test_a_cancellation_after_the_run_disturbs_no_later_run(spec: EngineSpec) ->
         assert np.array_equal(later.result(), expected)
 
 
+def test_stopped_runs_leave_runs_of_other_shapes_alone(spec: EngineSpec) -> None:
+    """The shipped network has skip connections, so the sizes of its layers must fit each other."""
+    engine = engines.create(spec, SHIPPED.read_bytes(), None, streams=2)
+    shapes = [(1, 4, 192, 192), (1, 4, 192, 320), (1, 4, 320, 320)]
+    batches = [np.random.default_rng(0).random(shape, dtype=np.float32) for shape in shapes]
+    expected = [engine.run(batch) for batch in batches]
+    began = time.monotonic()
+    for batch in batches:
+        engine.run(batch)
+    usual = (time.monotonic() - began) / len(batches)
+
+    def run(step: int) -> bool:
+        """Whether the run is whole or was stopped; every other one is, at some moment of it."""
+        cancellation = Cancellation()
+        timer = threading.Timer(usual * (step % 7 + 1) / 8, cancellation.cancel)
+        if step % 2:
+            timer.start()
+        try:
+            return np.array_equal(engine.run(batches[step % 3], cancellation), expected[step % 3])
+        except Cancelled:
+            return step % 2 == 1
+        finally:
+            timer.cancel()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(run, range(24))) == [True] * 24
+
+
 def test_a_cancellation_at_any_moment_stops_the_run_or_leaves_it_whole(spec: EngineSpec) -> None:
     engine, batch = engine_of(spec, "neighborhood"), batch_of(0, 208)
     expected = engine.run(batch)
