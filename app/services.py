@@ -35,7 +35,7 @@ from model.session import Session
 
 _MB = 1_000_000
 
-Address = tuple[str, bytes, int]
+TileKey = tuple[str, bytes, int]
 """Path, query and `Services.generation`: what a tile or a download is kept by."""
 
 log = logging.getLogger("landcover.services")
@@ -78,7 +78,11 @@ class Services:
         self.settings = settings
         self.models = {session.card.name: session}
         self.reads = Pool("read", settings.read_workers)
-        self.sources = Sources(load_sources(settings, session.card.ground_resolution, self.reads))
+        self.sources = Sources(
+            load_sources(
+                settings, session.card.ground_resolution, self.reads, len(session.card.bands)
+            )
+        )
         self._looks = {each.id: Pool(f"look-{each.id}", 2) for each in self.sources}
         self.infers = Pool("infer", workers, settings.infer_nice)
         self.gate = Gate(settings.queue_blocks, workers)
@@ -96,14 +100,14 @@ class Services:
         batcher = Batcher(self.infers, edge)
         self.landcover = LandCover(cache, self.reader, self.reads, self.infers, self.gate, batcher)
         self.backfill = Backfill(self.landcover)
-        self.rendered: MemoryStore[Address, Rendered] = MemoryStore(
+        self.rendered: MemoryStore[TileKey, Rendered] = MemoryStore(
             settings.rendered_memory_mb * _MB
         )
         # Of one tile, however many clients want it: planned once, drawn once.
-        self.planning: SingleFlight[Address, tuple[TilePlan, str]] = SingleFlight()
-        self.drawing: SingleFlight[Address, Rendered] = SingleFlight()
+        self.planning: SingleFlight[TileKey, tuple[TilePlan, str]] = SingleFlight()
+        self.drawing: SingleFlight[TileKey, Rendered] = SingleFlight()
 
-    def keep_rendered(self, address: Address, rendered: Rendered) -> None:
+    def keep_rendered(self, address: TileKey, rendered: Rendered) -> None:
         """Keep a finished tile or download for the next who wants it."""
         nbytes = len(rendered.content) + len(address[0]) + len(address[1]) + 1024
         self.rendered.put(address, rendered, nbytes)
@@ -141,9 +145,9 @@ class Services:
         """
         async with self._swap:
             (old,) = self.models.values()
-            asked = self.settings.model_copy(update={"engine": self._engine})
+            requested = self.settings.model_copy(update={"engine": self._engine})
             try:
-                new = await asyncio.to_thread(_replacement, old, asked, self.infers.workers)
+                new = await asyncio.to_thread(_replacement, old, requested, self.infers.workers)
             except ConfigurationError as error:
                 self.model_refused = str(error)
                 metrics.MODEL_REFUSED.set(1)
@@ -155,7 +159,7 @@ class Services:
                 log.info("%s: the model has not changed", self.settings.model)
                 return
             self.models = {new.card.name: new}
-            self.settings = asked.model_copy(update={"engine": str(new.engine.spec)})
+            self.settings = requested.model_copy(update={"engine": str(new.engine.spec)})
             self._swaps += 1
             self.landcover.forget_plans()
             _count_engine(old, 0)
@@ -241,15 +245,22 @@ def _replacement(old: Session, settings: Settings, workers: int) -> Session:
             f"the model is refused: it is for imagery of {new.card.ground_resolution:g} m, this "
             f"service has opened its sources for {old.card.ground_resolution:g} m; restart it"
         )
+    if len(new.card.bands) != len(old.card.bands):
+        raise ConfigurationError(
+            f"the model is refused: it reads {len(new.card.bands)} bands, this service has opened "
+            f"its sources for {len(old.card.bands)}; restart it"
+        )
     return new
 
 
-def load_sources(settings: Settings, ground_resolution: float, reads: Pool) -> list[Source]:
+def load_sources(
+    settings: Settings, ground_resolution: float, reads: Pool, band_count: int = 4
+) -> list[Source]:
     """Return the sources that the settings name: the directory first, then those of sources.toml.
 
-    `reads`: the threads that read local files. ConfigurationError when there is no source, one
-    cannot work or two have one id. A source on a network that is unavailable does not prevent the
-    start: it is tried again until it is there.
+    `reads`: the threads that read local files. `band_count`: how many bands the model reads.
+    ConfigurationError when there is no source, one cannot work or two have one id. A source on a
+    network that is unavailable does not prevent the start: it is tried again until it is there.
     """
     configs: list[config.AnyConfig] = []
     if settings.imagery is not None:
@@ -271,21 +282,29 @@ def load_sources(settings: Settings, ground_resolution: float, reads: Pool) -> l
     ids = [each.id for each in configs]
     if len(set(ids)) < len(ids):
         raise ConfigurationError(f"source {ids[0]}: --imagery and sources.toml both name it")
-    return [_source(each, settings, ground_resolution, reads) for each in configs]
+    return [_source(each, settings, ground_resolution, reads, band_count) for each in configs]
 
 
 def _source(
-    source_config: config.AnyConfig, settings: Settings, ground_resolution: float, reads: Pool
+    source_config: config.AnyConfig,
+    settings: Settings,
+    ground_resolution: float,
+    reads: Pool,
+    band_count: int,
 ) -> Source:
     title = source_config.title or source_config.id
     attribution = source_config.attribution or settings.attribution
     if not isinstance(source_config, config.RemoteConfig):
-        catalog = config.catalog_of(source_config, ground_resolution, settings.cache_dir)
+        catalog = config.catalog_of(
+            source_config, ground_resolution, settings.cache_dir, band_count=band_count
+        )
         return Source(source_config.id, title, attribution, catalog, reads)
     store = config.store_of(source_config)
 
     def load() -> Catalog:
-        return config.catalog_of(source_config, ground_resolution, settings.cache_dir, store)
+        return config.catalog_of(
+            source_config, ground_resolution, settings.cache_dir, store, band_count
+        )
 
     try:
         catalog = load()

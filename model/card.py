@@ -33,10 +33,22 @@ class Assessment(BaseModel):
         description="pixels; row = reference class, column = predicted class, in legend order"
     )
 
+    clusters: dict[str, tuple[tuple[Count, ...], ...]] = Field(
+        default={},
+        description="the same pixels by place or scene: those of one are not independent",
+    )
+
     @model_validator(mode="after")
     def _square(self) -> Self:
-        if any(len(row) != len(self.contingency) for row in self.contingency):
+        tables = (self.contingency, *self.clusters.values())
+        if any(len(row) != len(self.contingency) for table in tables for row in table):
             raise ValueError("a contingency table must be square")
+        if any(len(table) != len(self.contingency) for table in tables):
+            raise ValueError("the tables of clusters must have the size of their sum")
+        if self.clusters:
+            cells = zip(*(sum(table, ()) for table in self.clusters.values()), strict=True)
+            if tuple(map(sum, cells)) != sum(self.contingency, ()):
+                raise ValueError("the tables of clusters must add up to the contingency table")
         return self
 
     @property

@@ -29,6 +29,18 @@ class AssessmentError(TrainingError):
     """Results cannot be read or combined."""
 
 
+class ComputeError(TrainingError):
+    """This machine has no such device."""
+
+
+class Interrupted(TrainingError):
+    """A run was stopped by a signal, and its state is saved. number: of the signal."""
+
+    def __init__(self, text: str, number: int) -> None:
+        super().__init__(text)
+        self.number = number
+
+
 class DiskError(TrainingError):
     """The disk is full."""
 

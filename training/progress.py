@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,16 +21,45 @@ def print_line(line: str) -> None:
     print(line, flush=True)
 
 
-@dataclass(frozen=True)
+LINE_EVERY_S = 30.0
+"""Seconds between the lines that stand for the bar where there is no terminal."""
+
+
+@dataclass
 class Bar:
-    """A progress bar on a terminal; elsewhere only its log lines."""
+    """A progress bar on a terminal; elsewhere log lines, and a line on the pace now and then.
+    `steps`: what the work is counted in; 0: in percent only.
+    """
 
     shown: Progress
     task: TaskID
+    title: str
+    steps: int = 0
+    clock: Callable[[], float] = time.monotonic
+    _began: tuple[float, float] | None = None
+    _logged: float = 0.0
 
     def update(self, share: float) -> None:
         """Show the share of the work done, 0..1."""
         self.shown.update(self.task, completed=share)
+        now = self.clock()
+        if self._began is None:
+            self._began, self._logged = (now, share), now
+        elif (
+            not self.shown.console.is_terminal and share < 1 and now - self._logged >= LINE_EVERY_S
+        ):
+            self._logged = now
+            self.log(self._pace(now, share))
+
+    def _pace(self, now: float, share: float) -> str:
+        """Return how far the work is, how fast it goes and how long it will take, in words."""
+        since, at = self._began or (now, share)
+        pace = (share - at) / max(now - since, 1e-9)
+        left = f", {duration((1 - share) / pace)} left" if pace > 0 else ""
+        if not self.steps:
+            return f"{self.title}: {100 * share:.0f} %{left}"
+        done = f"step {round(share * self.steps):,} of {self.steps:,}"
+        return f"{self.title}: {done}, {pace * self.steps:.2f} steps/s{left}"
 
     def log(self, line: str) -> None:
         """Print a line above the bar."""
@@ -39,9 +69,17 @@ class Bar:
             print_line(line)
 
 
+def duration(seconds: float) -> str:
+    """Return a time in words: `40 s`, `12 min`, `3 h 05 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
 @contextmanager
-def progress_bar(title: str) -> Iterator[Bar]:
-    """Show a bar while the block runs."""
+def progress_bar(title: str, steps: int = 0) -> Iterator[Bar]:
+    """Show a bar while the block runs; `steps`: what its work is counted in."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -51,4 +89,4 @@ def progress_bar(title: str) -> Iterator[Bar]:
     with Progress(
         *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
     ) as shown:
-        yield Bar(shown, shown.add_task(title, total=1.0))
+        yield Bar(shown, shown.add_task(title, total=1.0), title, steps)

@@ -26,6 +26,7 @@ ACRE = 4046.8564224
 """Square meters of an international acre."""
 
 METHOD = "stratified estimator by mapped class, Olofsson et al. 2014, eq. 4, 9, 10, 11"
+BETWEEN = "; standard errors between places or scenes, Cochran 1977, section 6.3"
 CAVEAT = (
     "Adjusted areas assume that the model errs here as it did where it was assessed, which is "
     "another place. The interval counts every labeled pixel as an independent sample; "
@@ -174,7 +175,10 @@ def _classes(
 ) -> list[dict[str, Any]]:
     mapped = [float(totals.square_meters[each.value]) for each in card.legend.classes]
     covered = totals.covered
-    estimate = adjusted(mapped, assessment.contingency) if assessment else None
+    estimate = None
+    if assessment:
+        clusters = tuple(assessment.clusters.values())
+        estimate = adjusted(mapped, assessment.contingency, clusters)
     others = {
         each.name: adjusted(mapped, each.contingency).area for each in card.accuracy if assessment
     }
@@ -209,6 +213,7 @@ def _accuracy(assessment: Assessment | None) -> dict[str, Any] | None:
         "description": assessment.description,
         "pixels": assessment.pixels,
         "overall_accuracy": round(assessment.overall_accuracy, 4),
-        "method": METHOD,
+        "method": METHOD + (BETWEEN if len(assessment.clusters) > 1 else ""),
+        "clusters": len(assessment.clusters),
         "caveat": CAVEAT,
     }

@@ -34,7 +34,7 @@ from app.imagery.catalog.stac_api import StacApiCatalog
 from app.imagery.catalog.stac_items import Query, StacApi
 from app.imagery.catalog.stac_static import StaticStacCatalog
 from app.imagery.reader import RemoteFiles
-from app.imagery.scene import ReadOptions, Resampling, local_path
+from app.imagery.scene import NATURAL, ReadOptions, Resampling, local_path
 from app.imagery.store import ByScheme
 from app.imagery.store.buckets import Bucket, BucketAuthenticator, servers_of
 from app.imagery.store.json_api import JsonApi
@@ -86,8 +86,11 @@ class SourceConfig(BaseModel):
     )
     title: str = Field("", description="shown to people; the id by default")
     attribution: str = Field("", description="shown on every map; the service's by default")
-    bands: tuple[int, int, int, int] = Field(
-        (1, 2, 3, 4), description="which bands of a file are red, green, blue, near infrared"
+    bands: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1, 2, 3, 4),
+        min_length=3,
+        max_length=8,
+        description="which bands of a file are red, green, blue, near infrared",
     )
     nodata: float | None = Field(
         None, ge=0, le=255, description="no data where all four bands have it; the file's own or 0"
@@ -258,6 +261,8 @@ def load(path: Path) -> tuple[AnyConfig, ...]:
         raise ConfigurationError(f"{path}: cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path}: {error}") from error
+    except RecursionError as error:
+        raise ConfigurationError(f"{path}: its values are nested too deep") from error
     unknown = set(content) - {"source"}
     if unknown:
         raise ConfigurationError(f"{path}: {_suggestion(min(unknown), ['source'])}")
@@ -305,14 +310,15 @@ def catalog_of(
     ground_resolution: float,
     cache_dir: Path | None,
     store: ObjectStore | None = None,
+    band_count: int = len(NATURAL),
 ) -> Catalog:
     """Return the catalog a source's configuration describes.
 
     `cache_dir`: where its index is kept. `store`: what reads its remote files; made when it is not
-    given. ConfigurationError when it cannot work, SourceUnavailable when its server does not
-    answer.
+    given. `band_count`: how many bands the model reads. ConfigurationError when it cannot work,
+    SourceUnavailable when its server does not answer.
     """
-    reading = reading_of(config, ground_resolution)
+    reading = reading_of(config, ground_resolution, band_count)
     index = IndexStore(cache_dir / f"index-{config.id}.json", reading) if cache_dir else None
     if isinstance(config, DirectoryConfig):
         return DirectoryCatalog(Path(config.path), reading, index)
@@ -330,10 +336,19 @@ def catalog_of(
     return UrlListCatalog(listed, RemoteFiles(store, reading), reading, index)
 
 
-def reading_of(config: AnyConfig, ground_resolution: float) -> ReadOptions:
-    """Return how the images of a source are read."""
+def reading_of(
+    config: AnyConfig, ground_resolution: float, band_count: int = len(NATURAL)
+) -> ReadOptions:
+    """Return how the images of a source are read; ConfigurationError when it names more or fewer
+    bands than the model reads."""
     bands = config.bands if "bands" in config.model_fields_set else None
-    return ReadOptions(ground_resolution, bands, config.nodata, config.resampling, config.force)
+    if bands is not None and len(bands) != band_count:
+        raise ConfigurationError(
+            f"source {config.id}: `bands` names {len(bands)} bands, the model reads {band_count}"
+        )
+    return ReadOptions(
+        ground_resolution, bands, config.nodata, config.resampling, config.force, band_count
+    )
 
 
 def store_of(config: RemoteConfig) -> ObjectStore:

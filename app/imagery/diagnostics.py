@@ -103,7 +103,9 @@ def examine(
                 result.requests = store.stats.requests - before[0]
                 result.nbytes = store.stats.bytes - before[1]
         pixels.append(read.image[:, read.valid])
-    values = np.concatenate(pixels, axis=1) if pixels else np.zeros((4, 0), dtype=np.uint8)
+    values = (
+        np.concatenate(pixels, axis=1) if pixels else np.zeros((len(card.bands), 0), dtype=np.uint8)
+    )
     if values.shape[1]:
         result.bands = _statistics(values, card)
         result.warnings += _warnings(values, result.bands, card)
@@ -183,10 +185,11 @@ def _trained(card: ModelCard) -> tuple[Sequence[float], Sequence[float]]:
 
 
 def _statistics(values: npt.NDArray[np.uint8], card: ModelCard) -> tuple[BandStatistics, ...]:
-    """`values`: uint8 (4, pixels)."""
+    """`values`: uint8 (bands, pixels)."""
     low, high = np.percentile(values, (2, 98), axis=1)
     mean = values.mean(axis=1)
-    bands = zip(NAMES, mean, low, high, *_trained(card), strict=True)
+    names = NAMES if len(card.bands) == len(NAMES) else card.bands
+    bands = zip(names, mean, low, high, *_trained(card), strict=True)
     return tuple(
         BandStatistics(
             name,
@@ -212,8 +215,9 @@ def _warnings(
         )
     means, _ = _trained(card)
     given = [band.mean for band in bands]
-    rotated = (given[1], given[2], given[3], given[0])
-    if _distance(rotated, means) < 0.5 * _distance(given, means):
+    rotated = (*given[1:], given[0])
+    usual = len(given) == len(NAMES)
+    if usual and _distance(rotated, means) < 0.5 * _distance(given, means):
         warnings.append("the bands look as if near infrared came first: try bands = [2, 3, 4, 1]")
     for band in bands:
         if abs(band.off) > FAR and band.name not in constant:

@@ -17,7 +17,7 @@ from app.grid.classified import SceneRef
 from app.grid.pixel_grid import PixelGrid
 from app.imagery.catalog.temporal import LATEST, TemporalFilter
 from app.imagery.reader import Pixels, Reader
-from app.imagery.scene import Scene
+from app.imagery.scene import NATURAL, Scene
 from model.windows import Window
 
 
@@ -64,7 +64,8 @@ def read(reader: Reader, scenes: Sequence[Scene], grid: PixelGrid, window: Windo
     SourceUnavailable when a scene that is needed cannot be read: a hole that should have been
     filled is an error, not an absence.
     """
-    image = np.zeros((4, *window.shape), dtype=np.uint8)
+    bands = len(scenes[0].bands) if scenes else len(NATURAL)
+    image = np.zeros((bands, *window.shape), dtype=np.uint8)
     valid = np.zeros(window.shape, dtype=np.bool_)
     used: list[SceneRef] = []
     for scene in scenes:

@@ -121,7 +121,7 @@ def read_resampled(
 ) -> tuple[Image, Valid]:
     """Return `window` of `grid`, uint8 (4, rows, cols), and bool (rows, cols), True = data, of a
     scene that does not lie on it; no data where the image does not reach."""
-    image = np.zeros((4, *window.shape), dtype=np.uint8)
+    image = np.zeros((len(scene.bands), *window.shape), dtype=np.uint8)
     valid = np.zeros(window.shape, dtype=np.bool_)
     ratio = grid.resolution / scene.resolution
     level = raster.level(ratio)
@@ -155,11 +155,11 @@ def _reduced(
 ) -> tuple[Image, Valid]:
     """Return the pixels that the taps make of a level, uint8 (4, rows, cols), and bool (rows,
     cols): True where at least `share` of their weight is data, of which alone they are made."""
-    image = np.zeros((4, len(rows.first), len(cols.first)), dtype=np.uint8)
+    image = np.zeros((len(scene.bands), len(rows.first), len(cols.first)), dtype=np.uint8)
     valid = np.zeros(image.shape[1:], dtype=np.bool_)
     height, width = level.shape
     left, right = cols.span(width)
-    for start, stop in _strips(rows, right - left):
+    for start, stop in _strips(rows, right - left, len(scene.bands)):
         down = rows.part(start, stop)
         top, bottom = down.span(height)
         pixels, data = _read(raster, scene, level, (left, top, right, bottom))
@@ -199,11 +199,11 @@ def _read(
     return image[:, *part], valid[part]
 
 
-def _strips(rows: Taps, width: int) -> Iterator[tuple[int, int]]:
+def _strips(rows: Taps, width: int, bands: int) -> Iterator[tuple[int, int]]:
     """Yield rows of the result (start, stop) so that not too much is read at once."""
     count = len(rows.first)
     reach = int(rows.first.max()) - int(rows.first.min()) + len(rows.weights)
-    step = max(1, int(count * _STRIP_BYTES / (4 * width * reach)))
+    step = max(1, int(count * _STRIP_BYTES / (bands * width * reach)))
     for start in range(0, count, step):
         yield start, min(start + step, count)
 

@@ -29,7 +29,7 @@ from app.grid.work_crs import grid_crs, ground_size, is_utm, place
 from model.windows import Window
 
 Resampling = Literal["average", "bilinear", "nearest"]
-Bands = tuple[int, int, int, int]
+Bands = tuple[int, ...]
 
 REMOTE_SCHEMES = ("https", "http", "s3", "gs", "az", "abfs", "abfss")
 NATURAL: Bands = (1, 2, 3, 4)
@@ -38,6 +38,8 @@ LONGEST = 3.0
 """A pixel more than this many times as long as wide is refused."""
 COARSEST = 2.0
 """A scene coarser than this many work-grid pixels is refused: the model was not trained for it."""
+FINEST_M = 0.002
+"""A scene with pixels finer than this, meters, is refused: it would be smaller than a building."""
 LARGEST_M = 10_000_000.0
 """Longest side of a scene, meters: beyond it no projection in meters is of use."""
 
@@ -56,10 +58,10 @@ class UnsupportedImage(Exception):
 class ReadOptions:
     """How the images of a source are read: what the operator says of them.
 
-    `bands`: which bands of the file, from 1, are red, green, blue and near infrared; None: as the
-    catalog says, else `NATURAL`. `nodata`: the value that is no data where all four bands have it;
-    None: the file's own, else 0. `resampling`: how pixels finer than the grid's become one.
-    `force`: serve images coarser than the model was trained for.
+    `bands`: which bands of the file, from 1, are those of the model (red, green, blue and near
+    infrared); None: as the catalog says, else the first `count` of them. `nodata`: the value that
+    is no data where all four bands have it; None: the file's own, else 0. `resampling`: how pixels
+    finer than the grid's become one. `force`: serve images coarser than the model was trained for.
     """
 
     ground_resolution: float = 1.0
@@ -67,6 +69,7 @@ class ReadOptions:
     nodata: float | None = None
     resampling: Resampling = "average"
     force: bool = False
+    count: int = len(NATURAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +289,7 @@ def scene_of(
     affine, (rows, cols) = header.transform, header.shape
     if crs is None or affine.is_identity:
         raise UnsupportedImage("has no CRS or no place in it: georeference it first")
-    bands = reading.bands or NATURAL
+    bands = reading.bands or tuple(range(1, reading.count + 1))
     _check_bands(header, bands)
     if affine.determinant == 0:
         raise UnsupportedImage("has pixels of no size")
@@ -311,6 +314,10 @@ def scene_of(
     if elsewhere is not None or not upright or not square:
         resolution = math.sqrt(width * height)
         native = Georeference(named, tuple(affine)[:6], (rows, cols))
+    if resolution < FINEST_M:
+        raise UnsupportedImage(
+            f"has pixels of {resolution:.3g} m in {named[:60]}: are its coordinates degrees?"
+        )
     limit = COARSEST * reading.ground_resolution
     if resolution > limit and not reading.force:
         raise UnsupportedImage(
@@ -358,7 +365,9 @@ def _check_place(crs: str, bounds: Bounds) -> None:
 def _check_bands(header: ImageHeader, bands: Bands) -> None:
     count = len(header.dtypes)
     if count < max(bands):
-        raise UnsupportedImage(f"has {count} bands; red, green, blue and near infrared are needed")
+        usual = len(bands) == len(NATURAL)
+        needed = "red, green, blue and near infrared" if usual else f"{max(bands)} bands"
+        raise UnsupportedImage(f"has {count} bands; {needed} are needed")
     wrong = {header.dtypes[band - 1] for band in bands} - {"uint8"}
     if wrong:
         raise UnsupportedImage(f"is {', '.join(sorted(wrong))}; NAIP is uint8: rescale it first")

@@ -14,7 +14,7 @@ from fastapi import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.services import Address, Rendered, Services
+from app.services import Rendered, Services, TileKey
 
 _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
 
@@ -86,7 +86,7 @@ class RangedFile(Response):
         self.headers["content-length"] = str(len(content))
 
 
-def _address(request: Request, services: Services) -> Address:
+def _address(request: Request, services: Services) -> TileKey:
     scope = request.scope
     return scope["path"], scope["query_string"], services.generation
 

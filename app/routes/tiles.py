@@ -24,7 +24,7 @@ from app.sampling.outlines import OUTLINE, draw_outlines
 from app.sampling.placer import Layer, Placed
 from app.sampling.tiles import TilePlan, compose, plan_tile
 from app.scheduling import background
-from app.services import Address, Rendered, Services
+from app.services import Rendered, Services, TileKey
 from model.session import Session
 
 router = APIRouter(tags=["tiles"])
@@ -108,7 +108,7 @@ async def _answer(request: Request, tms: str, z: str, x: str, y: str) -> Respons
 
 
 async def _rendered(
-    request: Request, services: Services, requested: TileRequest, address: Address
+    request: Request, services: Services, requested: TileRequest, address: TileKey
 ) -> Rendered:
     """Return the tile, planned and drawn once for all who want it meanwhile; without content when
     the client's copy is still valid."""

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 from rio_tiler.colormap import cmap
 
+from app.errors import InvalidRequest
 from app.grid.interpolate import sample
 from app.grid.pixel_grid import PixelGrid, bounds_between
 from app.grid.projection import project
@@ -26,6 +27,7 @@ STYLES = get_args(Style)
 MEDIA_TYPES = {"webp": "image/webp", "png": "image/png", "jpg": "image/jpeg"}
 
 _BANDS = {"rgb": (0, 1, 2), "cir": (3, 0, 1)}
+_NIR = 3
 _FINEST = 0.25
 
 Rgba = npt.NDArray[np.uint8]
@@ -104,9 +106,12 @@ def _paint(
 
 
 def _styled(samples: npt.NDArray[np.float32], style: Style) -> Rgba:
-    """Return uint8 (rows, cols, 3) of samples, float32 (4, rows, cols)."""
+    """Return uint8 (rows, cols, 3) of samples, float32 (bands, rows, cols); InvalidRequest for a
+    style that needs near infrared where there is none."""
+    if len(samples) <= _NIR and style != "rgb":
+        raise InvalidRequest("style", style, "rgb: this imagery is read without near infrared")
     if style == "ndvi":
-        red, nir = samples[0], samples[3]
+        red, nir = samples[0], samples[_NIR]
         index = (nir - red) / np.maximum(nir + red, 1)
         ramp = np.array([cmap.get("rdylgn")[i][:3] for i in range(256)], dtype=np.uint8)
         steps = np.clip((index + 0.5) / 1.3 * 255, 0, 255).astype(np.uint8)

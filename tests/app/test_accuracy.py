@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.area.accuracy import Z95, adjusted
+from app.area.accuracy import Z95, adjusted, t95
 
 # Olofsson et al. 2014, table 8: rows are the map, columns the reference; deforestation, gain,
 # stable forest, stable non-forest. Mapped pixels of 30 m.
@@ -55,6 +55,47 @@ def test_a_class_that_was_never_assessed_stays_as_mapped_and_its_error_is_unknow
     assert found.unassessed == (1,)
     assert found.area == pytest.approx([8, 7])
     assert found.interval(1) is None
+
+
+def test_a_class_without_reference_is_unassessed_not_nothing() -> None:
+    """Water is mapped, and was predicted where the labels say other things: no label is water."""
+    table = [[80, 5, 4], [10, 90, 2], [0, 0, 0]]
+    found = adjusted([10.0, 20.0, 5.0], table)
+    assert found.unassessed == (2,)
+    assert found.area[2] == 5.0
+    assert found.interval(2) is None
+    assert found.area.sum() == pytest.approx(35)
+    assert found.interval(0) is not None
+    unmapped = adjusted([10.0, 20.0, 0.0], table)
+    assert (unmapped.area[2], unmapped.unassessed, unmapped.interval(2)) == (0, (2,), None)
+
+
+def test_intervals_between_places_hold_the_truth_where_those_of_pixels_do_not() -> None:
+    """Made places, each with error rates of its own, of which ten are assessed."""
+    draw = np.random.default_rng(5)
+    mapped, rounds, classes = np.array([300.0, 700.0]), 600, 2
+    held = np.zeros((2, classes))
+    for _ in range(rounds):
+        tables = []
+        for _ in range(10):
+            right = draw.beta((8, 16), (2, 4))  # of the places' mapped classes
+            rows = np.array([[right[0], 1 - right[0]], [1 - right[1], right[1]]])
+            tables.append(np.stack([draw.multinomial(400, row) for row in rows]).T)
+        truth = mapped @ np.array([[0.8, 0.2], [0.2, 0.8]])
+        pooled = np.sum(tables, axis=0).tolist()
+        each = [table.tolist() for table in tables]
+        for way, found in enumerate((adjusted(mapped, pooled), adjusted(mapped, pooled, each))):
+            for index in range(classes):
+                low, high = found.interval(index) or (0, 0)
+                held[way, index] += low <= truth[index] <= high
+    assert (held[0] / rounds < 0.5).all()
+    assert (held[1] / rounds > 0.9).all()
+
+
+def test_the_quantile_is_students() -> None:
+    assert t95(1) == 12.706
+    for freedom, value in {6: 2.447, 10: 2.228, 30: 2.042, 1000: 1.962}.items():
+        assert t95(freedom) == pytest.approx(value, abs=2e-3)
 
 
 def test_one_unit_says_nothing_of_the_error() -> None:

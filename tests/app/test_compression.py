@@ -39,24 +39,24 @@ def test_text_json_and_values_are_compressed_for_who_takes_it(
         z, x, y = tiles_around(*two_years.scenes[0].lonlat, 17, 0)[0]
         path = f"/tiles/WebMercatorQuad/{z}/{x}/{y}.npy"
         client.get(path)  # the second is the one from memory
-    plain, told = raw(client, path, PLAIN)
-    packed, said = raw(client, path, GZIP)
-    assert "content-encoding" not in told
-    assert said["content-encoding"] == "gzip"
-    assert int(said["content-length"]) == len(packed) < len(plain) / 2
-    assert "accept-encoding" in told["vary"].lower()
-    assert "accept-encoding" in said["vary"].lower()
+    plain, uncompressed = raw(client, path, PLAIN)
+    packed, reported = raw(client, path, GZIP)
+    assert "content-encoding" not in uncompressed
+    assert reported["content-encoding"] == "gzip"
+    assert int(reported["content-length"]) == len(packed) < len(plain) / 2
+    assert "accept-encoding" in uncompressed["vary"].lower()
+    assert "accept-encoding" in reported["vary"].lower()
     if path != "/metrics":
         assert gzip.decompress(packed) == plain
-    if "etag" in said:
-        again = client.get(path, headers={**GZIP, "if-none-match": said["etag"]})
+    if "etag" in reported:
+        again = client.get(path, headers={**GZIP, "if-none-match": reported["etag"]})
         assert again.status_code == 304
 
 
 @pytest.mark.parametrize("refusal", ["gzip;q=0", "br, gzip; q=0.0", "*;q=0", ""])
 def test_who_refuses_gzip_gets_none(client: TestClient, refusal: str) -> None:
-    _, said = raw(client, "/api", {"accept-encoding": refusal})
-    assert "content-encoding" not in said
+    _, reported = raw(client, "/api", {"accept-encoding": refusal})
+    assert "content-encoding" not in reported
 
 
 def test_images_small_answers_and_ranges_stay_as_they_are(
@@ -64,8 +64,8 @@ def test_images_small_answers_and_ranges_stay_as_they_are(
 ) -> None:
     z, x, y = tiles_around(*two_years.scenes[0].lonlat, 17, 0)[0]
     for path in (f"/tiles/WebMercatorQuad/{z}/{x}/{y}.png", "/healthz"):
-        _, said = raw(client, path, GZIP)
-        assert "content-encoding" not in said
+        _, reported = raw(client, path, GZIP)
+        assert "content-encoding" not in reported
     answer = client.get("/api", headers={**GZIP, "range": "bytes=0-9"})
     assert "content-encoding" not in answer.headers
 
@@ -96,9 +96,9 @@ def test_the_first_load_of_the_map_weighs_little(client: TestClient) -> None:
         path = waiting.pop()
         if path in seen:
             continue
-        content, said = raw(client, path, GZIP)
+        content, reported = raw(client, path, GZIP)
         seen[path] = len(content)
-        text = (gzip.decompress(content) if "content-encoding" in said else content).decode()
+        text = (gzip.decompress(content) if "content-encoding" in reported else content).decode()
         if path == "/map":
             waiting += [f"/{found}" for found in re.findall(r'"\./(map/assets/[^"]+)"', text)]
         elif "maplibre" not in path:

@@ -83,6 +83,7 @@ def test_a_bad_file_is_refused_with_its_reason(bad_files: dict[str, Path], kind:
         (Affine(1, 1, 5e5, 1, 1, 4e6), "EPSG:26916", "has pixels of no size"),
         (Affine(1, 0, 5e5, 0, -3.5, 4e6), "EPSG:26916", "has pixels of 1 × 3.5 m, far from square"),
         (Affine(1e-5, 0, -87, 0, -1e-5, 95), "EPSG:4326", "lies outside of where EPSG:4326"),
+        (Affine(1e-5, 0, -87, 0, -1e-5, 33), "EPSG:26916", "has pixels of 1e-05 m in EPSG:26916"),
         (Affine(7, 0, 2e6, 0, -7, 7e5), "EPSG:2264", "has pixels of 2.13"),
         (Affine(1e-4, 0, -87, 0, -1e-4, 33), "EPSG:4326", "has pixels of 10.1"),
         (Affine(2.1, 0, 5e5, 0, -2.1, 4e6), "EPSG:26916", "has pixels of 2.1 m; the model needs"),

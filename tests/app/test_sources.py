@@ -79,7 +79,7 @@ MISTAKES = {
     '[[source]]\nid = "a"\ntype = "directory"': "path: Field required",
     '[[source]]\nid = "a"\ntype = "cogs"': "give `urls`, or `list`",
     '[[source]]\nid = "a"\ntype = "directory"\npath = "x"\nnodata = 300': "nodata=300",
-    '[[source]]\nid = "a"\ntype = "directory"\npath = "x"\nbands = [1,2,3]': "bands",
+    '[[source]]\nid = "a"\ntype = "directory"\npath = "x"\nbands = [1,2]': "bands",
     '[[sources]]\nid = "a"': "'sources'; did you mean 'source'?",
     "[[source]\n": "Expected",
     "": "no [[source]]",
@@ -95,6 +95,15 @@ def test_a_mistake_is_named_with_what_was_meant(tmp_path: Path, text: str) -> No
         sources_file.load(path)
     assert str(refusal.value).startswith(str(path))
     assert MISTAKES[text] in str(refusal.value)
+
+
+def test_a_source_names_as_many_bands_as_the_model_reads(tmp_path: Path) -> None:
+    path = tmp_path / "sources.toml"
+    path.write_text('[[source]]\nid = "a"\ntype = "directory"\npath = "x"\nbands = [3,2,1]')
+    (source,) = sources_file.load(path)
+    assert sources_file.reading_of(source, 1.0, 3).bands == (3, 2, 1)
+    with pytest.raises(ConfigurationError, match="names 3 bands, the model reads 4"):
+        sources_file.reading_of(source, 1.0)
 
 
 def test_relative_paths_are_told_from_the_file(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ FIELD = {
 
 def drop(visit: Visit, area: object, name: str = "area.geojson") -> None:
     """Drop a file on the map and wait until it is measured."""
-    visit.page.locator("body[data-area]").wait_for()
+    visit.page.locator("body[data-area]").wait_for(timeout=90_000)
     visit.page.evaluate(DROP, [name, json.dumps(area)])
     visit.page.locator("body[data-area=ready]").wait_for(timeout=300_000)
 
@@ -168,9 +168,9 @@ def large_area(chromium: Any, imagery: World, model: Path) -> Iterator[Visit]:  
         context = chromium.new_context(viewport=WIDE)
         visit = Visit(context.new_page(), base)
         visit.page.goto(f"{base}/map#map=16/32.967/-86.963&year=2019&landcover=off")
-        visit.page.locator("body[data-area]").wait_for()
+        visit.page.locator("body[data-area]").wait_for(timeout=90_000)
         visit.page.evaluate(DROP, ["large.geojson", json.dumps(LARGE)])
-        visit.page.locator("body[data-area=large]").wait_for()
+        visit.page.locator("body[data-area=large]").wait_for(timeout=90_000)
         assert "one request may need 2" in visit.page.locator(".job").inner_text()
         visit.page.get_by_role("button", name="Run as a job").click()
         yield visit

@@ -71,7 +71,7 @@ def changed(draw: st.DrawFn, base: Any, most: int = 3) -> Any:  # noqa: ANN401 -
                 value = [value]
             parent[last] = value
         else:
-            parent[last] = draw(odd)
+            parent[last] = copy.deepcopy(draw(odd))
     return document
 
 

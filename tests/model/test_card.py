@@ -92,6 +92,23 @@ def test_a_contingency_table_counts_pixels() -> None:
         Assessment(name="a", description="b", contingency=((1, -1), (0, 1)))
 
 
+@pytest.mark.parametrize(
+    ("clusters", "message"),
+    [
+        ({"here": ((8, 2), (1, 8))}, "must add up"),
+        ({"here": ((8, 2), (1, 9)), "there": ((1, 0), (0, 0))}, "must add up"),
+        ({"here": ((8, 2),)}, "size of their sum|square"),
+        ({"here": ((8, 2, 0), (1, 9, 0), (0, 0, 0))}, "size of their sum|square"),
+    ],
+)
+def test_tables_of_places_add_up_to_their_sum(clusters: dict[str, Any], message: str) -> None:
+    parts = {"here": ((8, 0), (0, 9)), "there": ((0, 2), (1, 0))}
+    fields = {"name": "a", "description": "b", "contingency": ((8, 2), (1, 9))}
+    assert Assessment.model_validate({**fields, "clusters": parts}).clusters == parts
+    with pytest.raises(ValidationError, match=message):
+        Assessment.model_validate({**fields, "clusters": clusters})
+
+
 def test_overall_accuracy_is_the_share_of_the_diagonal() -> None:
     table = Assessment(name="a", description="b", contingency=((8, 2), (1, 9)))
     assert table.pixels == 20

@@ -38,7 +38,13 @@ def one_thread() -> None:
 
 
 @pytest.fixture
-def make_scene() -> MakeScene:
+def make_scene(make_scene_anywhere: MakeScene) -> MakeScene:
+    """Builds a scene: see `make_scene_anywhere`."""
+    return make_scene_anywhere
+
+
+@pytest.fixture(scope="session")
+def make_scene_anywhere() -> MakeScene:
     """Builds a scene of `size` (or `rows` x `cols`) pixels, a tenth of them unlabeled.
 
     Its ground lies in EPSG:26916, its upper-left corner at (left, top).

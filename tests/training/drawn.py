@@ -15,7 +15,9 @@ from rasterio.features import shapes
 
 from tests.world.scenes import SyntheticScene, write_scene
 
-DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".shp": "ESRI Shapefile"}
+DRIVERS = {
+    ".gpkg": "GPKG", ".geojson": "GeoJSON", ".shp": "ESRI Shapefile", ".gdb": "OpenFileGDB",
+}  # fmt: skip
 
 Geometries = Sequence[Any]
 
@@ -26,10 +28,11 @@ def draw(
     codes: Sequence[object],
     *,
     epsg: int = 26916,
+    named: str = "classvalue",
     **fields: Sequence[object],
 ) -> Path:
-    """Writes features with the field `classvalue` (and others)."""
-    columns = {"classvalue": codes, **fields}
+    """Writes features with their codes in the field `named` (and others)."""
+    columns = {named: codes, **fields}
     kinds = {g.geom_type for g in geometries if g is not None}
     path.parent.mkdir(parents=True, exist_ok=True)
     pyogrio.raw.write(

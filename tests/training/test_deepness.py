@@ -17,6 +17,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 import pytest
 import rasterio
+from typer.testing import CliRunner
 
 onnx = pytest.importorskip("onnx", reason="needs onnx: make setup TRAIN=1")
 
@@ -27,6 +28,7 @@ from tests.training.test_esri import ArcGis  # noqa: E402
 from tests.world.graphs import Kind, card_of, decided, graph_of, probabilities_by_hand  # noqa: E402
 from tests.world.ground import on_grid  # noqa: E402
 from tests.world.scenes import write_scene  # noqa: E402
+from training.cli import app  # noqa: E402
 from training.data.resolution import at_resolution  # noqa: E402
 from training.data.scenes import read_chips  # noqa: E402
 from training.export import artifact  # noqa: E402
@@ -141,6 +143,17 @@ def test_deepness_names_its_layers_as_the_legend_and_reads_meters(tmp_path: Path
     names = ["background", "buildings", "roads", "water", "bare", "forest", "planted"]
     assert list(plugin.classes.values()) == names
     assert plugin.resolution == 60.0
+
+
+def test_the_command_writes_the_files_of_both_programs(tmp_path: Path) -> None:
+    path, fixed, folder = tmp_path / "net.onnx", tmp_path / "a" / "b.onnx", tmp_path / "esri"
+    artifact.write(square("pixelwise"), card_of(halo=96), path)
+    command = ["export", "--weights", path, "--deepness", fixed, "--esri", folder]
+    done = CliRunner().invoke(app, list(map(str, command)))
+    assert done.exit_code == 0, done.output
+    assert "tiles of 768 x 768 px" in done.output
+    assert Deepness(fixed).tile == 768
+    assert (folder / "net.dlpk").is_file()
 
 
 @pytest.mark.slow

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -18,13 +23,21 @@ from training.config import Preset  # noqa: E402
 from training.data.dataset import Data, draft_card  # noqa: E402
 from training.data.scenes import Scene  # noqa: E402
 from training.data.splits import Split  # noqa: E402
-from training.errors import CheckpointError  # noqa: E402
+from training.errors import CheckpointError, ComputeError, Interrupted  # noqa: E402
 from training.evaluate.metrics import scores  # noqa: E402
 from training.export.onnx_export import net_of  # noqa: E402
+from training.fit.compute import (  # noqa: E402
+    Compute,
+    ComputeRequest,
+    candidates,
+    fastest,
+    request_of,
+)
 from training.fit.loop import fit  # noqa: E402
 from training.fit.monitor import contingency_of  # noqa: E402
 from training.network.checkpoint import Checkpoint  # noqa: E402
 from training.network.schedule import decay_start, rate  # noqa: E402
+from training.progress import progress_bar  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -39,33 +52,179 @@ def quiet(line: str) -> None:
 
 @pytest.fixture
 def data(make_scene: MakeScene) -> Data:
+    return data_of(make_scene)
+
+
+def data_of(make_scene: MakeScene) -> Data:
     scenes = [make_scene(seed=i, name=f"s{i}") for i in range(3)]
     return Data(Split(tuple(scenes[:2]), tuple(scenes[2:]), ()), None)
 
 
+@pytest.fixture(scope="module")
+def whole(make_scene_anywhere: MakeScene, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was not disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    fit(SHORT, data_of(make_scene_anywhere), folder, log=quiet)
+    return folder
+
+
 def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(
-    data: Data, tmp_path: Path
+    data: Data, whole: Path, tmp_path: Path
 ) -> None:
-    fit(SHORT, data, tmp_path / "whole", log=quiet)
     fit(SHORT, data, tmp_path / "parts", log=quiet, stop_after=3)
     fit(SHORT, data, tmp_path / "parts", log=quiet, stop_after=2)
     fit(SHORT, data, tmp_path / "parts", log=quiet)
-    whole = Checkpoint.load(tmp_path / "whole" / "last.pt")
+    undisturbed = Checkpoint.load(whole / "last.pt")
     parts = Checkpoint.load(tmp_path / "parts" / "last.pt")
-    assert whole.step == parts.step == 8
-    for mine, theirs in ((whole.net, parts.net), (whole.ema, parts.ema)):
+    assert undisturbed.step == parts.step == 8
+    for mine, theirs in ((undisturbed.net, parts.net), (undisturbed.ema, parts.ema)):
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-def test_a_run_may_be_prolonged_before_its_rate_falls_and_not_after(
-    data: Data, tmp_path: Path
+def same(one: Path, other: Path) -> bool:
+    a, b = Checkpoint.load(one), Checkpoint.load(other)
+    return a.step == b.step and all(torch.equal(a.ema[k], b.ema[k]) for k in a.ema)
+
+
+def test_a_prolonged_run_has_the_weights_of_one_that_was_always_long(
+    data: Data, whole: Path, tmp_path: Path
 ) -> None:
-    fit(SHORT, data, tmp_path, log=quiet, stop_after=4)
     longer = SHORT.model_copy(update={"steps": 12})
-    fit(longer, data, tmp_path, log=quiet)
-    assert Checkpoint.load(tmp_path / "last.pt").step == 12
-    with pytest.raises(CheckpointError, match="too late"):
-        fit(SHORT.model_copy(update={"steps": 20}), data, tmp_path, log=quiet)
+    fit(longer, data, tmp_path / "always", log=quiet)
+    shutil.copytree(whole, tmp_path / "run")  # its rate has fallen
+    fit(longer, data, tmp_path / "run", log=quiet)
+    fit(SHORT, data, tmp_path / "early", log=quiet, stop_after=2)  # its rate has not
+    fit(longer, data, tmp_path / "early", log=quiet)
+    for name in ("last.pt", "best.pt"):
+        for run in ("run", "early"):
+            assert same(tmp_path / run / name, tmp_path / "always" / name)
+        kept = (tmp_path / "run" / name.replace(".pt", "-8.pt")).read_bytes()
+        assert kept == (whole / name).read_bytes()
+
+
+def test_a_run_is_not_shortened_to_where_its_rate_has_fallen(
+    data: Data, whole: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    before = sorted((tmp_path / "run").iterdir())
+    with pytest.raises(CheckpointError, match="too late to change the length of the run to 6"):
+        fit(SHORT.model_copy(update={"steps": 6}), data, tmp_path / "run", log=quiet)
+    assert sorted((tmp_path / "run").iterdir()) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_the_state_and_the_run_ends_as_an_undisturbed_one(
+    data: Data, whole: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    handler = signal.getsignal(number)
+
+    def stop(share: float) -> None:
+        if round(share * SHORT.steps) == 3:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(Interrupted, match=rf"{number.name} after step 3 of 8") as stopped:
+        fit(SHORT, data, tmp_path / "parts", log=quiet, progress=stop)
+    assert stopped.value.number == number
+    assert signal.getsignal(number) is handler
+    assert Checkpoint.load(tmp_path / "parts" / "last.pt").step == 3
+    fit(SHORT, data, tmp_path / "parts", log=quiet)
+    assert same(tmp_path / "parts" / "last.pt", whole / "last.pt")
+    one, other = (Checkpoint.load(p / "last.pt").history for p in (tmp_path / "parts", whole))
+    assert one == other
+
+
+def test_a_checkpoint_is_written_when_time_has_passed(data: Data, tmp_path: Path) -> None:
+    often = SHORT.model_copy(update={"checkpoint_every_s": 1e-9, "evaluate_every": 100})
+    often = often.model_copy(update={"steps": 3})
+    steps = []
+    path = tmp_path / "last.pt"
+    fit(
+        often, data, tmp_path, log=quiet,
+        progress=lambda share: steps.append(Checkpoint.load(path).step if path.exists() else 0),
+    )  # fmt: skip
+    assert steps == [0, 1, 2]  # the last step is validated and saved
+
+
+def test_every_validation_is_a_line_of_json(whole: Path) -> None:
+    lines = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [4, 8]
+    assert all(line["steps_per_s"] > 0 and line["loss"] > 0 for line in lines)
+
+
+def test_tensorboard_reads_the_curves(data: Data, tmp_path: Path) -> None:
+    reader = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="an extra"
+    )
+    fit(SHORT.model_copy(update={"steps": 4}), data, tmp_path, log=quiet, tensorboard=True)
+    events = reader.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    history = Checkpoint.load(tmp_path / "last.pt").history
+    (loss,) = events.Scalars("loss")
+    assert (loss.step, loss.value) == (4, pytest.approx(history[0]["loss"]))
+
+
+def test_the_fastest_is_taken_and_a_hopeless_one_is_not_timed_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, naps = [0.0], {1: 0.33, 2: 5.5, 4: 0.2}
+    clock = SimpleNamespace(perf_counter=lambda: now[0])
+    monkeypatch.setattr("training.fit.compute.time", clock)
+    done = dict.fromkeys(naps, 0)
+    before = torch.get_num_threads()
+
+    def trial(compute: Compute) -> Callable[[], object]:
+        assert torch.get_num_threads() == compute.threads
+
+        def step() -> None:
+            done[compute.threads] += 1
+            now[0] += naps[compute.threads]
+
+        return step
+
+    result = fastest([Compute(threads=n) for n in naps], trial, quiet)
+    torch.set_num_threads(before)
+    assert result.threads == 4
+    assert done == {1: 4, 2: 1, 4: 4}
+
+
+def test_what_a_run_computes_with_is_recorded_and_kept(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.fit.compute.available_cores", lambda: 2)
+    monkeypatch.setattr("training.fit.compute.has_bfloat16", lambda device: False)
+    before, lines = torch.get_num_threads(), list[str]()
+    request = ComputeRequest("cpu")
+    fit(SHORT, data, tmp_path, request=request, log=lines.append, stop_after=1)
+    recorded = json.loads((tmp_path / "run.json").read_text())["compute"]
+    assert recorded == Checkpoint.load(tmp_path / "last.pt").compute
+    assert f"computing with {Compute(**recorded)}" in lines
+    assert sum("s/step" in line and line.startswith("cpu") for line in lines) == 2
+    lines.clear()
+    fit(SHORT, data, tmp_path, request=request, log=lines.append, stop_after=1)
+    assert not any("computing with" in line for line in lines)
+    torch.set_num_threads(before)
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ComputeError, match="no CUDA device"):
+        candidates(ComputeRequest("cuda"))
+    with pytest.raises(ComputeError, match="'tpu' is not one of auto, cpu, cuda"):
+        request_of("tpu", None)
+
+
+def test_the_bar_without_a_terminal_is_a_line_now_and_then() -> None:
+    now, lines = [0.0], list[str]()
+    with progress_bar("fit", 1000) as bar:
+        bar.clock = lambda: now[0]
+        bar.log = lines.append  # type: ignore[method-assign,assignment]
+        for step in range(0, 101, 10):
+            now[0] = float(step)
+            bar.update(step / 1000)
+    assert lines == [
+        f"fit: step {n} of 1,000, 1.00 steps/s, {left} min left"
+        for n, left in ((30, 16), (60, 16), (90, 15))
+    ]
 
 
 def test_another_preset_or_other_data_is_not_resumed(

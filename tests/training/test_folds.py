@@ -18,6 +18,7 @@ from training.data.chip_splits import (
     ground_of,
     nearby_pairs,
     read_split,
+    share_lines_of,
     split_chips,
 )
 from training.data.manifest import Chip, ChipScene, Manifest, connected_components
@@ -208,6 +209,61 @@ def test_a_labeled_quad_is_cut_into_squares() -> None:
     assert min(len(split.sides.train), len(split.sides.validation), len(split.sides.test)) > 10
     assert split.sides.dropped
     assert_apart(manifest, split.sides, 32)
+
+
+def shares(manifest: Manifest, sides: Sides) -> list[float]:
+    pixels = {c.id: sum(c.pixels) for c in manifest.chips}
+    parts = (sides.train, sides.validation, sides.test)
+    return [sum(pixels[i] for i in part) / sum(pixels.values()) for part in parts]
+
+
+def test_few_places_are_split_within_and_waste_nothing() -> None:
+    """Three places of ten separate chips: whole places would leave a third to train on."""
+    manifest = manifest_of(
+        *((f"{p}{n}", p, "2017", 26916, 5e5 + 99_999 * k + 500 * n, 36e5, 1, 1)
+          for k, p in enumerate("abc") for n in range(10))
+    )  # fmt: skip
+    split = split_chips(manifest, SplitSettings())
+    assert split.unit == "piece"
+    train, validation, test = shares(manifest, split.sides)
+    assert train == pytest.approx(0.7, abs=0.05)
+    assert validation == pytest.approx(0.15, abs=0.04)
+    assert test == pytest.approx(0.15, abs=0.04)
+    assert not split.sides.dropped
+    assert_apart(manifest, split.sides, 64)
+    assert [f.name for f in split.folds] == list("abc")  # the cross-validation is by place
+    whole = split_chips(manifest, SplitSettings(unit="place"))
+    assert shares(manifest, whole.sides)[0] == pytest.approx(1 / 3)
+
+
+def test_many_places_stay_whole() -> None:
+    manifest = manifest_of(
+        *((f"{p}{n}", p, "2017", 26916, 5e5 + 40_000 * k + 500 * n, 36e5, 1, 1)
+          for k, p in enumerate("abcdefgh") for n in range(3))
+    )  # fmt: skip
+    split = split_chips(manifest, SplitSettings())
+    assert split.unit == "place"
+    for side in (split.sides.train, split.sides.validation, split.sides.test):
+        assert len(side) == 3 * len({i[0] for i in side})
+
+
+def test_shares_and_missing_classes_are_told() -> None:
+    manifest = manifest_of(
+        *((f"s{n}", "", "2017", 26916, 5e5 + 999 * n, 36e5, 1, 1) for n in range(10))
+    )
+    chips = list(manifest.chips)
+    sides = Sides(
+        name="split", train=tuple(c.id for c in chips[:7]),
+        validation=tuple(c.id for c in chips[7:9]), test=(chips[9].id,),
+    )  # fmt: skip
+    chips[0] = chips[0].model_copy(update={"pixels": (9, 0, 8, 0, 0, 0)})
+    chips[9] = chips[9].model_copy(update={"pixels": (9, 0, 0, 0, 0, 0)})
+    lines = share_lines_of(manifest.model_copy(update={"chips": tuple(chips)}), sides)
+    assert lines == [
+        "labeled pixels: training 72.4 %, validation 18.4 %, test 9.2 %",
+        "warning: validation has no pixel of water",
+        "warning: test has no pixel of water",
+    ]
 
 
 def test_too_little_ground_is_refused() -> None:

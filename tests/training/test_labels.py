@@ -168,6 +168,20 @@ def test_fields_layers_and_codes_that_are_not_there_are_named(
         run(scene.path, source, tmp_path / "out", crosswalk=str(own))
 
 
+def test_a_field_may_differ_in_case_and_a_class_may_be_missing(
+    scene: SyntheticScene, tmp_path: Path
+) -> None:
+    squares = [box(scene, 0, 0, 9, 9), box(scene, 20, 0, 9, 9)]
+    path = draw(tmp_path / "d.gpkg", squares, ["water", None], named="Classvalue")
+    report = run(scene.path, path, tmp_path / "out")
+    assert report.counts().tolist() == [0, 0, 81, 0, 0, 0]
+    assert report.features.no_class == [2]
+    assert report.features.unknown_code == {}
+    assert "features without a class (unlabeled): 2" in report.lines()
+    with pytest.raises(LabelError, match=r"no field 'kind'; it has \['Classvalue'\]"):
+        run(scene.path, path, tmp_path / "out", field="kind")
+
+
 def write_codes(path: Path, codes: NDArray[np.generic], transform: Affine, epsg: int) -> Path:
     with rasterio.open(
         path, "w", driver="GTiff", count=1, height=codes.shape[0], width=codes.shape[1],
@@ -248,8 +262,6 @@ def test_float_imagery_is_refused_and_its_nan_counted(tmp_path: Path, missing: i
 
 @pytest.mark.parametrize("out", ["m.gpkg", "folder"])
 def test_the_mosaic_covers_what_the_files_cover(tmp_path: Path, out: str) -> None:
-    import pyogrio
-
     scenes = town(tmp_path / "img", 3, apart=100)
     written = mosaic(tmp_path / "img", tmp_path / out)
     files = {

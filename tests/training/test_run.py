@@ -43,6 +43,7 @@ FIT = """
 preset = "smoke"
 steps = {steps}
 warmup = 1
+precision = "float32"
 evaluate_every = 2
 crop = 32
 batch = 2
@@ -69,11 +70,11 @@ def ask(folder: Path, steps: int = 4, more: str = "") -> Path:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Digests of what a run made: records of the steps' versions and times aside."""
+    """Digests of what a run made, records of versions and times aside."""
     return {
         p.relative_to(folder).as_posix(): sha256(p)
         for p in sorted(folder.rglob("*"))
-        if p.is_file() and p.name != "run.json" and p.suffix != ".pt"
+        if p.is_file() and p.name not in {"run.json", "log.jsonl"} and p.suffix != ".pt"
     }
 
 
@@ -157,6 +158,43 @@ def test_the_same_run_gives_the_same_model(synthetic: Path, tmp_path: Path) -> N
     assert contents(tmp_path / "again") == contents(synthetic / "run")
 
 
+@pytest.mark.slow
+def test_attribution_and_more_steps_do_not_begin_anew(
+    synthetic: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(synthetic, tmp_path / "copy")
+    folder = tmp_path / "copy"
+    toml = folder / "run.toml"
+    toml.write_text('attribution = "NAIP; labels by me"\n' + toml.read_text())
+    perform(load_recipe(toml), folder / "run")
+    output = capfd.readouterr().out
+    assert "fit: unchanged" in output
+    assert "export: unchanged" not in output
+    assert Session.load(folder / "run" / "landcover.onnx").card.attribution == "NAIP; labels by me"
+    toml.write_text(toml.read_text().replace("steps = 4", "steps = 8"))
+    perform(load_recipe(toml), folder / "run")
+    output = capfd.readouterr().out
+    assert "resumed after step 3" in output  # the step before the rate decays
+    assert Checkpoint.load(folder / "run" / "fit" / "last.pt").step == 8
+    assert Checkpoint.load(folder / "run" / "fit" / "last-4.pt").step == 4
+    assert same_weights(folder / "run", perform(load_recipe(toml), tmp_path / "long").parent)
+
+
+@pytest.mark.slow
+def test_a_changed_fit_is_moved_aside(
+    synthetic: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(synthetic, tmp_path / "copy")
+    folder = tmp_path / "copy"
+    before = sha256(folder / "run" / "fit" / "last.pt")
+    toml = folder / "run.toml"
+    toml.write_text(toml.read_text().replace("batch = 2", "batch = 3\nlearning_rate = 1e-4"))
+    perform(load_recipe(toml), folder / "run")
+    assert "as batch, learning_rate changed; what there was is kept in" in capfd.readouterr().out
+    assert sha256(folder / "run" / "fit.1" / "last.pt") == before
+    assert sha256(folder / "run" / "fit" / "last.pt") != before
+
+
 KILLER = """
 import os, signal, sys
 from pathlib import Path
@@ -164,7 +202,7 @@ import h5py
 from training.cli import pipeline
 from training.cli.recipe import load_recipe
 from training.data import chips
-from training.fit import loop
+from training.fit import learner
 
 step, left = sys.argv[3], int(sys.argv[4])
 
@@ -180,7 +218,7 @@ def counted(function):
 if step == "chips":
     chips.Chip = counted(chips.Chip)
 else:
-    loop.Learner.step = counted(loop.Learner.step)
+    learner.Learner.step = counted(learner.Learner.step)
 pipeline.perform(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]))
 """
 

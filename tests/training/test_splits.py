@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from training.config import Preset
+from training.config import Preset, load_preset
 from training.data.scenes import Scene, read_chips
 from training.data.splits import cut_out, cut_to, group_by_ground, split_county, split_places
 from training.errors import SplitError
@@ -76,6 +76,12 @@ def test_the_split_does_not_depend_on_the_order_of_scenes(make_scene: MakeScene)
 def test_an_unknown_held_out_place_is_refused(make_scene: MakeScene) -> None:
     with pytest.raises(SplitError, match="atlantis"):
         split_places(towns(make_scene), Preset(name="t", held_out=("atlantis",)))
+
+
+def test_the_default_place_holds_out_nothing_in_a_list_without_it(make_scene: MakeScene) -> None:
+    split = split_places(towns(make_scene), load_preset("default"))
+    assert split.test == ()
+    assert {s.place for s in split.train} == {"alpha", "beta", "gamma"}
 
 
 def test_holding_out_everything_is_refused(make_scene: MakeScene) -> None:

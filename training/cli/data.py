@@ -1,4 +1,4 @@
-"""The commands that prepare training data: labels, mosaic, chips, split, demo-city."""
+"""The commands that prepare training data: labels, mosaic, chips, split, uncertain, demo-city."""
 
 # ruff: noqa: PLC0415 (--help does not wait for rasterio)
 
@@ -8,6 +8,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from training.cli.options import (
+    NAIP_BANDS,
+    WEIGHTS,
+    BandNames,
+    LegendFile,
+    Threads,
+    Weights,
+)
 
 Imagery = Annotated[Path, typer.Argument(help="an image, or a folder of them")]
 
@@ -30,15 +39,26 @@ def labels(
     radius: Annotated[
         float | None, typer.Option(help="meters around a point that get its class")
     ] = None,
+    corrections: Annotated[
+        list[Path] | None,
+        typer.Option(help="features that override the others, as `uncertain` writes; repeatable"),
+    ] = None,
+    legend: LegendFile = None,
+    bands: BandNames = NAIP_BANDS,
 ) -> None:
     """Rasterize polygons, points or another label raster onto the pixels of the imagery."""
+    from model.legend import LEGEND
+    from training.config.legend import read_bands, read_legend
     from training.data.labels import LabelSettings, label
 
     settings = LabelSettings(
         source=source, field=field, crosswalk=crosswalk, layer=layer, image_field=image_field,
-        radius_m=radius,
+        radius_m=radius, corrections=tuple(corrections or ()),
     )  # fmt: skip
-    for line in label(imagery, settings, out, typer.echo).lines():
+    classes = read_legend(legend) if legend else LEGEND
+    count = len(read_bands(bands))
+    report = label(imagery, settings, out, typer.echo, legend=classes, bands=count)
+    for line in report.lines():
         typer.echo(line)
 
 
@@ -71,14 +91,21 @@ def chips(
     place: Annotated[
         str, typer.Option(help="place of all chips; default: the image's folder")
     ] = "",
+    legend: LegendFile = None,
+    bands: BandNames = NAIP_BANDS,
 ) -> None:
     """Cut labeled imagery into chips: one HDF5 file for each class, and a manifest."""
+    from model.legend import LEGEND
+    from training.config.legend import read_bands, read_legend
     from training.data.chips import ChipSettings, cut
     from training.progress import progress_bar
 
     settings = ChipSettings(size=size, stride=stride, max_background=max_background, place=place)
     with progress_bar("chips") as bar:
-        manifest = cut(imagery, labels, settings, out, log=bar.log, progress=bar.update)
+        manifest = cut(
+            imagery, labels, settings, out, legend=read_legend(legend) if legend else LEGEND,
+            bands=read_bands(bands), log=bar.log, progress=bar.update,
+        )  # fmt: skip
     for c in manifest.classes:
         typer.echo(f"{c.value} {c.name}: {c.chips:,} chips contain it, {c.pixels:,} pixels")
 
@@ -93,6 +120,19 @@ def split(
     margin: Annotated[
         float, typer.Option(help="meters between training, validation and test")
     ] = 64.0,
+    validation_share: Annotated[
+        float, typer.Option(help="share of the labeled pixels by which checkpoints are selected")
+    ] = 0.15,
+    test_share: Annotated[
+        float, typer.Option(help="share that is the test, where --held-out names none")
+    ] = 0.15,
+    unit: Annotated[
+        str, typer.Option(help="what sides are made of: auto, place, piece (of ground), square")
+    ] = "auto",
+    block: Annotated[float, typer.Option(help="side of the squares, meters")] = 512.0,
+    min_places: Annotated[
+        int, typer.Option(help="with fewer places, ground is split within them")
+    ] = 3,
     folds: Annotated[int, typer.Option(help="folds; 0: leave one place out, each in turn")] = 0,
     seed: Annotated[int, typer.Option(help="random seed")] = 20261123,
     labels: Annotated[
@@ -100,13 +140,17 @@ def split(
     ] = None,
 ) -> None:
     """Split chips by ground: training, validation, test, and folds for cross-validation."""
-    from training.data.chip_splits import SplitSettings, split_chips
+    from training.data.chip_splits import SplitSettings, share_lines_of, split_chips
     from training.data.custom_dataset import write_test_labels
     from training.data.manifest import read_manifest
 
-    settings = SplitSettings(
-        held_out=tuple(held_out or ()), margin_m=margin, folds=folds, seed=seed
-    )
+    settings = SplitSettings.model_validate(
+        {
+            "held_out": tuple(held_out or ()), "margin_m": margin, "folds": folds, "seed": seed,
+            "validation_share": validation_share, "test_share": test_share, "unit": unit,
+            "block_m": block, "min_places": min_places,
+        }
+    )  # fmt: skip
     manifest = read_manifest(chips)
     result = split_chips(manifest, settings)
     result.write(out)
@@ -116,6 +160,33 @@ def split(
             typer.echo(f"labels of the test: {path}")
     for sides in (result.sides, *result.folds):
         typer.echo(f"{sides.name}: {sides.summary()}")
+    for line in share_lines_of(manifest, result.sides):
+        typer.echo(line)
+
+
+def uncertain(
+    imagery: Imagery,
+    *,
+    weights: Weights = WEIGHTS,
+    out: Annotated[Path, typer.Option(help="the GeoPackage to write")] = Path("uncertain.gpkg"),
+    count: Annotated[int, typer.Option(min=1, help="squares")] = 50,
+    side: Annotated[float, typer.Option(min=1, help="side of a square, meters")] = 32.0,
+    labels: Annotated[
+        Path | None, typer.Option(help="folder of label rasters: what is labeled is left out")
+    ] = None,
+    threads: Threads = 2,
+) -> None:
+    """Write the squares where the model is least sure, to draw on (`labels --corrections`)."""
+    from model.session import Session
+    from training.evaluate.uncertain import uncertain as write
+    from training.progress import progress_bar
+
+    with progress_bar("uncertain") as bar:
+        write(
+            Session.load(weights, threads), imagery, out, count=count, side_m=side, labels=labels,
+            log=bar.log, progress=bar.update,
+        )  # fmt: skip
+    typer.echo(str(out))
 
 
 def demo_city(

@@ -14,6 +14,7 @@ import typer
 from training.cli.options import WEIGHTS, Chips, Threads, Weights, command_line
 
 if TYPE_CHECKING:
+    from model.card import ModelCard
     from training.data.scenes import Scene
     from training.evaluate.results import Measured, Role
     from training.evaluate.selection import Selection
@@ -40,7 +41,7 @@ def evaluate(
         list[Path] | None, typer.Option(help="your own imagery; repeatable, with --label")
     ] = None,
     label: Annotated[
-        list[Path] | None, typer.Option(help="its label raster, 1..6, 0 unlabeled; repeatable")
+        list[Path] | None, typer.Option(help="its label raster, values of the legend, 0 unlabeled")
     ] = None,
     role: Annotated[str, typer.Option(help="kind of evidence: unseen, region, county, own")] = "",
     name: Annotated[str, typer.Option(help="name of the files written")] = "",
@@ -64,7 +65,8 @@ def evaluate(
 
     subject = Subject.load(weights, threads)
     cards = []
-    for selection in _selections(preset, chips, county, place, scenes, image, label, role):
+    card = subject.session.card
+    for selection in _selections(card, preset, chips, county, place, scenes, image, label, role):
         title = name or selection.name
         previews = ScenePreviews()
         result = measure(
@@ -78,10 +80,10 @@ def evaluate(
             on_scene=previews.add,
         )
         write(result, previews, out, title, pictures)
-        card = result.assessment()
-        typer.echo(f"{title}: {card.overall_accuracy:.4f} of {card.pixels:,} pixels")
+        assessment = result.assessment()
+        typer.echo(f"{title}: {assessment.overall_accuracy:.4f} of {assessment.pixels:,} pixels")
         typer.echo(f"{out / title}.json, .md, .html")
-        cards.append(card)
+        cards.append(assessment)
     if into_card:
         typer.echo(f"{weights}: sha256 {write_accuracy(weights, cards).sha256}")
 
@@ -169,6 +171,7 @@ def accuracy(
 
 
 def _selections(
+    card: ModelCard,
     preset: str,
     chips: Path | None,
     county: Path | None,
@@ -189,13 +192,14 @@ def _selections(
     if (places or scenes) and chips is None:
         raise AssessmentError("--place and --scenes name labeled chips: give their list, --chips")
     if places and chips:
-        selections = [of_places(chips, places)]
+        selections = [of_places(chips, places, card=card)]
     elif scenes and chips:
-        selections = [of_names(chips, _names(scenes))]
+        selections = [of_names(chips, _names(scenes), card=card)]
     elif images or labels:
-        selections = [of_pairs(images or [], labels or [])]
+        selections = [of_pairs(images or [], labels or [], card)]
     else:
-        selections = held_out(load_preset(preset), chips, county)
+        kept = load_preset(preset).model_copy(update={"legend": card.legend, "bands": card.bands})
+        selections = held_out(kept, chips, county)
     kind: Role | None = next((r for r in TITLES if r == role), None)
     return [replace(s, role=kind) for s in selections] if kind else selections
 

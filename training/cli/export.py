@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training.cli.options import WEIGHTS
-
 if TYPE_CHECKING:
     from training.data.scenes import Scene
 
@@ -23,15 +21,27 @@ def export(
     checkpoint: Annotated[str, typer.Option(help="best or last")] = "best",
     out: Annotated[
         Path | None,
-        typer.Option(help="the model file to write; with --weights, names the 8-bit one"),
+        typer.Option(
+            help="the model file to write, by default landcover.onnx in the run; with --weights, "
+            "names the 8-bit one"
+        ),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="start from this model file instead of a run")
     ] = None,
     chips: Annotated[
         Path | None,
-        typer.Option(help="list of labeled chips: parity and --int8 are checked on them"),
+        typer.Option(
+            help="labeled chips (a list, or a folder of chips): parity and --int8 are checked on "
+            "them"
+        ),
     ] = None,
+    split: Annotated[
+        Path | None, typer.Option(help="split of a folder of chips (split.json), for --int8")
+    ] = None,
+    attribution: Annotated[
+        str, typer.Option(help="source of imagery and labels; default: the run's")
+    ] = "",
     preset: Annotated[
         str, typer.Option(help="preset whose split --int8 uses; default: the model's")
     ] = "",
@@ -45,27 +55,38 @@ def export(
     deepness: Annotated[
         Path | None, typer.Option(help="model file to write for the QGIS plugin Deepness")
     ] = None,
+    stac: Annotated[
+        Path | None, typer.Option(help="STAC item of the model to write (.json, MLM extension)")
+    ] = None,
 ) -> None:
-    """Write the model file and its card after checking it against torch; also 8-bit, GIS."""
+    """Write the model file and its card after checking it against torch; also 8-bit, GIS, STAC."""
     from model.session import Session
 
     if int8 and chips is None:
         raise typer.BadParameter("--int8 needs labeled chips: give --chips")
-    model = weights or out or WEIGHTS
+    model = weights or out or run / "landcover.onnx"
     if weights is None:
         from training.export.onnx_export import export as write
 
-        card = write(run / f"{checkpoint}.pt", model, _scenes(chips))
+        card = write(run / f"{checkpoint}.pt", model, _scenes(chips, run), attribution)
         typer.echo(f"{model}: {card.training.steps} steps, sha256 {card.sha256}")
     if int8 and chips is not None:
         from training.config import load_preset
+        from training.data.custom_dataset import read_custom
         from training.export.int8 import SUFFIX, calibration_split, quantize
 
-        name = preset or Session.load(model).card.training.preset
-        split = calibration_split(load_preset(name), chips)
+        card = Session.load(model).card
+        if chips.is_dir():
+            own = read_custom(chips, split)
+            train, validation = own.train, own.validation.get("real", ())
+        else:
+            settings = load_preset(preset or card.training.preset)
+            kind = {"legend": card.legend, "bands": card.bands}
+            apart = calibration_split(settings.model_copy(update=kind), chips)
+            train, validation = apart.train, apart.validation
         full = out or model
         small = full.with_name(full.stem + SUFFIX)
-        card, result = quantize(model, split.train, split.validation, small, typer.echo)
+        card, result = quantize(model, train, validation, small, typer.echo)
         typer.echo(f"{small}: {100 * result.agreement:.2f} % as in 32 bits, sha256 {card.sha256}")
     if esri is not None:
         from training.export.esri import write_esri
@@ -79,11 +100,24 @@ def export(
         tile = write_deepness(model, deepness)
         typer.echo(f"{deepness}: tiles of {tile} x {tile} px")
 
+    if stac is not None:
+        from training.data.files import write_json
+        from training.export.stac import item_of
 
-def _scenes(chips: Path | None) -> tuple[Scene, ...]:
+        write_json(stac, item_of(Session.load(model)))
+        typer.echo(str(stac))
+
+
+def _scenes(chips: Path | None, run: Path) -> tuple[Scene, ...]:
+    """Return labeled chips that fit the run."""
+    from training.data.custom_dataset import read_custom
     from training.data.scenes import read_chips
+    from training.fit.loop import preset_of
 
+    if chips is not None and chips.is_dir():
+        return read_custom(chips).train
     if chips is not None:
-        return tuple(read_chips(chips))
+        preset = preset_of(run)
+        return tuple(read_chips(chips, legend=preset.legend, bands=len(preset.bands)))
     typer.echo("no --chips: parity is checked on synthetic imagery only")
     return ()

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +14,12 @@ from training.cli.options import (
     Chips,
     City,
     County,
+    DeviceName,
+    FitThreads,
     InitFrom,
     OtherYears,
     PresetName,
     Steps,
-    Threads,
     command_line,
 )
 
@@ -34,42 +36,69 @@ def fit(
         "runs/default"
     ),
     steps: Steps = None,
+    held_out: Annotated[
+        list[str] | None, typer.Option(help="place of a list of chips not trained on; repeatable")
+    ] = None,
+    validation_share: Annotated[
+        float | None,
+        typer.Option(help="share of a list of chips by which checkpoints are selected"),
+    ] = None,
     split: Annotated[
         Path | None, typer.Option(help="split of a folder of chips (split.json)")
     ] = None,
     fold: Annotated[str | None, typer.Option(help="a fold of the split")] = None,
     init_from: InitFrom = None,
+    teacher: Annotated[
+        list[Path] | None, typer.Option(help="checkpoint of a teacher to distill from; repeatable")
+    ] = None,
+    unlabeled: Annotated[
+        Path | None, typer.Option(help="folder of imagery of which the teachers say what it is")
+    ] = None,
     other_years: OtherYears = None,
     stop_after: Annotated[
         int, typer.Option(min=0, help="stop after this many steps, to resume later; 0: never")
     ] = 0,
-    threads: Threads = 2,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="curves for TensorBoard (extra `tensorboard`)")
+    ] = False,
+    threads: FitThreads = None,
+    device: DeviceName = "auto",
 ) -> None:
     """Train a model, or resume the run in this folder."""
-    import torch
-
     from training.config import load_preset
     from training.data.custom_dataset import read_custom
-    from training.data.dataset import read_data
+    from training.data.dataset import read_data, read_unlabeled
+    from training.data.manifest import read_manifest
+    from training.fit.compute import request_of
     from training.fit.loop import fit as train
-    from training.network.checkpoint import Checkpoint
+    from training.network.initial import read_initial
     from training.progress import progress_bar
 
-    torch.set_num_threads(threads)
-    settings = load_preset(preset, steps=steps)
-    initial = Checkpoint.load(init_from) if init_from else None
+    settings = load_preset(
+        preset, steps=steps, held_out=held_out or None, validation_share=validation_share
+    )
+    initial = read_initial(init_from) if init_from else None
     if chips is not None and chips.is_dir():
         if other_years is not None:
             raise typer.BadParameter("--other-years needs a list of chips, not a folder")
+        manifest = read_manifest(chips)
+        own = {"legend": manifest.legend, "bands": manifest.bands}
+        settings = settings.model_copy(update=own)
         data = read_custom(chips, split, fold, county=county, preset=settings)
     elif split is not None or fold is not None:
         raise typer.BadParameter("--split and --fold need a folder of chips (--chips)")
     else:
         data = read_data(settings, chips, county, other_years, city)
-    with progress_bar("fit") as bar:
+    if unlabeled is not None:
+        data = replace(data, unlabeled=read_unlabeled(unlabeled, settings))
+    for line in data.share_lines():
+        typer.echo(line)
+    with progress_bar("fit", settings.steps) as bar:
         best = train(
-            settings, data, run, init_from=initial, stop_after=stop_after, log=bar.log,
-            progress=bar.update,
+            settings, data, run, init_from=initial,
+            teachers=[read_initial(path) for path in teacher or ()],
+            request=request_of(device, threads),
+            stop_after=stop_after, tensorboard=tensorboard, log=bar.log, progress=bar.update,
         )  # fmt: skip
     typer.echo(f"best checkpoint: {best}")
 
@@ -98,15 +127,15 @@ def crossval(
     ] = "",
     shared_steps: Annotated[int | None, typer.Option(min=1, help="length of that run")] = None,
     steps: Steps = None,
-    threads: Threads = 2,
+    threads: FitThreads = None,
+    device: DeviceName = "auto",
 ) -> None:
     """Cross-validate a preset on held-out places (or ground); `accuracy` pools the results."""
-    import torch
-
+    from model.cores import available_cores
     from training.config import load_preset
+    from training.fit.compute import request_of
     from training.fit.crossval import crossvalidate
 
-    torch.set_num_threads(threads)
     paths = crossvalidate(
         load_preset(preset, steps=steps),
         chips,
@@ -118,7 +147,8 @@ def crossval(
         county=county,
         city=city,
         command=command_line(),
-        threads=threads,
+        threads=threads or available_cores(),
+        request=request_of(device, threads),
     )
     typer.echo(" ".join(map(str, paths)))
 

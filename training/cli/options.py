@@ -9,7 +9,10 @@ from typing import Annotated
 
 import typer
 
-WEIGHTS = Path("model/weights/landcover.onnx")
+import model
+
+WEIGHTS = Path(model.__file__).parent / "weights" / "landcover.onnx"
+"""The shipped model."""
 
 Weights = Annotated[Path, typer.Option(help="model file (.onnx)")]
 Chips = Annotated[Path, typer.Option(help="list of labeled chips (chips.csv)")]
@@ -18,13 +21,29 @@ City = Annotated[Path | None, typer.Option(help="folder of Demo City, beside the
 OtherYears = Annotated[Path | None, typer.Option(help="images of the chips' ground in other years")]
 InitFrom = Annotated[
     Path | None,
-    typer.Option("--init-from", "--begin", help="checkpoint whose weights to start from"),
+    typer.Option("--init-from", "--begin", help="checkpoint or model file (.onnx) to start from"),
 ]
 PresetName = Annotated[
     str, typer.Option(help="a name in training/config/presets, or the path of a .toml")
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="length of the run")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads")]
+FitThreads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads; default: as many as are fastest")
+]
+DeviceName = Annotated[
+    str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda")
+]
+
+
+LegendFile = Annotated[
+    Path | None,
+    typer.Option("--legend", help="classes of one's own: a .toml with [legend], such as a run's"),
+]
+BandNames = Annotated[
+    str, typer.Option("--bands", help="names of the first bands of every image, comma-separated")
+]
+NAIP_BANDS = "red,green,blue,nir"
 
 
 def command_line() -> str:

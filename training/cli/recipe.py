@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
-from training.config import Preset, StrictModel, load_preset
+from model.legend import LEGEND
+from training.config import Preset, load_preset
+from training.config.base import StrictModel
+from training.config.legend import DEFAULT_BANDS, Bands, OwnLegend
 from training.data.chip_splits import SplitSettings
 from training.data.chips import ChipSettings
 from training.data.labels import LabelSettings
@@ -43,6 +46,22 @@ class EvaluateSettings(StrictModel):
     """Scenes shown on the page, least accurate first."""
 
 
+class ExportSettings(StrictModel):
+    """Files made beside the model file."""
+
+    int8: bool = False
+    """Also `landcover.int8.onnx`, calibrated on the training chips."""
+
+    esri: bool = False
+    """Also the files for ArcGIS Pro, in the folder `esri`."""
+
+    deepness: bool = False
+    """Also `landcover.deepness.onnx`, for the panel of the QGIS plugin Deepness."""
+
+    stac: bool = False
+    """Also `landcover.stac.json`, a STAC item of the model (machine-learning-model extension)."""
+
+
 class Recipe(StrictModel):
     """A run. Paths are relative to the folder of the TOML file."""
 
@@ -53,12 +72,32 @@ class Recipe(StrictModel):
     chips: ChipSettings = ChipSettings()
     split: SplitSettings = SplitSettings()
     fit: FitSettings = FitSettings()
+    export: ExportSettings = ExportSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+
+    legend: OwnLegend = LEGEND
+    """The classes; by default the six of NAIP land cover."""
+
+    bands: Bands = DEFAULT_BANDS
+    """Names of the first bands of every image, in their order."""
 
     attribution: str = ""
     """Source of imagery and labels, which the model file states."""
 
-    threads: Annotated[int, Field(ge=1)] = 2
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """CPU threads; by default as many as are fastest, measured at the start of the training."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto`: a GPU where there is one."""
+
+    tensorboard: bool = False
+    """Also curves for TensorBoard, in `fit/tensorboard` (extra `tensorboard`)."""
+
+    def preset(self) -> Preset:
+        """Return the preset with the run's changes, legend and bands."""
+        return self.fit.resolved_preset().model_copy(
+            update={"legend": self.legend, "bands": self.bands}
+        )
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -70,6 +109,9 @@ def load_recipe(path: Path) -> Recipe:
         here = path.parent
         _resolve(values, "imagery", here)
         _resolve(values.get("labels", {}), "source", here)
+        corrections = values.get("labels", {}).get("corrections")
+        if isinstance(corrections, list):
+            values["labels"]["corrections"] = [str(here / path) for path in corrections]
         for section, key in (("labels", "crosswalk"), ("fit", "preset")):
             if str(values.get(section, {}).get(key, "")).endswith(".toml"):
                 _resolve(values[section], key, here)

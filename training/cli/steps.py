@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,20 +21,22 @@ RECORD = "run.json"
 @dataclass(frozen=True)
 class Step:
     """A step. inputs: digests or settings by name. outputs: files and folders in the run folder.
-    resumable: an interrupted step with the same inputs keeps its outputs and continues.
+    continues: those of the inputs that must be the same for the step to continue from its former
+    outputs; where they differ, the outputs are moved aside. None: the step begins anew, and its
+    former outputs are removed. steps: how many steps of training it does, for its progress.
     """
 
     name: str
     inputs: dict[str, Any]
     outputs: tuple[str, ...]
     work: Callable[[Bar], None]
-    resumable: bool = False
+    continues: dict[str, Any] | None = None
+    steps: int = 0
 
     @property
     def digest(self) -> str:
         """Return the SHA-256 of the inputs."""
-        text = json.dumps(self.inputs, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _digest(self.inputs)
 
 
 def do(step: Step, folder: Path, record: dict[str, Any]) -> None:
@@ -44,15 +46,22 @@ def do(step: Step, folder: Path, record: dict[str, Any]) -> None:
     """
     before = record["steps"].get(step.name, {})
     same = before.get("inputs") == step.digest
-    if same and before.get("outputs") and before["outputs"] == digests(folder, step.outputs):
+    done = "outputs" in before and (before["outputs"] or not step.outputs)
+    if same and done and before["outputs"] == digests(folder, step.outputs):
         print(f"{step.name}: unchanged", flush=True)
         return
-    if not (same and step.resumable):
+    entry: dict[str, Any] = {"inputs": step.digest}
+    if step.continues is None:
         for name in step.outputs:
             remove(folder / name)
-    record["steps"][step.name] = {"inputs": step.digest}
+    else:
+        entry["continues"] = {name: _digest(value) for name, value in step.continues.items()}
+        changed = _changed(before, step, entry["continues"])
+        for name in step.outputs if changed else ():
+            _move_aside(step, folder / name, changed)
+    record["steps"][step.name] = entry
     write_json(folder / RECORD, record)
-    with progress_bar(step.name) as bar:
+    with progress_bar(step.name, step.steps) as bar:
         bar.log(f"{step.name}: …")
         try:
             step.work(bar)
@@ -67,6 +76,33 @@ def do(step: Step, folder: Path, record: dict[str, Any]) -> None:
         bar.update(1.0)
     record["steps"][step.name]["outputs"] = digests(folder, step.outputs)
     write_json(folder / RECORD, record)
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _changed(before: dict[str, Any], step: Step, now: dict[str, str]) -> list[str]:
+    """Return the names of what keeps a step from continuing where it stopped."""
+    kept = before.get("continues")
+    if kept is None:  # of a version that did not record it
+        return [] if before.get("inputs") == step.digest else ["settings"]
+    return sorted(name for name in {*now, *kept} if now.get(name) != kept.get(name))
+
+
+def _move_aside(step: Step, path: Path, changed: Sequence[str]) -> None:
+    if not path.exists():
+        return
+    number = 1
+    while (aside := path.with_name(f"{path.name}.{number}")).exists():
+        number += 1
+    path.rename(aside)
+    print(
+        f"{step.name}: begins anew, as {', '.join(changed)} changed; what there was is kept in "
+        f"{aside}",
+        flush=True,
+    )
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -10,8 +10,11 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from model.legend import LEGEND
+from training.config.base import StrictModel
+from training.config.legend import DEFAULT_BANDS, Bands, OwnLegend
 from training.errors import PresetError
 
 PRESETS = Path(__file__).parent / "presets"
@@ -21,6 +24,7 @@ Positive = Annotated[float, Field(gt=0)]
 Range = tuple[float, float]
 
 Activation = Literal["relu", "elu"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 POSITIVE_RANGES = (
     "zoom", "coarse", "gain", "band_gain", "gamma", "band_gamma", "infrared_contrast",
@@ -44,12 +48,6 @@ OLD_PRESETS = {"made": "synthetic"}
 """Former names of presets, still accepted; they go with version 0.3."""
 
 
-class StrictModel(BaseModel):
-    """A frozen record that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class Preset(StrictModel):
     """One training run. Lengths are meters on the ground where the name ends in `_m`."""
 
@@ -58,6 +56,20 @@ class Preset(StrictModel):
 
     seed: int = 20261123
     """Every random number of the run follows from it and from the step's number."""
+
+    network: Literal["unet", "efficientnet_lite0"] = "unet"
+    """`efficientnet_lite0`: a teacher (network/teacher.py), which is never exported."""
+
+    encoder_rate: Positive = 1.0
+    """Learning rate of a teacher's pretrained encoder, relative to `learning_rate`."""
+
+    distill: Share = 0.0
+    """Weight of the teachers' probabilities in the loss, on every pixel; the labels have the
+    rest."""
+
+    unlabeled_share: Share = 0.0
+    """Share of the crops that come from unlabeled imagery, of which the teachers alone say what it
+    is."""
 
     activation: Activation = "relu"
     """ReLU serves 1.3 times faster than the article's ELU, which ONNX Runtime does not fuse."""
@@ -70,6 +82,12 @@ class Preset(StrictModel):
 
     ground_resolution_m: Positive = 1.0
     """The resolution at which the model is served: the NAIP standard until 2017."""
+
+    bands: Bands = DEFAULT_BANDS
+    """Names of the first bands of every image, in their order."""
+
+    legend: OwnLegend = LEGEND
+    """The classes of the labels and of the model."""
 
     crop: Annotated[int, Field(ge=32, multiple_of=16)] = 128
     """Side of a training crop in pixels: a chip is only 154 m wide."""
@@ -97,9 +115,9 @@ class Preset(StrictModel):
     """Decay of the exponential moving average of the weights, which is what is evaluated and
     exported. 0: off."""
 
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the products while training; weights, loss and optimizer are float32 in any case.
-    bfloat16 takes 0.64 of the time on processors that support it, and longer on others."""
+    precision: Precision = "auto"
+    """Of the products while training; weights, loss and optimizer are float32 in any case. `auto`:
+    bfloat16 where the device has it and it is faster, as measured at the start of the run."""
 
     label_smoothing: Share = 0.05
     """Superpixels spill over edges: several percent of the labels are wrong at borders."""
@@ -187,7 +205,8 @@ class Preset(StrictModel):
 
     held_out: tuple[str, ...] = ("claremont",)
     """Places used neither for training nor for validation, in any year: the test on unseen
-    places."""
+    places. The default is of this project's chips: in a list without that place it holds out
+    nothing."""
 
     left_out: tuple[str, ...] = ("nd",)
     """Places not used at all: 5 m pixels are a different task."""
@@ -212,6 +231,9 @@ class Preset(StrictModel):
 
     evaluate_every: Annotated[int, Field(ge=1)] = 250
     """Steps between validations (and checkpoints)."""
+
+    checkpoint_every_s: Annotated[float, Field(gt=0)] = 300.0
+    """Seconds after which a checkpoint is written between validations."""
 
     patience: Annotated[int, Field(ge=0)] = 0
     """Validations without improvement after which the run ends; 0: never, because the decaying

@@ -54,9 +54,10 @@ def photometric(image: Image, preset: Preset, rng: np.random.Generator) -> Image
     )
     offset = rng.uniform(*preset.offset) / 2 + rng.uniform(*preset.offset, size=bands) / 2
     levels = 255.0 * (np.arange(256) / 255.0) ** gamma[:, None]
-    if preset.infrared_contrast != (1.0, 1.0):
+    if preset.infrared_contrast != (1.0, 1.0) and "nir" in preset.bands:
         steep = _log_even(rng, preset.infrared_contrast)
-        levels[3] = PIVOT * (levels[3] / PIVOT) ** steep
+        nir = preset.bands.index("nir")
+        levels[nir] = PIVOT * (levels[nir] / PIVOT) ** steep
     table = (levels * gain[:, None] + offset[:, None]).astype(np.float32)
     out: NDArray[np.float32] = table[np.arange(bands)[:, None, None], image]
     if rng.random() < preset.blur:

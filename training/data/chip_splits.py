@@ -1,13 +1,14 @@
 """The split of a folder of chips: chips of the same ground are on one side, in every year.
 
-Chips within a margin of each other, in any year and across UTM zones, form a group; chips of one
-named place and the groups they touch form a place. With fewer than three places (one labeled quad),
-squares of ground replace places, and chips within the margin of another side are dropped.
+Chips within a margin of each other, in any year and across UTM zones, form a piece of ground; chips
+of one named place and the pieces they touch form a place. Sides are made of whole places, unless
+that leaves too little to train on: then of pieces of ground, within the places, or, where there are
+too few of them (one labeled quad), of squares; chips within the margin of another side are dropped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,10 +19,16 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 from pyproj import Transformer
 
-from training.config import StrictModel
+from training.config.base import StrictModel
 from training.data.files import write_json
 from training.data.manifest import Chip, Manifest, connected_components
+from training.data.splits import share_lines
 from training.errors import SplitError
+
+Unit = Literal["place", "piece", "square"]
+
+MIN_TRAINING = 0.6
+"""Share of the labeled pixels to train on with which a split is not wasteful."""
 
 
 class SplitSettings(StrictModel):
@@ -44,11 +51,16 @@ class SplitSettings(StrictModel):
     folds: Annotated[int, Field(ge=0)] = 0
     """Folds of the cross-validation; 0: leave one place out."""
 
+    unit: Literal["auto", "place", "piece", "square"] = "auto"
+    """What sides are made of: whole places, pieces of ground within them, or squares. `auto`: the
+    first of them that leaves at least three fifths of the labeled pixels to train on, else the one
+    that leaves most."""
+
     block_m: Annotated[float, Field(gt=0)] = 512.0
-    """Side of the squares of ground used with fewer than `min_places` places."""
+    """Side of the squares; `auto` also tries half of it."""
 
     min_places: Annotated[int, Field(ge=2)] = 3
-    """Three sides need at least three places; with fewer, ground is cut into squares."""
+    """Three sides need at least three places; with fewer, ground is split within them."""
 
 
 class Sides(StrictModel):
@@ -70,12 +82,13 @@ class Sides(StrictModel):
 
 
 class ChipSplit(StrictModel):
-    """The split of a folder of chips. places: name → ids of chips. folds: the cross-validation,
-    each place in the test of exactly one fold.
+    """The split of a folder of chips. places: name → ids of chips, of the units that sides are made
+    of. folds: the cross-validation, each place (or unit, with few places) in the test of exactly
+    one fold.
     """
 
     settings: SplitSettings
-    unit: Literal["place", "square"]
+    unit: Unit
     places: dict[str, tuple[str, ...]]
     sides: Sides
     folds: tuple[Sides, ...]
@@ -120,45 +133,110 @@ class _Ground:
 def split_chips(manifest: Manifest, settings: SplitSettings) -> ChipSplit:
     """Split chips by ground. Raises SplitError when a held-out place does not exist, or a side
     would be empty."""
-    chips = manifest.chips
     near = nearby_pairs(manifest, settings.margin_m)
-    place_of, names = places_of(manifest, near)
-    kind: Literal["place", "square"] = "place"
-    unit = place_of
-    if missing := sorted(set(settings.held_out) - set(names)):
-        raise SplitError(f"held-out places {missing} are not among the places {sorted(names)}")
-    if len(names) < settings.min_places and not settings.held_out:
-        kind = "square"
-        unit, names = squares_of(manifest, place_of, names, settings.block_m)
+    places = _Units("place", *places_of(manifest, near))
+    if missing := sorted(set(settings.held_out) - set(places.names)):
+        raise SplitError(
+            f"held-out places {missing} are not among the places {sorted(places.names)}"
+        )
+    offered = list(_offered(manifest, near, places, settings))
+    tried = [_try(manifest, near, units, settings) for units in offered]
+    best = next((t for t in tried if t.trained >= MIN_TRAINING), max(tried, key=_training_share))
+    for side in ("train", "validation"):
+        if not getattr(best.sides, side):
+            raise SplitError(
+                f"{len(manifest.chips)} chips lie in {len(best.ground.names)} {best.kind}(s) of "
+                f"ground: nothing is left for {side}. Label ground farther apart than "
+                f"{settings.margin_m:g} m, or set a smaller margin or block"
+            )
+    folds = best
+    if best.kind != "place" and len(places.names) >= settings.min_places:
+        folds = _try(manifest, near, places, settings)
+    members = {
+        name: tuple(manifest.chips[i].id for i in np.flatnonzero(best.ground.unit == number))
+        for number, name in enumerate(best.ground.names)
+    }
+    return ChipSplit(
+        settings=settings,
+        unit=best.kind,
+        places=members,
+        sides=best.sides,
+        folds=tuple(_cross_validation(folds.ground, folds.order, settings)),
+    )
+
+
+@dataclass(frozen=True)
+class _Units:
+    """What sides may be made of: the unit of every chip, intp (n,), and the units' names."""
+
+    kind: Unit
+    number: NDArray[np.intp]
+    names: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A split by one kind of unit. trained: share of the labeled pixels to train on, 0 when a side
+    is empty."""
+
+    kind: Unit
+    ground: _Ground
+    order: list[int]
+    sides: Sides
+    trained: float
+
+
+def _training_share(trial: _Trial) -> float:
+    return trial.trained
+
+
+def _offered(
+    manifest: Manifest, near: Pairs, places: _Units, settings: SplitSettings
+) -> Iterator[_Units]:
+    """Yield the units to try, the strictest first."""
+    if settings.held_out or settings.unit == "place":
+        yield places
+        return
+    auto = settings.unit == "auto"
+    if auto and len(places.names) >= settings.min_places:
+        yield places
+    if auto or settings.unit == "piece":
+        yield _Units("piece", *pieces_of(manifest, near, places.number, places.names))
+    if auto or settings.unit == "square":
+        for side in (settings.block_m, settings.block_m / 2)[: 2 if auto else 1]:
+            squares = squares_of(manifest, places.number, places.names, side)
+            yield _Units("square", *squares)
+
+
+def _try(manifest: Manifest, near: Pairs, units: _Units, settings: SplitSettings) -> _Trial:
+    chips = manifest.chips
     pixels = np.array([sum(c.pixels) for c in chips], np.int64)
-    size = np.bincount(unit, weights=pixels, minlength=len(names)).astype(np.int64)
-    ground = _Ground(chips, near, unit, tuple(names), size)
-    rng = np.random.default_rng(settings.seed)
-    order = rng.permutation(len(names)).tolist()
+    size = np.bincount(units.number, weights=pixels, minlength=len(units.names)).astype(np.int64)
+    ground = _Ground(chips, near, units.number, tuple(units.names), size)
+    order = np.random.default_rng(settings.seed).permutation(len(units.names)).tolist()
     if settings.held_out:
-        test = {i for i, name in enumerate(names) if name in settings.held_out}
+        test = {i for i, name in enumerate(units.names) if name in settings.held_out}
     else:
         test = _share(ground, order, set(), settings.test_share)
     validation = _share(ground, order, test, settings.validation_share)
     sides = _sides("split", ground, validation, test)
-    for side in ("train", "validation"):
-        if not getattr(sides, side):
-            raise SplitError(
-                f"{len(chips)} chips lie in {len(names)} {kind}(s) of ground: nothing is left for "
-                f"{side}. Label ground farther apart than {settings.margin_m:g} m, or set a "
-                "smaller margin or block"
-            )
-    members = {
-        name: tuple(chips[i].id for i in np.flatnonzero(unit == number))
-        for number, name in enumerate(names)
-    }
-    return ChipSplit(
-        settings=settings,
-        unit=kind,
-        places=members,
-        sides=sides,
-        folds=tuple(_cross_validation(ground, order, settings)),
-    )
+    needed = [sides.train, sides.validation]
+    needed += [sides.test] if settings.held_out or settings.test_share else []
+    train = set(sides.train)
+    trained = sum(int(n) for n, c in zip(pixels, chips, strict=True) if c.id in train)
+    share = trained / max(1, int(pixels.sum())) if all(needed) else 0.0
+    return _Trial(units.kind, ground, order, sides, share)
+
+
+def share_lines_of(manifest: Manifest, sides: Sides) -> list[str]:
+    """Return the shares of the sides in words (see `splits.share_lines`)."""
+    none = np.zeros(len(manifest.legend.classes), np.int64)
+    counts = {}
+    for name in ("train", "validation", "test", "dropped"):
+        ids = set(getattr(sides, name))
+        pixels = (np.array(c.pixels, np.int64) for c in manifest.chips if c.id in ids)
+        counts["training" if name == "train" else name] = sum(pixels, none)
+    return share_lines(counts, manifest.legend)
 
 
 def _share(ground: _Ground, order: Sequence[int], taken: set[int], share: float) -> set[int]:
@@ -279,6 +357,21 @@ def places_of(manifest: Manifest, near: Pairs) -> tuple[NDArray[np.intp], list[s
         name = "+".join(named) or chips[members[0]].scene
         names.append(name if name not in names else f"{name}#{n}")
     return number, names
+
+
+def pieces_of(
+    manifest: Manifest, near: Pairs, place: NDArray[np.intp], names: Sequence[str]
+) -> tuple[NDArray[np.intp], list[str]]:
+    """Return the pieces of ground that chips near each other form, numbered within their places."""
+    number = np.zeros(len(manifest.chips), np.intp)
+    pieces: list[str] = []
+    counted: dict[int, int] = {}
+    for n, members in enumerate(connected_components(len(manifest.chips), near)):
+        home = int(place[members[0]])
+        counted[home] = counted.get(home, 0) + 1
+        number[members] = n
+        pieces.append(f"{names[home]} {counted[home]}")
+    return number, pieces
 
 
 def squares_of(

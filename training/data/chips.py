@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 from rasterio.windows import Window
 
-from model.legend import LEGEND
-from training.config import StrictModel
+from model.legend import LEGEND, Legend
+from training.config.base import StrictModel
+from training.config.legend import DEFAULT_BANDS
 from training.data.files import atomic, check_room, sha256
 from training.data.imagery import Picture, find, inspect_image
 from training.data.labels import label_path
 from training.data.manifest import MANIFEST, Chip, ChipScene, ClassFile, Manifest
-from training.data.scenes import BANDS, CLASSES, Image, Label, chip_list
+from training.data.scenes import BANDS, Image, Label, chip_list
 from training.errors import ChipError, LabelError
 from training.progress import Log, OnProgress, print_line
 
@@ -67,7 +68,7 @@ class LabeledImage:
 
 @dataclass(frozen=True)
 class KeptChip:
-    """A chip to store: number of its image, its upper-left pixel, pixels of the classes 1..6."""
+    """A chip to store: number of its image, its upper-left pixel, pixels of every class."""
 
     image: int
     row: int
@@ -81,23 +82,26 @@ def cut(
     settings: ChipSettings,
     out: Path,
     *,
+    legend: Legend = LEGEND,
+    bands: Sequence[str] = DEFAULT_BANDS,
     log: Log = print_line,
     progress: OnProgress = lambda share: None,
 ) -> Manifest:
     """Write chips into the folder `out`: `<value>_<class>.h5` and `manifest.json`. The folder is
     replaced as a whole.
 
-    `imagery`: an image or a folder, whose label rasters are in `labels`; or a list of labeled
-    chips (chips.csv), which names its labels. Raises LabelError for a raster that does not fit its
-    image, ChipError when no chip is left.
+    `imagery`: an image or a folder, whose label rasters are in `labels`; or a list of labeled chips
+    (chips.csv), which names its labels. `legend`: the classes of the labels; `bands`: names of the
+    first bands of every image. Raises LabelError for a raster that does not fit its image,
+    ChipError when no chip is left.
     """
-    images = labeled_images(imagery, labels, settings.place)
+    images = labeled_images(imagery, labels, settings.place, len(bands))
     with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE), atomic(out) as draft:
         draft.mkdir(parents=True)
         kept: list[KeptChip] = []
         seen = 0
         for number, image in enumerate(images):
-            chips, labeled = _survey(number, image, settings)
+            chips, labeled = _survey(number, image, settings, legend)
             kept += chips
             seen += labeled
             progress(0.3 * (number + 1) / len(images))
@@ -107,15 +111,17 @@ def cut(
                 f"no chip is left: {seen:,} have labels, all more than "
                 f"{settings.max_background:.0%} background"
             )
-        stored = _store(images, settings, kept, draft, progress)
-        manifest = _manifest(images, settings, stored, seen, draft)
+        stored = _store(images, settings, legend, kept, draft, progress)
+        manifest = _manifest(images, settings, stored, seen, draft, legend, tuple(bands))
         (draft / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     for line in manifest.warnings:
         log(f"warning: {line}")
     return manifest
 
 
-def labeled_images(imagery: Path, labels: Path | None, place: str = "") -> list[LabeledImage]:
+def labeled_images(
+    imagery: Path, labels: Path | None, place: str = "", bands: int = BANDS
+) -> list[LabeledImage]:
     """Return the images that have a label raster (arguments as of `cut`), after checking that
     each raster lies on the pixels of its image.
 
@@ -127,7 +133,7 @@ def labeled_images(imagery: Path, labels: Path | None, place: str = "") -> list[
             name = Path(row["image"]).with_suffix("").as_posix()
             images.append(
                 LabeledImage(
-                    inspect_image(imagery.parent / row["image"], name),
+                    inspect_image(imagery.parent / row["image"], name, bands),
                     imagery.parent / row["label"],
                     place or row["place"],
                     row["year"],
@@ -137,7 +143,7 @@ def labeled_images(imagery: Path, labels: Path | None, place: str = "") -> list[
     elif labels is None:
         raise ChipError(f"{imagery} is no list of chips (.csv): give the folder of its labels")
     else:
-        for picture in find(imagery):
+        for picture in find(imagery, bands):
             if (label := label_path(labels, picture)).is_file():
                 folder = Path(picture.name).parent.as_posix()
                 home = place or ("" if folder == "." else folder)
@@ -173,28 +179,29 @@ def chip_offsets(length: int, size: int, stride: int) -> range:
 
 
 def _strips(
-    image: LabeledImage, settings: ChipSettings, rows: Sequence[int]
+    image: LabeledImage, settings: ChipSettings, legend: Legend, rows: Sequence[int]
 ) -> Iterator[tuple[int, Image, Label]]:
-    """Yield for each first row the strip of the whole width: image uint8 (4, size, width), label
-    uint8 (size, width), where width includes the last chip; 0 outside the image and in collars.
+    """Yield for each first row the strip of the whole width: image uint8 (bands, size, width),
+    label uint8 (size, width), where width includes the last chip; 0 outside the image and in
+    collars.
     """
     height, width = image.picture.shape
     across = chip_offsets(width, settings.size, settings.stride)[-1] + settings.size
     with rasterio.open(image.picture.path) as source, rasterio.open(image.label) as known:
         for top in rows:
             window = Window(0, top, width, min(settings.size, height - top))
-            pixels = np.zeros((BANDS, settings.size, across), np.uint8)
+            pixels = np.zeros((image.picture.bands, settings.size, across), np.uint8)
             label = np.zeros((settings.size, across), np.uint8)
             part = (slice(0, window.height), slice(0, width))
             label[part] = known.read(1, window=window)
-            if label.max() > CLASSES:
+            if label.max() > (most := len(legend.classes)):
                 raise LabelError(
-                    f"{known.name} contains {label.max()}, not one of 0..{CLASSES}: convert it to "
+                    f"{known.name} contains {label.max()}, not one of 0..{most}: convert it to "
                     "the legend first (labels, with a crosswalk)"
                 )
             if label.any():
                 try:
-                    read = source.read(list(range(1, BANDS + 1)), window=window)
+                    read = source.read(list(range(1, image.picture.bands + 1)), window=window)
                 except rasterio.errors.RasterioError as error:
                     raise LabelError(
                         f"{image.picture.path} is damaged near row {top}: {error}"
@@ -204,16 +211,18 @@ def _strips(
             yield top, pixels, label
 
 
-def _survey(number: int, image: LabeledImage, settings: ChipSettings) -> tuple[list[KeptChip], int]:
+def _survey(
+    number: int, image: LabeledImage, settings: ChipSettings, legend: Legend
+) -> tuple[list[KeptChip], int]:
     """Return the chips to keep of one image, and how many have any label."""
     size, least = settings.size, (1 - settings.max_background) * settings.size**2
     rows, cols = (chip_offsets(n, size, settings.stride) for n in image.picture.shape)
-    kept, labeled = [], 0
-    for top, _, label in _strips(image, settings, rows):
+    kept, labeled, classes = [], 0, len(legend.classes)
+    for top, _, label in _strips(image, settings, legend, rows):
         if not label.any():
             continue
         for left in cols:
-            counts = np.bincount(label[:, left : left + size].ravel(), minlength=CLASSES + 1)[1:]
+            counts = np.bincount(label[:, left : left + size].ravel(), minlength=classes + 1)[1:]
             total = int(counts.sum())
             labeled += total > 0
             if total and total >= least:
@@ -224,13 +233,14 @@ def _survey(number: int, image: LabeledImage, settings: ChipSettings) -> tuple[l
 def _rarest_first(chips: Sequence[KeptChip]) -> list[int]:
     """Return the class values by how many chips contain them, then by pixels, then by value."""
     pixels = np.array([chip.pixels for chip in chips], np.int64)
-    order = np.lexsort((np.arange(CLASSES), pixels.sum(axis=0), (pixels > 0).sum(axis=0)))
+    order = np.lexsort((np.arange(pixels.shape[1]), pixels.sum(axis=0), (pixels > 0).sum(axis=0)))
     return [int(i) + 1 for i in order]
 
 
 def _store(
     images: Sequence[LabeledImage],
     settings: ChipSettings,
+    legend: Legend,
     kept: Sequence[KeptChip],
     folder: Path,
     progress: OnProgress,
@@ -238,21 +248,24 @@ def _store(
     """Store the chips, image by image and strip by strip; return where each is stored."""
     size, order = settings.size, _rarest_first(kept)
     homes = [next(v for v in order if chip.pixels[v - 1]) for chip in kept]
-    sizes = np.bincount(homes, minlength=CLASSES + 1)
-    filled = [0] * (CLASSES + 1)
+    sizes = np.bincount(homes, minlength=len(legend.classes) + 1)
+    filled = [0] * len(sizes)
+    bands = images[0].picture.bands
     stored: list[Chip] = []
     by_strip: dict[tuple[int, int], list[int]] = {}
     for index, chip in enumerate(kept):
         by_strip.setdefault((chip.image, chip.row), []).append(index)
     with ExitStack() as stack:
         files = {
-            v: stack.enter_context(_new_file(folder / file_name(v), int(sizes[v]), size))
-            for v in LEGEND.values
+            v: stack.enter_context(
+                _new_file(folder / file_name(v, legend), int(sizes[v]), size, bands)
+            )
+            for v in legend.values
         }
         for number, image in enumerate(images):
             rows = sorted(row for owner, row in by_strip if owner == number)
-            for top, pixels, label in _strips(image, settings, rows):
-                check_room(folder, RESERVE + len(by_strip[number, top]) * (BANDS + 1) * size**2)
+            for top, pixels, label in _strips(image, settings, legend, rows):
+                check_room(folder, RESERVE + len(by_strip[number, top]) * (bands + 1) * size**2)
                 for index in by_strip[number, top]:
                     chip, home = kept[index], homes[index]
                     across = slice(chip.col, chip.col + size)
@@ -261,7 +274,7 @@ def _store(
                     stored.append(
                         Chip(
                             scene=image.picture.name, row=chip.row, col=chip.col,
-                            file=file_name(home), index=filled[home], pixels=chip.pixels,
+                            file=file_name(home, legend), index=filled[home], pixels=chip.pixels,
                         )
                     )  # fmt: skip
                     filled[home] += 1
@@ -269,14 +282,14 @@ def _store(
     return stored
 
 
-def file_name(value: int) -> str:
+def file_name(value: int, legend: Legend = LEGEND) -> str:
     """Return the HDF5 file of a class, e.g. `3_water.h5`."""
-    return f"{value}_{LEGEND[value].name}.h5"
+    return f"{value}_{legend[value].name}.h5"
 
 
-def _new_file(path: Path, chips: int, size: int) -> h5py.File:
+def _new_file(path: Path, chips: int, size: int, bands: int) -> h5py.File:
     file = h5py.File(path, "w", track_order=False)
-    for name, shape in (("image", (BANDS, size, size)), ("label", (size, size))):
+    for name, shape in (("image", (bands, size, size)), ("label", (size, size))):
         file.create_dataset(
             name,
             shape=(chips, *shape),
@@ -286,7 +299,7 @@ def _new_file(path: Path, chips: int, size: int) -> h5py.File:
             compression_opts=1 if chips else None,
             track_times=False,
         )
-    file["image"].attrs["axes"] = "chip, band (red, green, blue, near infrared), row, column"
+    file["image"].attrs["axes"] = "chip, band, row, column"
     file["label"].attrs["axes"] = "chip, row, column; 0 unlabeled"
     return file
 
@@ -297,11 +310,13 @@ def _manifest(
     chips: Sequence[Chip],
     seen: int,
     folder: Path,
+    legend: Legend,
+    bands: tuple[str, ...],
 ) -> Manifest:
     pixels: NDArray[np.int64] = np.array([chip.pixels for chip in chips], np.int64)
     classes = []
-    for c in LEGEND.classes:
-        path, own = folder / file_name(c.value), pixels[:, c.value - 1]
+    for c in legend.classes:
+        path, own = folder / file_name(c.value, legend), pixels[:, c.value - 1]
         classes.append(
             ClassFile(
                 value=c.value, name=c.name, file=path.name, sha256=sha256(path),
@@ -333,4 +348,6 @@ def _manifest(
             if image.picture.name in used
         ),
         chips=tuple(chips),
+        legend=legend,
+        bands=bands,
     )  # fmt: skip

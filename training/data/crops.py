@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from model.card import ModelCard
 from model.normalize import normalize
 from training.config import Preset
+from training.config.legend import is_default
 from training.data.augment import leaf_off, photometric, random_dihedral, resize
-from training.data.scenes import CLASSES, Image, Label, Scene
+from training.data.scenes import Image, Label, Scene
 from training.errors import LabelError
 
 Batch = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]
@@ -36,7 +37,7 @@ MIN_LABELED = 0.05
 class _Places:
     """The labeled ground of one group of scenes.
 
-    weight: float64 (places, scenes, CLASSES), labeled m2 of each class; transferred labels count
+    weight: float64 (places, scenes, classes), labeled m2 of each class; transferred labels count
     by their weight.
     """
 
@@ -76,13 +77,16 @@ class Crops:
         preset: Preset,
         card: ModelCard,
         coarse: Mapping[int, Sequence[Scene]] | None = None,
+        unlabeled: Sequence[Scene] = (),
     ) -> None:
         """`coarse`: by factor, scenes that many times coarser than the preset's resolution, from
-        which coarse crops are drawn. Raises LabelError when no scene has a labeled pixel."""
+        which coarse crops are drawn. `unlabeled`: imagery of which teachers say what it is. Raises
+        LabelError when no scene has a labeled pixel."""
         labeled = [s for s in scenes if s.label.any()]
         if not labeled:
             raise LabelError(f"none of the {len(scenes)} training scenes has a labeled pixel")
         self._preset, self._card = preset, card
+        self._unlabeled = tuple(unlabeled)
         self._fine = _Groups.of(labeled, preset)
         self._coarse = {
             factor: _Groups.of([s for s in group if s.label.any()], preset)
@@ -90,7 +94,7 @@ class Crops:
         }
 
     def batch(self, step: int) -> Batch:
-        """Return batch number `step`: float32 (batch, 4, crop, crop) standardized by the card,
+        """Return batch number `step`: float32 (batch, bands, crop, crop) standardized by the card,
         int64 (batch, crop, crop) with 0 where unlabeled, bool (batch, crop, crop) True where the
         label was drawn on an image of another year.
         """
@@ -104,10 +108,26 @@ class Crops:
         preset = self._preset
         if rng.random() < preset.coarse_share:
             return self._coarse_mosaic(rng)
+        unlabeled = self._unlabeled and rng.random() < preset.unlabeled_share
         zoom = preset.ground_resolution_m
         if rng.random() >= preset.exact_zoom:
             zoom *= float(np.exp(rng.uniform(*np.log(preset.zoom))))
+        if unlabeled:
+            return self._anywhere(rng, preset.crop, zoom)
         return self._sample(rng, self._fine, preset.crop, zoom)
+
+    def _anywhere(self, rng: np.random.Generator, size: int, zoom: float) -> Crop:
+        """Draw a piece of unlabeled imagery; larger images are drawn more often."""
+        area = np.array([s.label.size * s.resolution**2 for s in self._unlabeled])
+        scene = self._unlabeled[int(rng.choice(len(area), p=area / area.sum()))]
+        side = max(16, round(size * zoom / scene.resolution))
+        row, col = (int(rng.integers(n)) for n in scene.label.shape)
+        top, left = (
+            _start(at, side, n, rng) for at, n in zip((row, col), scene.label.shape, strict=True)
+        )
+        image, label = resize(*_window(scene, top, left, side), size)
+        image, label = random_dihedral(image, label, rng)
+        return photometric(image, self._preset, rng), label, np.zeros(label.shape, np.bool_)
 
     def _coarse_mosaic(self, rng: np.random.Generator) -> Crop:
         """Draw a crop at a coarse resolution. A chip is smaller than that, so the crop is a mosaic
@@ -138,7 +158,7 @@ class Crops:
                 break
         image, label = resize(image, label, size)
         image, label = random_dihedral(image, label, rng)
-        if rng.random() < preset.leaf_off_share:
+        if rng.random() < preset.leaf_off_share and is_default(preset.legend, preset.bands):
             image, label = leaf_off(image, label, rng)
         uncertain = np.full(label.shape, transferred)
         return photometric(image, preset, rng), label, uncertain
@@ -154,7 +174,7 @@ def batches(crops: Crops, first: int, end: int) -> Iterator[Batch]:
 
 def _index(scenes: Sequence[Scene], preset: Preset) -> _Places:
     names = tuple(sorted({s.place for s in scenes}))
-    weight = np.zeros((len(names), len(scenes), CLASSES))
+    weight = np.zeros((len(names), len(scenes), len(scenes[0].legend.classes)))
     for i, scene in enumerate(scenes):
         share = preset.transferred_weight if scene.transferred else 1.0
         weight[names.index(scene.place), i] = scene.counts() * scene.resolution**2 * share

@@ -52,7 +52,7 @@ def read_custom(
     return Data(
         Split(train, validation, ()),
         split_county(read_county(county), preset) if county and preset else None,
-        description="U-Net of 1,941,351 parameters, trained on the user's own labels.",
+        description="U-Net, trained on the user's own labels.",
         attribution=attribution or "Imagery and labels: see the run that trained it.",
     )
 
@@ -70,7 +70,7 @@ def held_out_scenes(
     """
     place, tested = place_of(split), _test_chips(manifest, sides)
     scenes = []
-    for picture in find(imagery):
+    for picture in find(imagery, len(manifest.bands)):
         if picture.name not in tested:
             continue
         chips = tested[picture.name]
@@ -82,6 +82,7 @@ def held_out_scenes(
             name=picture.name.replace("/", "_"),
             place="+".join(sorted({place[c.id] for c in chips})),
             year=picture.year,
+            legend=manifest.legend,
         )
         test = _covered(chips, label.shape, manifest.size) & picture.valid(scene.image)
         scenes.append(replace(scene, label=np.where(test, label, 0).astype(np.uint8)))

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.card import ModelCard, Training
-from model.legend import LEGEND
+from model.legend import LEGEND, Legend
 from training.config import Preset
+from training.config.legend import is_default
+from training.data.imagery import inspect_image, is_image, read_scene
 from training.data.other_years import scenes_by_year
-from training.data.scenes import BANDS, CLASSES, Label, Scene, read_chips, read_county
-from training.data.splits import Split, split_county, split_places
+from training.data.scenes import Label, Scene, read_chips, read_county
+from training.data.splits import Split, share_lines, split_county, split_places
 from training.errors import LabelError
 
 DESCRIPTION = (
@@ -38,6 +40,7 @@ class Data:
     synthetic: Split | None
     description: str = DESCRIPTION
     attribution: str = ATTRIBUTION
+    unlabeled: tuple[Scene, ...] = ()
 
     @property
     def train(self) -> tuple[Scene, ...]:
@@ -45,8 +48,37 @@ class Data:
         return tuple(s for split in (self.real, self.synthetic) if split for s in split.train)
 
     def counts(self) -> NDArray[np.int64]:
-        """Return labeled training pixels of the classes 1..6: int64 (6,)."""
-        return sum((s.counts() for s in self.train), np.zeros(CLASSES, np.int64))
+        """Return labeled training pixels of every class: int64 (classes,)."""
+        count = len(self.legend.classes)
+        return sum((s.counts() for s in self.train), np.zeros(count, np.int64))
+
+    def share_lines(self) -> list[str]:
+        """Return the shares of the real sides in words (see `splits.share_lines`)."""
+        none = np.zeros(len(self.legend.classes), np.int64)
+        real = self.real or Split((), (), ())
+        sides = {"training": real.train, "validation": real.validation, "test": real.test}
+        counts = {name: sum((s.counts() for s in part), none) for name, part in sides.items()}
+        return share_lines(counts, self.legend)
+
+    @property
+    def legend(self) -> Legend:
+        """Return the legend of the labels."""
+        return self.train[0].legend if self.train else LEGEND
+
+    def check(self, preset: Preset) -> None:
+        """Raise LabelError, naming the scene, where one has other classes or bands than the
+        preset."""
+        for scene in (*self.train, *(s for side in self.validation.values() for s in side)):
+            if scene.legend != preset.legend:
+                raise LabelError(
+                    f"{scene.name} is labeled with {[c.name for c in scene.legend.classes]}, the "
+                    f"run learns {[c.name for c in preset.legend.classes]}"
+                )
+            if len(scene.image) != len(preset.bands):
+                raise LabelError(
+                    f"{scene.name} has {len(scene.image)} bands, the run learns from "
+                    f"{', '.join(preset.bands)}"
+                )
 
     @property
     def validation(self) -> dict[str, tuple[Scene, ...]]:
@@ -73,7 +105,10 @@ def read_data(
     if preset.synthetic_share < 1 or county is None:
         if chips is None:
             raise LabelError(f"preset {preset.name!r} trains on labeled chips: give --chips")
-        real = split_places(read_chips(chips, without=preset.left_out), preset)
+        scenes = read_chips(
+            chips, without=preset.left_out, legend=preset.legend, bands=len(preset.bands)
+        )
+        real = split_places(scenes, preset)
         if other_years is not None:
             real = with_other_years(real, other_years, preset)
     return Data(real, read_synthetic(preset, county, city))
@@ -95,8 +130,11 @@ def with_other_years(split: Split, folder: Path, preset: Preset) -> Split:
     """Return the split with its training ground in every other year of which `folder` has an image.
 
     The label is that of the labeled year where it still holds, without the pixels near a class
-    border.
+    border. Raises LabelError for another legend or other bands than NAIP land cover's: whether a
+    label holds is seen by its greenness.
     """
+    if not is_default(preset.legend, preset.bands):
+        raise LabelError("other years are transferred with the default legend and bands only")
     others = [
         replace(
             image,
@@ -124,12 +162,17 @@ def eroded(label: Label, by: int) -> Label:
 
 
 def draft_card(preset: Preset, data: Data) -> ModelCard:
-    """Return the card before training: normalization from the training imagery, no accuracy yet."""
+    """Return the card before training: normalization from the training imagery, no accuracy yet.
+    Raises LabelError where legend or bands of a scene are not the preset's.
+    """
+    data.check(preset)
     mean, std = _band_statistics(data)
     return ModelCard(
         name="landcover-unet",
         version="1",
         description=data.description,
+        bands=preset.bands,
+        legend=preset.legend,
         mean=tuple(round(float(m) / 255, 4) for m in mean),
         std=tuple(round(float(s) / 255, 4) for s in std),
         ground_resolution=preset.ground_resolution_m,
@@ -138,7 +181,9 @@ def draft_card(preset: Preset, data: Data) -> ModelCard:
             seed=preset.seed,
             steps=preset.steps,
             places=tuple(sorted({s.place for s in data.train})),
-            pixels={c.name: int(n) for c, n in zip(LEGEND.classes, data.counts(), strict=True)},
+            pixels={
+                c.name: int(n) for c, n in zip(preset.legend.classes, data.counts(), strict=True)
+            },
             band_mean=tuple(round(float(m), 2) for m in mean),
             band_std=tuple(round(float(s), 2) for s in std),
         ),
@@ -154,19 +199,41 @@ def digest(data: Data) -> str:
         sha.update(scene.name.encode())
         sha.update(scene.image.tobytes())
         sha.update(scene.label.tobytes())
+    for scene in data.unlabeled:
+        sha.update(scene.name.encode())
+        sha.update(scene.image.tobytes())
     return sha.hexdigest()
+
+
+def read_unlabeled(folder: Path, preset: Preset) -> tuple[Scene, ...]:
+    """Return every image below a folder as a scene without labels; images that cannot be used are
+    left out. Raises LabelError when none is left."""
+    scenes = []
+    for path in sorted(p for p in folder.rglob("*") if is_image(p)):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        try:
+            picture = inspect_image(path, name, len(preset.bands))
+        except LabelError:
+            continue
+        label = np.zeros(picture.shape, np.uint8)
+        scenes.append(
+            read_scene(picture, label, name=name, place="", year="", legend=preset.legend)
+        )
+    if not scenes:
+        raise LabelError(f"no image in {folder} can be used for training")
+    return tuple(scenes)
 
 
 def _band_statistics(data: Data) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and standard deviation per band, 0..255, places weighted equally: float64
-    (4,)."""
+    (bands,)."""
     places: dict[str, list[Scene]] = {}
     for scene in data.train:
         if not scene.transferred:
             places.setdefault(scene.place, []).append(scene)
     means, squares = [], []
     for members in places.values():
-        pixels = np.concatenate([s.image.reshape(BANDS, -1) for s in members], axis=1)
+        pixels = np.concatenate([s.image.reshape(len(s.image), -1) for s in members], axis=1)
         means.append(pixels.mean(axis=1, dtype=np.float64))
         squares.append(np.square(pixels, dtype=np.float64).mean(axis=1))
     mean = np.mean(means, axis=0)

@@ -1,7 +1,7 @@
 """The user's imagery: the files of a folder, and the header of each.
 
-Only imagery that can be used for training is accepted: four bands of uint8, north up, in a
-projected CRS.
+Only imagery that can be used for training is accepted: four bands of uint8 (or those that a run
+names), north up, in a projected CRS.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 from rasterio.windows import Window
 
+from model.legend import LEGEND, Legend
 from training.data.scenes import BANDS, Label, Scene
 from training.errors import LabelError
 
@@ -39,6 +40,7 @@ class Picture:
     crs: CRS | None
     transform: Affine
     nodata: float | None
+    bands: int = BANDS
 
     @property
     def resolution(self) -> float:
@@ -70,11 +72,11 @@ class Picture:
         return valid
 
 
-def inspect_image(path: Path, name: str = "") -> Picture:
+def inspect_image(path: Path, name: str = "", bands: int = BANDS) -> Picture:
     """Read the header of an image. Raises LabelError naming why it cannot be used for training."""
     try:
         with rasterio.open(path) as source:
-            _check(path, source)
+            _check(path, source, bands)
             return Picture(
                 path,
                 name or path.stem,
@@ -82,34 +84,37 @@ def inspect_image(path: Path, name: str = "") -> Picture:
                 CRS.from_user_input(source.crs) if source.crs else None,
                 source.transform,
                 source.nodata,
+                bands,
             )
     except rasterio.errors.RasterioError as error:
         raise LabelError(f"{path} cannot be read as an image: {error}") from error
 
 
-def read_scene(picture: Picture, label: Label, *, name: str, place: str, year: str) -> Scene:
+def read_scene(
+    picture: Picture, label: Label, *, name: str, place: str, year: str, legend: Legend = LEGEND
+) -> Scene:
     """Read an image as a scene with a label, uint8 (rows, cols) on its pixels."""
     with rasterio.open(picture.path) as source:
-        image = source.read(list(range(1, BANDS + 1)))
+        image = source.read(list(range(1, picture.bands + 1)))
     return Scene(
         name, place, year, image, label,
         resolution=picture.resolution, epsg=picture.epsg, transform=picture.transform,
-        path=picture.path,
+        path=picture.path, legend=legend,
     )  # fmt: skip
 
 
-def find(imagery: Path) -> list[Picture]:
+def find(imagery: Path, bands: int = BANDS) -> list[Picture]:
     """Return the image `imagery`, or every image below that folder (no label rasters), by name.
 
     Raises LabelError where there is none, or one that cannot be used for training.
     """
     if imagery.is_file():
-        return [inspect_image(imagery)]
+        return [inspect_image(imagery, bands=bands)]
     paths = sorted(p for p in imagery.rglob("*") if is_image(p)) if imagery.is_dir() else []
     if not paths:
         raise LabelError(f"no imagery ({', '.join(sorted(SUFFIXES))}) in {imagery}")
     names = [p.relative_to(imagery).with_suffix("").as_posix() for p in paths]
-    return [inspect_image(p, name) for p, name in zip(paths, names, strict=True)]
+    return [inspect_image(p, name, bands) for p, name in zip(paths, names, strict=True)]
 
 
 def is_image(path: Path) -> bool:
@@ -141,10 +146,10 @@ def extent(bounds: Bounds) -> str:
     return f"({left:.7g}…{right:.7g}, {bottom:.7g}…{top:.7g})"
 
 
-def _check(path: Path, source: rasterio.DatasetReader) -> None:
-    if source.count < BANDS:
-        raise LabelError(f"{path} has {source.count} bands, {BANDS} are needed")
-    kinds = sorted(set(source.dtypes[:BANDS]))
+def _check(path: Path, source: rasterio.DatasetReader, bands: int) -> None:
+    if source.count < bands:
+        raise LabelError(f"{path} has {source.count} bands, {bands} are needed")
+    kinds = sorted(set(source.dtypes[:bands]))
     if kinds != ["uint8"]:
         nan = ""
         if kinds[0].startswith("float"):

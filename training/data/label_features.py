@@ -18,13 +18,16 @@ from pyproj import CRS, Transformer
 from pyproj.enums import TransformDirection
 
 from model.legend import LEGEND
-from training.data.crosswalks import Crosswalk
+from training.data.crosswalks import Crosswalk, is_missing
 from training.data.imagery import Picture
-from training.data.scenes import CLASSES
 from training.errors import LabelError
 
 Geometries = NDArray[Any]
 """object (n,) of shapely geometries."""
+
+
+class NoFeatures(LabelError):
+    """No feature of a file has an area and a class."""
 
 
 @dataclass
@@ -32,6 +35,7 @@ class FeatureIssues:
     """Ids of features that have a problem, by problem."""
 
     unknown_code: dict[int, str] = field(default_factory=dict)
+    no_class: list[int] = field(default_factory=list)
     empty: list[int] = field(default_factory=list)
     repaired: list[int] = field(default_factory=list)
     unusable: dict[int, str] = field(default_factory=dict)
@@ -41,8 +45,8 @@ class FeatureIssues:
 
 @dataclass(frozen=True)
 class Features:
-    """Usable features. ids: int64 (n,). values: uint8 (n,), 1..6. images: the name of the image
-    that each was drawn on, where a field names it.
+    """Usable features. ids: int64 (n,). values: uint8 (n,), of the legend. images: the name of the
+    image that each was drawn on, where a field names it.
     """
 
     path: Path
@@ -88,8 +92,8 @@ def read_features(
     """
     layer = _layer(path, layer)
     info = pyogrio.read_info(path, layer=layer)
-    class_field = _field(path, class_field, info["fields"])
-    image_field = _field(path, image_field, info["fields"]) if image_field else None
+    class_field = _field(path, class_field, list(info["fields"]))
+    image_field = image_field and _field(path, image_field, list(info["fields"]))
     wanted = [class_field] + ([image_field] if image_field else [])
     if not info["crs"]:
         raise LabelError(
@@ -103,8 +107,10 @@ def read_features(
     values = np.zeros(len(fids), np.uint8)
     for index, (fid, code) in enumerate(zip(fids.tolist(), data[class_field], strict=True)):
         value = crosswalk.value(code)
-        if value is None:
-            issues.unknown_code[fid] = "" if code is None else str(code)
+        if is_missing(code):
+            issues.no_class.append(fid)
+        elif value is None:
+            issues.unknown_code[fid] = str(code)
         values[index] = value or 0
     usable = _usable(geometries, fids, issues) & (values > 0)
     if radius is None and (points := (shapely.get_dimensions(geometries) == 0) & usable).any():
@@ -114,7 +120,7 @@ def read_features(
         )
     if not usable.any():
         unknown = sorted(set(issues.unknown_code.values()))
-        raise LabelError(
+        raise NoFeatures(
             f"{path}: none of {len(fids)} features has an area and a class of crosswalk "
             f"{crosswalk.name!r}; codes unknown to it: {unknown[:20]}"
         )
@@ -150,6 +156,11 @@ def overlaps(
                 }
             )
     return sorted(result, key=lambda o: o["features"])
+
+
+def fields_of(path: Path) -> list[str]:
+    """Return the names of the fields of a file's only layer. Raises LabelError."""
+    return list(pyogrio.read_info(path, layer=_layer(path, None))["fields"])
 
 
 def _layer(path: Path, layer: str | None) -> str:
@@ -224,17 +235,19 @@ def _moved(geometries: Geometries, crs: CRS, picture: Picture) -> Geometries:
 
 
 REPORT = "labels.json"
+NAMES = tuple(c.name for c in LEGEND.classes)
 
 
 @dataclass
 class Report:
-    """The outcome of labeling. images: name → labeled pixels of the classes 1..6, for every image
-    that has some. overlap_pixels: unlabeled because polygons of two classes contain them.
-    crosswalk: its name. unknown_pixels: code → pixels with a code that the crosswalk lacks.
+    """The outcome of labeling. classes: their names. images: name → labeled pixels of every class,
+    for every image that has some. overlap_pixels: unlabeled because polygons of two classes contain
+    them. crosswalk: its name. unknown_pixels: code → pixels with a code that the crosswalk lacks.
     """
 
     source: str
     crosswalk: str
+    classes: tuple[str, ...] = NAMES
     images: dict[str, list[int]] = field(default_factory=dict)
     unlabeled_images: list[str] = field(default_factory=list)
     overlap_pixels: int = 0
@@ -242,8 +255,8 @@ class Report:
     unknown_pixels: dict[str, int] = field(default_factory=dict)
 
     def counts(self) -> NDArray[np.int64]:
-        """Return labeled pixels of the classes 1..6: int64 (6,)."""
-        total = np.zeros(CLASSES, np.int64)
+        """Return labeled pixels of every class: int64 (classes,)."""
+        total = np.zeros(len(self.classes), np.int64)
         for counts in self.images.values():
             total += counts
         return total
@@ -253,6 +266,7 @@ class Report:
         result = self.features
         codes = result.unknown_code.items()
         issue_lines: list[tuple[str, Sequence[object]]] = [
+            ("without a class (unlabeled)", result.no_class),
             ("of an unknown class (unlabeled)", [f"{i} ({c!r})" for i, c in codes]),
             ("without geometry", result.empty),
             ("invalid, repaired", result.repaired),
@@ -268,7 +282,7 @@ class Report:
             f"code {code!r} is not in crosswalk {self.crosswalk}: {n:,} pixels left unlabeled"
             for code, n in self.unknown_pixels.items()
         ]
-        names = {c.name: int(n) for c, n in zip(LEGEND.classes, self.counts(), strict=True)}
+        names = {c: int(n) for c, n in zip(self.classes, self.counts(), strict=True)}
         lines.append("labeled pixels: " + ", ".join(f"{k} {n:,}" for k, n in names.items()))
         lines += [f"warning: no pixel of class {k}" for k, n in names.items() if not n]
         return lines

@@ -23,15 +23,27 @@ from rasterio.features import rasterize
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from model.legend import LEGEND
-from training.config import StrictModel
+from model.legend import LEGEND, Legend
+from training.config.base import StrictModel
 from training.data.crosswalks import Crosswalk, load_crosswalk
 from training.data.files import atomic, write_json
 from training.data.imagery import LABEL, Picture, crs_name, describe, extent, find
-from training.data.label_features import REPORT, Features, Report, overlaps, read_features
-from training.data.scenes import CLASSES, Label
+from training.data.label_features import (
+    REPORT,
+    FeatureIssues,
+    Features,
+    NoFeatures,
+    Report,
+    fields_of,
+    overlaps,
+    read_features,
+)
+from training.data.scenes import BANDS, Label
 from training.errors import LabelError
 from training.progress import Log, print_line
+
+CLASS_FIELD, IMAGE_FIELD = "classvalue", "image"
+"""Fields of the files that `uncertain` writes."""
 
 
 class LabelSettings(StrictModel):
@@ -56,16 +68,28 @@ class LabelSettings(StrictModel):
     radius_m: Annotated[float, Field(gt=0)] | None = None
     """Meters around a point that get its class."""
 
+    corrections: tuple[Path, ...] = ()
+    """Files of features, as `uncertain` writes them, that override the other labels where they have
+    a class, a later file the earlier ones."""
 
-def label(imagery: Path, settings: LabelSettings, out: Path, log: Log = print_line) -> Report:
+
+def label(
+    imagery: Path,
+    settings: LabelSettings,
+    out: Path,
+    log: Log = print_line,
+    *,
+    legend: Legend = LEGEND,
+    bands: int = BANDS,
+) -> Report:
     """Write `<name>_label.tif` into `out` for every image that has labels, and `labels.json`.
 
     Raises LabelError when the labels fit no image (naming both CRSs), or nothing gets a label.
     """
-    pictures = find(imagery)
-    crosswalk = load_crosswalk(settings.crosswalk)
+    pictures = find(imagery, bands)
+    crosswalk = load_crosswalk(settings.crosswalk, legend)
     source = settings.source
-    report = Report(source.name, crosswalk.name)
+    report = Report(source.name, crosswalk.name, tuple(c.name for c in legend.classes))
     if is_raster(source):
         painted = from_raster(source, crosswalk, pictures, report)
     else:
@@ -79,13 +103,16 @@ def label(imagery: Path, settings: LabelSettings, out: Path, log: Log = print_li
             radius=settings.radius_m,
         )
         painted = _from_features(features, pictures, settings, report)
+    if settings.corrections:
+        drawn = _corrections(settings, crosswalk, report, log)
+        painted = _corrected(painted, drawn, pictures, settings, report)
     for picture, pixels in painted:
-        counts = np.bincount(pixels.ravel(), minlength=CLASSES + 1)[1:]
+        counts = np.bincount(pixels.ravel(), minlength=len(legend.classes) + 1)[1:]
         if not counts.any():
             report.unlabeled_images.append(picture.name)
             continue
         report.images[picture.name] = [int(n) for n in counts]
-        write_label(pixels, picture, label_path(out, picture))
+        write_label(pixels, picture, label_path(out, picture), legend)
         log(f"{picture.name}: {counts.sum():,} labeled pixels")
     if not report.images:
         codes = sorted({*report.features.unknown_code.values(), *report.unknown_pixels})
@@ -97,12 +124,71 @@ def label(imagery: Path, settings: LabelSettings, out: Path, log: Log = print_li
     return report
 
 
+def _corrections(
+    settings: LabelSettings, crosswalk: Crosswalk, report: Report, log: Log
+) -> list[Features]:
+    """Return the features of the corrections that have a class; those without are no issue."""
+    result = []
+    for path in settings.corrections:
+        issues = FeatureIssues()
+        try:
+            fields = fields_of(path)
+            result.append(
+                read_features(
+                    path,
+                    settings.field if settings.field in fields else CLASS_FIELD,
+                    crosswalk,
+                    issues,
+                    image_field=IMAGE_FIELD if IMAGE_FIELD in fields else None,
+                    radius=settings.radius_m,
+                )
+            )
+        except NoFeatures as error:
+            if issues.unknown_code:
+                raise
+            log(f"warning: {error}")
+        log(f"{path.name}: {len(issues.no_class)} features have no class yet")
+        report.features.unknown_code |= issues.unknown_code
+    return result
+
+
+def _corrected(
+    painted: Iterator[tuple[Picture, Label]],
+    corrections: Sequence[Features],
+    pictures: Sequence[Picture],
+    settings: LabelSettings,
+    report: Report,
+) -> Iterator[tuple[Picture, Label]]:
+    """Yield images whose labels are those painted, and over them those of the corrections."""
+    seen: set[str] = set()
+
+    def over(picture: Picture, pixels: Label) -> Label:
+        for features in corrections:
+            mine, polygons = features.on(picture, settings.radius_m)
+            if len(mine):
+                drawn, _ = paint(polygons, features.values[mine], picture)
+                pixels = np.where(drawn > 0, drawn, pixels).astype(np.uint8)
+        return pixels
+
+    for picture, pixels in painted:
+        seen.add(picture.name)
+        yield picture, over(picture, pixels)
+    for picture in pictures:
+        if picture.name in seen:
+            continue
+        pixels = over(picture, np.zeros(picture.shape, np.uint8))
+        if pixels.any():
+            if picture.name in report.unlabeled_images:
+                report.unlabeled_images.remove(picture.name)
+            yield picture, pixels
+
+
 def label_path(folder: Path, picture: Picture) -> Path:
     """Return the path of an image's label raster in a folder of labels."""
     return folder / f"{picture.name}{LABEL}.tif"
 
 
-def write_label(pixels: Label, picture: Picture, path: Path) -> None:
+def write_label(pixels: Label, picture: Picture, path: Path, legend: Legend = LEGEND) -> None:
     """Write a label raster uint8 (rows, cols) on the image's grid, in the legend's colors."""
     profile = {
         "driver": "GTiff", "count": 1, "dtype": "uint8", "nodata": 0, "compress": "deflate",
@@ -113,7 +199,7 @@ def write_label(pixels: Label, picture: Picture, path: Path) -> None:
     with atomic(path) as draft:
         with rasterio.open(draft, "w", **profile) as target:
             target.write(pixels, 1)
-            target.write_colormap(1, {v: (*rgb, 255) for v, rgb in LEGEND.colors().items()})
+            target.write_colormap(1, {v: (*rgb, 255) for v, rgb in legend.colors().items()})
         _sync(draft)
 
 

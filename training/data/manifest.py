@@ -14,16 +14,18 @@ import numpy as np
 from affine import Affine
 from pydantic import ValidationError
 
-from training.config import StrictModel
+from model.legend import LEGEND
+from training.config.base import StrictModel
+from training.config.legend import DEFAULT_BANDS, Bands, OwnLegend
 from training.data.files import sha256
-from training.data.scenes import BANDS, Scene
+from training.data.scenes import Scene
 from training.errors import ChipError
 
 MANIFEST = "manifest.json"
 
 
 class Chip(StrictModel):
-    """A chip: the upper-left pixel in its scene, where it is stored, pixels of the classes 1..6."""
+    """A chip: the upper-left pixel in its scene, where it is stored, pixels of every class."""
 
     scene: str
     row: int
@@ -79,6 +81,8 @@ class Manifest(StrictModel):
     warnings: tuple[str, ...]
     scenes: tuple[ChipScene, ...]
     chips: tuple[Chip, ...]
+    legend: OwnLegend = LEGEND
+    bands: Bands = DEFAULT_BANDS
 
     @property
     def by_name(self) -> dict[str, ChipScene]:
@@ -124,8 +128,7 @@ def read_scenes(folder: Path, manifest: Manifest, wanted: Collection[str]) -> li
     for name, chips in by_scene.items():
         source = manifest.by_name[name]
         scenes += [
-            _assemble(folder, source, piece, manifest.size)
-            for piece in _pieces(chips, manifest.size)
+            _assemble(folder, source, piece, manifest) for piece in _pieces(chips, manifest.size)
         ]
     return scenes
 
@@ -142,11 +145,12 @@ def _pieces(chips: list[Chip], size: int) -> Iterable[list[Chip]]:
     return [[chips[i] for i in members] for members in connected_components(len(chips), pairs)]
 
 
-def _assemble(folder: Path, source: ChipScene, chips: list[Chip], size: int) -> Scene:
+def _assemble(folder: Path, source: ChipScene, chips: list[Chip], manifest: Manifest) -> Scene:
+    size = manifest.size
     top, left = min(c.row for c in chips), min(c.col for c in chips)
     bottom = min(max(c.row for c in chips) + size, source.shape[0])
     right = min(max(c.col for c in chips) + size, source.shape[1])
-    image = np.zeros((BANDS, bottom - top, right - left), np.uint8)
+    image = np.zeros((len(manifest.bands), bottom - top, right - left), np.uint8)
     label = np.zeros((bottom - top, right - left), np.uint8)
     for name in sorted({c.file for c in chips}):
         with h5py.File(folder / name) as file:
@@ -168,6 +172,7 @@ def _assemble(folder: Path, source: ChipScene, chips: list[Chip], size: int) -> 
         resolution=source.resolution,
         epsg=source.epsg,
         transform=Affine(a, b, c + left * a, d, e, f + top * e),
+        legend=manifest.legend,
     )
 
 

@@ -18,6 +18,7 @@ from shapely.geometry.base import BaseGeometry
 
 from training.data.files import atomic
 from training.data.imagery import Picture, crs_name, find
+from training.data.scenes import BANDS
 from training.errors import LabelError
 
 Column = NDArray[Any]
@@ -26,13 +27,13 @@ SIDE_POINTS = 16
 """Points on each side of a footprint: a straight line in UTM is curved in degrees."""
 
 
-def mosaic(imagery: Path, out: Path) -> list[Path]:
+def mosaic(imagery: Path, out: Path, bands: int = BANDS) -> list[Path]:
     """Write boundary and footprints of the images in a folder; return the files written.
 
     `out`: a .gpkg (both layers), or a folder for footprints.geojson and boundary.geojson. Raises
     LabelError naming an image without CRS, or when there is none.
     """
-    pictures = find(imagery)
+    pictures = find(imagery, bands)
     for picture in pictures:
         if picture.crs is None:
             raise LabelError(f"{picture.path} has no CRS: it cannot be in a mosaic")

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.io import MemoryFile
 
 from model.legend import NODATA
 from training.data.scenes import BANDS, CLASSES, Image, Label, Scene
@@ -17,30 +19,48 @@ FACTORS = (2, 4, 8)
 
 def at_resolution(scene: Scene, ground_resolution: float) -> Image:
     """Return a scene's imagery at another resolution in meters, averaged as it is read: uint8
-    (4, rows, cols). ValueError for a part of a file whose resolution differs.
+    (bands, rows, cols). A part of a file is averaged from its pixels.
     """
     if abs(scene.resolution / ground_resolution - 1) < 1e-3:
         return scene.image
     if scene.path is None:
-        raise ValueError(f"{scene.name} is a part of a file and has another resolution")
-    return read_at(scene.path, ground_resolution, scene.resolution)
+        return _resampled(scene, ground_resolution)
+    return read_at(scene.path, ground_resolution, scene.resolution, len(scene.image))
 
 
-def read_at(path: Path, ground_resolution: float, resolution: float) -> Image:
-    """Return a file's imagery at `ground_resolution` meters, its whole extent: uint8 (4, rows,
+def _resampled(scene: Scene, ground_resolution: float) -> Image:
+    """Return a scene in memory at another resolution, as `read_at` reads a file."""
+    profile = {
+        "driver": "GTiff", "dtype": "uint8", "count": len(scene.image),
+        "height": scene.label.shape[0], "width": scene.label.shape[1],
+    }  # fmt: skip
+    with MemoryFile() as file:
+        with file.open(**profile, transform=scene.transform) as target:
+            target.write(scene.image)
+        with file.open() as source:
+            return _read(source, ground_resolution, scene.resolution, len(scene.image))
+
+
+def read_at(path: Path, ground_resolution: float, resolution: float, bands: int = BANDS) -> Image:
+    """Return a file's imagery at `ground_resolution` meters, its whole extent: uint8 (bands, rows,
     cols), rounded to whole pixels.
 
     Finer files are averaged as they are read, as in the server; `resolution` is the file's own, in
     meters per pixel.
     """
     with rasterio.open(path) as source:
-        factor = resolution / ground_resolution
-        rows, cols = (max(1, round(n * factor)) for n in source.shape)
-        resampling = (
-            rasterio.enums.Resampling.average if factor < 1 else rasterio.enums.Resampling.bilinear
-        )
-        bands = list(range(1, BANDS + 1))
-        image: Image = source.read(bands, out_shape=(BANDS, rows, cols), resampling=resampling)
+        return _read(source, ground_resolution, resolution, bands)
+
+
+def _read(
+    source: rasterio.DatasetReader, ground_resolution: float, resolution: float, bands: int
+) -> Image:
+    factor = resolution / ground_resolution
+    rows, cols = (max(1, round(n * factor)) for n in source.shape)
+    resampling = Resampling.average if factor < 1 else Resampling.bilinear
+    image: Image = source.read(
+        list(range(1, bands + 1)), out_shape=(bands, rows, cols), resampling=resampling
+    )
     return image
 
 
@@ -64,23 +84,23 @@ def block_mean(image: Image, factor: int) -> Image:
     return np.where(whole, mean, 0).astype(np.uint8)
 
 
-def mode_with_tiebreak(classes: Label, factor: int) -> Label:
-    """Return the most frequent class of every factor x factor pixels, NODATA where a pixel has
-    none: uint8 (rows, cols) whose sides are multiples of `factor`.
+def mode_with_tiebreak(classes: Label, factor: int, count: int = CLASSES) -> Label:
+    """Return the most frequent of `count` classes in every factor x factor pixels, NODATA where a
+    pixel has none: uint8 (rows, cols) whose sides are multiples of `factor`.
 
     Among tied classes the position of the result decides, as in the server's overviews: a fixed
     order would favor one class everywhere.
     """
     rows, cols = (n // factor for n in classes.shape)
     cells = classes.reshape(rows, factor, cols, factor)
-    values = np.arange(1, CLASSES + 1)
+    values = np.arange(1, count + 1)
     counts = (cells[None] == values[:, None, None, None, None]).sum(axis=(2, 4))
     tied = counts == counts.max(axis=0)
     turn = np.add.outer(np.arange(rows), np.arange(cols)) % tied.sum(axis=0)
     # The turn-th tied class: the one preceded by exactly `turn` others.
     selected = tied & (tied.cumsum(axis=0) - 1 == turn)
     mode: Label = values[selected.argmax(axis=0)].astype(np.uint8)
-    return np.where((cells > CLASSES).any(axis=(1, 3)), NODATA, mode).astype(np.uint8)
+    return np.where((cells > count).any(axis=(1, 3)), NODATA, mode).astype(np.uint8)
 
 
 def valid_of(image: Image) -> NDArray[np.bool_]:

@@ -1,7 +1,8 @@
 """Labeled imagery in memory: the chips of a list (chips.csv), Demo County and Demo City.
 
 A scene keeps its own pixels; the resolution of a crop is decided when the crop is drawn.
-Bands are red, green, blue, near infrared; labels are 0 (unlabeled) and the legend's values.
+Bands are red, green, blue, near infrared unless a run names others; labels are 0 (unlabeled) and
+the legend's values.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from rasterio.coords import BoundingBox
 from rasterio.windows import Window
 
-from model.legend import LEGEND
+from model.legend import LEGEND, Legend
 from training.errors import LabelError
 
 BANDS = 4
@@ -34,7 +35,8 @@ Label = NDArray[np.uint8]
 class Scene:
     """A labeled image.
 
-    image: uint8 (4, rows, cols). label: uint8 (rows, cols), 0 = unlabeled, else 1..6.
+    image: uint8 (bands, rows, cols). label: uint8 (rows, cols), 0 = unlabeled, else a value of the
+    legend.
     resolution: ground meters per pixel. epsg and transform locate it; epsg is None where the
     position is unknown (`transform` is then meaningless). path: the file, when the scene is all of
     it. transferred: the label was drawn on an image of another year.
@@ -51,22 +53,25 @@ class Scene:
     synthetic: bool = False
     transferred: bool = False
     path: Path | None = None
+    legend: Legend = LEGEND
 
     def __post_init__(self) -> None:
         if self.image.dtype != np.uint8 or self.label.dtype != np.uint8:
             raise LabelError(
                 f"{self.name}: image {self.image.dtype} and label {self.label.dtype} must be uint8"
             )
-        if self.image.ndim != 3 or self.image.shape[0] != BANDS:
-            raise LabelError(f"{self.name}: image is {self.image.shape}, expected {BANDS} bands")
+        if self.image.ndim != 3:
+            raise LabelError(
+                f"{self.name}: image is {self.image.shape}, expected bands, rows, cols"
+            )
         if self.image.shape[1:] != self.label.shape:
             raise LabelError(
                 f"{self.name}: image is {self.image.shape[1:]} pixels, label {self.label.shape}"
             )
         if self.transform.b or self.transform.d:
             raise LabelError(f"{self.name}: the image is rotated; north must be up")
-        if self.label.max(initial=0) > CLASSES:
-            raise LabelError(f"{self.name}: label {self.label.max()} is not one of 0..{CLASSES}")
+        if (highest := self.label.max(initial=0)) > (most := len(self.legend.classes)):
+            raise LabelError(f"{self.name}: label {highest} is not one of 0..{most}")
 
     @property
     def bounds(self) -> BoundingBox:
@@ -76,8 +81,9 @@ class Scene:
         return BoundingBox(t.c, t.f + rows * t.e, t.c + cols * t.a, t.f)
 
     def counts(self) -> NDArray[np.int64]:
-        """Return labeled pixels of the classes 1..6: int64 (6,)."""
-        return np.bincount(self.label.ravel(), minlength=CLASSES + 1)[1 : CLASSES + 1]
+        """Return labeled pixels of every class: int64 (classes,)."""
+        count = len(self.legend.classes)
+        return np.bincount(self.label.ravel(), minlength=count + 1)[1 : count + 1]
 
     def window(self, row: int, col: int, rows: int, cols: int, suffix: str = "") -> Scene:
         """Return the part of `rows` x `cols` pixels whose upper-left pixel is (row, col)."""
@@ -93,8 +99,11 @@ class Scene:
         )
 
 
-def read_chips(index: Path, without: Iterable[str] = ()) -> list[Scene]:
-    """Return the chips of a list as scenes; places in `without` are not opened.
+def read_chips(
+    index: Path, without: Iterable[str] = (), *, legend: Legend = LEGEND, bands: int = BANDS
+) -> list[Scene]:
+    """Return the chips of a list as scenes with that many bands; places in `without` are not
+    opened.
 
     Raises LabelError naming the file that is missing or does not fit.
     """
@@ -106,6 +115,8 @@ def read_chips(index: Path, without: Iterable[str] = ()) -> list[Scene]:
             place=row["place"],
             year=row["year"],
             resolution=float(row["resolution_m"]),
+            legend=legend,
+            bands=bands,
         )
         for row in chip_list(index)
         if row["place"] not in left_out
@@ -152,22 +163,28 @@ def quarter(scene: Scene) -> str:
 
 
 def _read(
-    image_path: Path, label_path: Path, place: str, year: str, resolution: float | None
+    image_path: Path,
+    label_path: Path,
+    place: str,
+    year: str,
+    resolution: float | None,
+    legend: Legend = LEGEND,
+    bands: int = BANDS,
 ) -> Scene:
     for path in (image_path, label_path):
         if not path.is_file():
             raise LabelError(f"{path} is missing")
     with rasterio.open(image_path) as source, rasterio.open(label_path) as labels:
-        if source.count < BANDS:
-            raise LabelError(f"{image_path} has {source.count} bands, {BANDS} are needed")
+        if source.count < bands:
+            raise LabelError(f"{image_path} has {source.count} bands, {bands} are needed")
         if labels.shape != source.shape:
             raise LabelError(f"{label_path} is {labels.shape}, its image {source.shape}")
         label = labels.read(1)
         if label.dtype != np.uint8:
             raise LabelError(f"{label_path} is {label.dtype}, uint8 is needed")
-        image = source.read(list(range(1, BANDS + 1)), window=Window(0, 0, *source.shape[::-1]))
-        # Collars hold no imagery: all four bands at zero.
-        label[(label > CLASSES) | (image == 0).all(axis=0)] = 0
+        image = source.read(list(range(1, bands + 1)), window=Window(0, 0, *source.shape[::-1]))
+        # Collars hold no imagery: all bands at zero.
+        label[(label > len(legend.classes)) | (image == 0).all(axis=0)] = 0
         return Scene(
             name=image_path.stem,
             place=place,
@@ -178,4 +195,5 @@ def _read(
             epsg=source.crs.to_epsg() if source.crs else None,
             transform=source.transform,
             path=image_path,
+            legend=legend,
         )

@@ -7,12 +7,14 @@ ground is cut out of every scene of every year.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from rasterio.coords import BoundingBox
 
+from model.legend import Legend
 from training.config import Preset
 from training.data.scenes import Scene, quarter
 from training.errors import SplitError
@@ -33,20 +35,45 @@ class Split:
     test: tuple[Scene, ...]
 
 
+def share_lines(sides: Mapping[str, NDArray[np.int64]], legend: Legend) -> list[str]:
+    """Return in words what share of the labeled pixels is on every side, and which classes of the
+    others it lacks. sides: name → pixels of every class, int64 (classes,); those with none are left
+    out.
+    """
+    kept = {name: counts for name, counts in sides.items() if counts.any()}
+    total = sum((counts.sum() for counts in kept.values()), np.int64(0))
+    shares = [f"{name} {100 * counts.sum() / total:.1f} %" for name, counts in kept.items()]
+    lines = [f"labeled pixels: {', '.join(shares)}"] if shares else []
+    there = np.any([counts > 0 for counts in kept.values()], axis=0) if kept else []
+    for name, counts in kept.items():
+        lacking = [
+            c.name
+            for c, n, any_ in zip(legend.classes, counts, there, strict=True)
+            if any_ and not n
+        ]
+        if lacking:
+            lines.append(f"warning: {name} has no pixel of {', '.join(lacking)}")
+    return lines
+
+
 def split_places(scenes: Iterable[Scene], preset: Preset) -> Split:
     """Split real scenes: the places `preset.held_out` are the test; of every other place a share
     of the groups is validation, drawn by the preset's seed.
 
-    Raises SplitError when a held-out place is not among the scenes or no training scene is left.
+    Raises SplitError when a held-out place that the preset names (not its default) is not among the
+    scenes, or no training scene is left.
     """
     scenes = sorted(scenes, key=lambda s: (s.place, s.name))
     places = sorted({s.place for s in scenes})
-    if missing := sorted(set(preset.held_out) - set(places)):
+    held_out = set(preset.held_out)
+    if "held_out" not in preset.model_fields_set:
+        held_out &= set(places)
+    if missing := sorted(held_out - set(places)):
         raise SplitError(f"held-out places {missing} are not among the places {places}")
     train: list[Scene] = []
     validation: list[Scene] = []
     for place in places:
-        if place in preset.held_out:
+        if place in held_out:
             continue
         members = [s for s in scenes if s.place == place]
         groups = group_by_ground(members, preset.margin_m)
@@ -59,7 +86,7 @@ def split_places(scenes: Iterable[Scene], preset: Preset) -> Split:
             taken += len(groups[index]) if side is validation else 0
     if not train:
         raise SplitError(f"every place of {places} is held out: nothing is left to train on")
-    test = [s for s in scenes if s.place in preset.held_out]
+    test = [s for s in scenes if s.place in held_out]
     return Split(tuple(train), tuple(validation), tuple(test))
 
 

@@ -11,16 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.legend import LEGEND
-from training.evaluate.metrics import Counts, scores
-from training.evaluate.results import PER_CENT, Evaluation, table_of
+from training.evaluate.metrics import scores
+from training.evaluate.results import PER_CENT, Evaluation
 
 RESAMPLES = 2000
 LEVEL = 0.95
 SEED = 0
-
-MIN_PLACES = 3
-"""With fewer places, pieces of ground are resampled instead: two places have no spread."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +50,18 @@ def intervals(
     The same evaluation and seed give the same intervals. With one cluster every bound is nan. A
     class that a resample lacks is not in its macro F1.
     """
-    what, clusters = _clusters(evaluation)
+    what, tables = evaluation.clusters()
+    clusters = np.stack(list(tables.values()))
     count = len(clusters)
     if count < 2:
         none = Interval(float("nan"), float("nan"))
         return Intervals(
-            f"no interval: one {what} only", none, none, none, none, (none,) * len(LEGEND.classes)
+            f"no interval: one {what} only",
+            none,
+            none,
+            none,
+            none,
+            (none,) * len(evaluation.legend.classes),
         )
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
@@ -138,19 +140,6 @@ def reliability(evaluation: Evaluation, bins: int = 10) -> Reliability:
         result.append(Bin(number * width, (number + 1) * width, n, sure, accuracy))
     total = int(pixels.sum())
     return Reliability(tuple(result), error / total if total else float("nan"))
-
-
-def _clusters(evaluation: Evaluation) -> tuple[str, Counts]:
-    """Return what is resampled, and its tables: int64 (clusters, 6, 6)."""
-    places = evaluation.places
-    if len(places) >= MIN_PLACES:
-        return "place", np.stack([table_of(scenes) for scenes in places.values()])
-    grounds = sorted({(s.place, s.ground) for s in evaluation.scenes})
-    tables = [
-        table_of(s for s in evaluation.scenes if (s.place, s.ground) == ground)
-        for ground in grounds
-    ]
-    return "piece of ground", np.stack(tables)
 
 
 def _plural(what: str) -> str:

@@ -17,7 +17,8 @@ import onnx
 from model.segment import Segmentation, segment
 from model.session import Session
 from training.data.resolution import at_resolution, resize_nearest, valid_of
-from training.data.scenes import CLASSES, Scene
+from training.data.scenes import Scene
+from training.errors import AssessmentError
 from training.evaluate.metrics import contingency
 from training.evaluate.results import PER_CENT, Evaluation, ModelFacts, Role, SceneResult, rows_of
 from training.progress import Log, print_line
@@ -62,8 +63,16 @@ def evaluate(
     """Evaluate a model file on `scenes`; `description` says what they are, `command` how to repeat
     it.
 
-    Raises AssessmentError when there are no scenes.
+    Raises AssessmentError when a scene has other classes or bands than the model.
     """
+    card = subject.session.card
+    for scene in scenes:
+        if scene.legend != card.legend or len(scene.image) != len(card.bands):
+            raise AssessmentError(
+                f"{scene.name} has {len(scene.image)} bands and the classes "
+                f"{[c.name for c in scene.legend.classes]}, the model {len(card.bands)} and "
+                f"{[c.name for c in card.legend.classes]}"
+            )
     results = assess(subject.session, scenes, log, on_scene)
     seen = sorted({s.place for s in scenes} & set(subject.facts.places))
     return Evaluation(
@@ -72,6 +81,7 @@ def evaluate(
         description=description,
         commands=(command,),
         models=(subject.facts,),
+        legend=card.legend,
         scenes=results,
         trained_on=tuple(seen),
     )
@@ -111,9 +121,10 @@ def result_of(scene: Scene, answer: Segmentation) -> SceneResult:
     """Return a scene's tables. `answer` is on the label's pixels; pixels without imagery are not
     counted.
     """
-    reference = np.where(answer.classes > CLASSES, 0, scene.label).astype(np.uint8)
+    count = len(scene.legend.classes)
+    reference = np.where(answer.classes > count, 0, scene.label).astype(np.uint8)
     known = reference > 0
-    table = contingency(reference, np.where(known, answer.classes, 0).astype(np.uint8), CLASSES)
+    table = contingency(reference, np.where(known, answer.classes, 0).astype(np.uint8), count)
     sure = answer.confidence[known]
     hit = answer.classes[known] == reference[known]
     return SceneResult(

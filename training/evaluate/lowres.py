@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from model.segment import segment
-from training.config import StrictModel
+from training.config.base import StrictModel
 from training.data.resolution import (
     FACTORS,
     at_resolution,
@@ -23,7 +23,7 @@ from training.data.resolution import (
     resize_nearest,
     valid_of,
 )
-from training.data.scenes import CLASSES, Label, Scene
+from training.data.scenes import Label, Scene
 from training.errors import AssessmentError
 from training.evaluate.evaluation import Subject
 from training.evaluate.metrics import Counts, contingency
@@ -65,11 +65,13 @@ class LowRes(Measured):
         return tuple(sorted({c.factor for s in self.scenes for c in s.coarse}))
 
     def agreement(self, factor: int) -> Counts:
-        """Return int64 (6, 6) over all scenes: mode of the 1 m classes by coarse class."""
+        """Return int64 (classes, classes) over all scenes: mode of the 1 m classes by coarse
+        class."""
         return sum_of(c.agreement for s in self.scenes for c in s.coarse if c.factor == factor)
 
     def accuracy(self, factor: int = 1) -> Counts:
-        """Return int64 (6, 6) over all scenes: label by class at that factor (1: as served)."""
+        """Return int64 (classes, classes) over all scenes: label by class at that factor (1: as
+        served)."""
         if factor == 1:
             return sum_of(s.accuracy for s in self.scenes)
         return sum_of(c.accuracy for s in self.scenes for c in s.coarse if c.factor == factor)
@@ -105,6 +107,7 @@ def lowres_of(
         ground_resolution=native,
         commands=(command,),
         models=(subject.facts,),
+        legend=subject.session.card.legend,
         scenes=tuple(results),
         trained_on=tuple(sorted(places & set(subject.facts.places))),
     )
@@ -123,28 +126,28 @@ def _scene(subject: Subject, scene: Scene, factors: Sequence[int]) -> CoarseScen
     if not image.size:
         raise AssessmentError(f"{scene.name} is smaller than {max(factors)} pixels")
     fine = segment(session, image, valid_of(image)).classes
-    coarse = []
+    coarse, count = [], len(session.card.legend.classes)
     for factor in factors:
         small = block_mean(image, factor)
         classes = segment(session, small, valid_of(small)).classes
-        mode = mode_with_tiebreak(fine, factor)
+        mode = mode_with_tiebreak(fine, factor, count)
         coarse.append(
             CoarseTables(
                 factor=factor,
-                agreement=_table(np.where(mode <= CLASSES, mode, 0), classes),
-                accuracy=_table(label, resize_nearest(classes, label.shape)),
+                agreement=_table(np.where(mode <= count, mode, 0), classes, count),
+                accuracy=_table(label, resize_nearest(classes, label.shape), count),
             )
         )
     return CoarseScene(
         name=scene.name,
         place=scene.place,
-        accuracy=_table(label, resize_nearest(fine, label.shape)),
+        accuracy=_table(label, resize_nearest(fine, label.shape), count),
         coarse=tuple(coarse),
     )
 
 
-def _table(reference: Label, classes: Label) -> Table:
+def _table(reference: Label, classes: Label, count: int) -> Table:
     """Count the pixels where both have a class."""
-    known = (reference > 0) & (classes <= CLASSES)
+    known = (reference > 0) & (classes <= count)
     seen, shown = (np.where(known, a, 0).astype(np.uint8) for a in (reference, classes))
-    return rows_of(contingency(seen, shown, CLASSES))
+    return rows_of(contingency(seen, shown, count))

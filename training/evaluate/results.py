@@ -16,11 +16,15 @@ from pydantic import Field, ValidationError, model_validator
 
 from model.card import Assessment
 from model.legend import LEGEND
-from training.config import StrictModel
+from training.config.base import StrictModel
+from training.config.legend import OwnLegend
 from training.errors import AssessmentError
 from training.evaluate.metrics import Counts, scores
 
 CLASSES = len(LEGEND.classes)
+
+MIN_PLACES = 3
+"""With fewer places, pieces of ground are the clusters: two places have no spread."""
 
 PER_CENT = 101
 """Confidence has whole percent, 0..100, as in the server."""
@@ -61,8 +65,8 @@ class SceneResult(StrictModel):
 
     @model_validator(mode="after")
     def _sums_agree(self) -> Self:
-        if len(self.contingency) != CLASSES or {len(r) for r in self.contingency} != {CLASSES}:
-            raise ValueError(f"the contingency table must be {CLASSES} x {CLASSES}")
+        if {len(r) for r in self.contingency} != {len(self.contingency)}:
+            raise ValueError("the contingency table must be square")
         pixels, hits = int(self.table.sum()), int(np.trace(self.table))
         if sum(self.confidence) != pixels or sum(self.right) != hits:
             raise ValueError(
@@ -75,7 +79,7 @@ class SceneResult(StrictModel):
 
     @property
     def table(self) -> Counts:
-        """Return the contingency table, int64 (6, 6)."""
+        """Return the contingency table, int64 (classes, classes)."""
         return np.array(self.contingency, np.int64)
 
 
@@ -88,6 +92,7 @@ class Measured(StrictModel):
     description: str = Field(default="", description="what was measured on, in words")
     commands: tuple[str, ...] = Field(description="what measured it")
     models: tuple[ModelFacts, ...]
+    legend: OwnLegend = LEGEND
     trained_on: tuple[str, ...] = Field(
         default=(), description="places measured on that their model was trained on"
     )
@@ -119,9 +124,17 @@ class Evaluation(Measured):
     description: str
     scenes: Annotated[tuple[SceneResult, ...], Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def _tables_are_of_the_legend(self) -> Self:
+        count = len(self.legend.classes)
+        for scene in self.scenes:
+            if len(scene.contingency) != count:
+                raise ValueError(f"the contingency table of {scene.name} must be {count} x {count}")
+        return self
+
     @property
     def table(self) -> Counts:
-        """Return the pixels of all scenes, int64 (6, 6): reference by prediction."""
+        """Return the pixels of all scenes, int64 (classes, classes): reference by prediction."""
         return table_of(self.scenes)
 
     @property
@@ -132,13 +145,31 @@ class Evaluation(Measured):
 
     def assessment(self) -> Assessment:
         """Return the entry of a model card."""
+        _, clusters = self.clusters()
         return Assessment(
-            name=self.name, description=self.description, contingency=rows_of(self.table)
+            name=self.name,
+            description=self.description,
+            contingency=rows_of(self.table),
+            clusters={name: rows_of(table) for name, table in clusters.items()},
         )
+
+    def clusters(self) -> tuple[str, dict[str, Counts]]:
+        """Return what the scenes are clusters of, and the table of each: places, where there are at
+        least MIN_PLACES of them, otherwise pieces of ground."""
+        places = self.places
+        if len(places) >= MIN_PLACES:
+            return "place", {name: table_of(scenes) for name, scenes in places.items()}
+        grounds = sorted({(s.place, s.ground) for s in self.scenes})
+        return "piece of ground", {
+            f"{place} {ground}": table_of(
+                s for s in self.scenes if (s.place, s.ground) == (place, ground)
+            )
+            for place, ground in grounds
+        }
 
 
 def table_of(scenes: Iterable[SceneResult]) -> Counts:
-    """Return the sum of the scenes' tables, int64 (6, 6)."""
+    """Return the sum of the scenes' tables, int64 (classes, classes)."""
     return sum_of(s.contingency for s in scenes)
 
 
@@ -163,6 +194,8 @@ def pooled(folds: Sequence[Result]) -> Result:
     """
     if not folds:
         raise AssessmentError("there is nothing to pool")
+    if any(f.legend != folds[0].legend for f in folds):
+        raise AssessmentError("evaluations of different legends cannot be pooled")
     if len(roles := sorted({getattr(f, "role", "") for f in folds})) > 1:
         raise AssessmentError(f"evaluations of different kinds cannot be pooled: {roles}")
     update: dict[str, object] = {
@@ -196,5 +229,7 @@ def rows_of(table: Counts) -> Table:
 
 
 def sum_of(tables: Iterable[Table]) -> Counts:
-    """Return the sum of tables as kept, int64 (6, 6)."""
-    return sum((np.array(t, np.int64) for t in tables), np.zeros((CLASSES, CLASSES), np.int64))
+    """Return the sum of tables as kept, int64 (classes, classes); of none, that of the default
+    legend."""
+    each = [np.array(t, np.int64) for t in tables]
+    return sum(each[1:], each[0]) if each else np.zeros((CLASSES, CLASSES), np.int64)

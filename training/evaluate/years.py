@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from training.config import StrictModel
+from training.config.base import StrictModel
 from training.data.other_years import NAME, scenes_by_year
 from training.data.scenes import CLASSES, Label, Scene
 from training.errors import AssessmentError

@@ -32,7 +32,7 @@ from model.session import Session
 from model.windows import MULTIPLE
 from training.config import Preset
 from training.data.resolution import at_resolution
-from training.data.scenes import CLASSES, Scene, read_chips
+from training.data.scenes import Scene, read_chips
 from training.data.splits import Split, split_places
 from training.errors import ExportError
 from training.evaluate.evaluation import classify, result_of
@@ -87,7 +87,10 @@ def calibration_split(preset: Preset, chips: Path) -> Split:
     if not preset.validation_share:
         apart = Preset(name=preset.name).validation_share
         preset = preset.model_copy(update={"validation_share": apart})
-    return split_places(read_chips(chips, without=preset.left_out), preset)
+    scenes = read_chips(
+        chips, without=preset.left_out, legend=preset.legend, bands=len(preset.bands)
+    )
+    return split_places(scenes, preset)
 
 
 def quantize(
@@ -166,7 +169,7 @@ def compare(fp32: Session, int8: Session, scenes: Sequence[Scene], exact: int = 
     results = []
     for scene in scenes:
         one, other = classify(fp32, scene), classify(int8, scene)
-        there = one.classes <= CLASSES
+        there = one.classes <= len(fp32.card.legend.classes)
         pixels += int(there.sum())
         same += int((one.classes == other.classes)[there].sum())
         results.append((result_of(scene, one), result_of(scene, other)))

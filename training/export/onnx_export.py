@@ -27,15 +27,13 @@ from training.errors import ExportError
 from training.export import artifact
 from training.network.checkpoint import Checkpoint
 from training.network.unet import (
-    BANDS,
-    CLASSES,
     FILTERS,
-    PARAMETERS,
     Level,
     UNet,
     build,
     fold,
     parameter_count,
+    parameters_of,
 )
 
 TOLERANCE = 1e-4
@@ -55,14 +53,22 @@ PROBES = 4
 
 def net_of(state: Checkpoint) -> UNet:
     """Return the network of a checkpoint with its averaged weights, in evaluation mode."""
-    net = build(Preset.model_validate(state.preset))
+    preset = Preset.model_validate(state.preset)
+    if preset.network != "unet":
+        raise ExportError(
+            f"a teacher ({preset.network}) is not exported: distill the served network from it"
+        )
+    net = build(preset)
     net.load_state_dict(state.ema)
     net.eval()
     return net
 
 
-def export(checkpoint: Path, out: Path, scenes: Sequence[Scene] = ()) -> ModelCard:
-    """Write the model file `out` and its card, which has no accuracy yet (see `write_accuracy`).
+def export(
+    checkpoint: Path, out: Path, scenes: Sequence[Scene] = (), attribution: str = ""
+) -> ModelCard:
+    """Write the model file `out` and its card, which has no accuracy yet (see `write_accuracy`) and
+    states `attribution` where that is given.
 
     Before that, ONNX Runtime is compared with torch on synthetic imagery and on windows of
     `scenes`. Raises CheckpointError for an unusable checkpoint,
@@ -72,6 +78,8 @@ def export(checkpoint: Path, out: Path, scenes: Sequence[Scene] = ()) -> ModelCa
     card = ModelCard.parse(state.card, f"{checkpoint}: card")
     facts = card.training.model_copy(update={"steps": state.before + state.step})
     card = card.model_copy(update={"training": facts, "halo": HALO})
+    if attribution:
+        card = card.model_copy(update={"attribution": attribution})
     net = net_of(state)
     graph = onnx_of(fold(net))
     check_parity(net, graph, card, [*synthetic_windows(card), *real_windows(scenes, card)])
@@ -82,7 +90,7 @@ def check_parity(
     net: UNet, graph: onnx.ModelProto, card: ModelCard, windows: Sequence[Image]
 ) -> float:
     """Return the largest difference of a probability between torch and the exported file over
-    `windows`: uint8 (4, S, S) each. Raises ExportError above TOLERANCE.
+    `windows`: uint8 (bands, S, S) each. Raises ExportError above TOLERANCE.
     """
     session = Session(artifact.stamped(graph, card))
     worst = 0.0
@@ -177,8 +185,8 @@ class _Graph:
 def onnx_of(net: UNet) -> onnx.ModelProto:
     """Return the graph of a folded network with softmax and background forced to 0.
 
-    Input float32 [N, 4, S, S], standardized; output float32 [N, 7, S, S], probabilities. Raises
-    ValueError when batch norm has not been folded (see unet.fold).
+    Input float32 [N, bands, S, S], standardized; output float32 [N, channels, S, S], probabilities.
+    Raises ValueError when batch norm has not been folded (see unet.fold).
     """
     if any(isinstance(m, nn.BatchNorm2d) for m in net.modules()):
         raise ValueError("fold batch norm before exporting: training.network.unet.fold")
@@ -198,11 +206,12 @@ def onnx_of(net: UNet) -> onnx.ModelProto:
     graph.softmax(x)
 
     count = sum(int(np.prod(w.dims)) for w in graph.weights)
-    if count != PARAMETERS or parameter_count(net) != PARAMETERS:
-        raise AssertionError(f"the graph has {count:,} parameters instead of {PARAMETERS:,}")
+    wanted = parameters_of(net.bands, net.channels)
+    if count != wanted or parameter_count(net) != wanted:
+        raise AssertionError(f"the graph has {count:,} parameters instead of {wanted:,}")
     ends = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", channels, "S", "S"])
-        for name, channels in ((INPUT, BANDS), (OUTPUT, CLASSES))
+        for name, channels in ((INPUT, net.bands), (OUTPUT, net.channels))
     ]
     model = helper.make_model(
         helper.make_graph(graph.nodes, "landcover", ends[:1], ends[1:], graph.weights),
@@ -216,7 +225,8 @@ def onnx_of(net: UNet) -> onnx.ModelProto:
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def probabilities(net: UNet, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return torch's probabilities: float32 (N, 4, S, S) to (N, 7, S, S), channel 0 zero."""
+    """Return torch's probabilities: float32 (N, bands, S, S) to (N, channels, S, S), channel 0
+    zero."""
     logits = net(torch.from_numpy(batch))
     logits[:, 0] = NEVER
     answer: NDArray[np.float32] = torch.softmax(logits, dim=1).numpy()

@@ -25,8 +25,10 @@ from training.evaluate.evaluation import Subject, evaluate
 from training.evaluate.results import Measured, Role
 from training.evaluate.years import years_of
 from training.export.onnx_export import export
+from training.fit.compute import ComputeRequest
 from training.fit.loop import fit
 from training.network.checkpoint import Checkpoint
+from training.network.initial import read_initial
 from training.progress import Log, print_line
 
 
@@ -116,6 +118,7 @@ def crossvalidate(
     city: Path | None = None,
     command: str,
     threads: int = 2,
+    request: ComputeRequest | None = None,
     log: Log = print_line,
 ) -> list[Path]:
     """Run every fold in `run` and return the results, JSON files for `accuracy`.
@@ -125,6 +128,7 @@ def crossvalidate(
     cross-validation with the same folds; AssessmentError otherwise. `shared`: the preset of two
     runs, each the initial checkpoint of half of the folds, without the tests of these.
     `county`, `city`: the folders of Demo County and City, from which a share of the crops comes.
+    `request`: what a run measures at its start.
     """
     scenes = read_chips(chips, without=preset.left_out)
     folds = (
@@ -142,7 +146,7 @@ def crossvalidate(
         synthetic = Split(synthetic.train, (), ())
 
     def initial(name: str) -> Checkpoint | None:
-        return Checkpoint.load(init_path(init_from, name)) if init_from is not None else None
+        return read_initial(init_path(init_from, name)) if init_from is not None else None
 
     def train_on(
         train: tuple[Scene, ...], folder: Path, selected: Preset, first: Checkpoint | None
@@ -150,7 +154,7 @@ def crossvalidate(
         split = Split(train, (), ())
         if other_years is not None:
             split = with_other_years(split, other_years, preset)
-        fit(selected, Data(split, synthetic), folder, init_from=first, log=log)
+        fit(selected, Data(split, synthetic), folder, init_from=first, request=request, log=log)
 
     shared_by_fold = dict[str, Checkpoint]()
     for name, group in groups.items():
@@ -217,9 +221,7 @@ def check_init(init_from: Path, evaluated: Mapping[str, Sequence[Scene]]) -> Non
             names = {s.name for s in scenes}
             _check_unseen(init_path(init_from, fold), _scenes_of(init_from / fold) & names)
     else:
-        card = ModelCard.parse(
-            Checkpoint.load(init_from).card, "the card of the initial checkpoint"
-        )
+        card = ModelCard.parse(read_initial(init_from).card, "the card of the initial checkpoint")
         places = {s.place for scenes in evaluated.values() for s in scenes}
         _check_unseen(init_from, places.intersection(card.training.places))
 

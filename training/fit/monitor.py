@@ -6,8 +6,10 @@ The figures that are reported come from training/evaluate, on the exported file.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from model.card import ModelCard
 from model.segment import Segmentation
 from training.data.augment import resize_scene
 from training.data.dataset import Data
-from training.data.scenes import CLASSES, Scene
+from training.data.scenes import Scene
 from training.evaluate.metrics import Counts, contingency, scores
 from training.network.checkpoint import Checkpoint
 from training.network.inference import classes_of
@@ -31,13 +33,14 @@ SIDE = 192
 
 
 def contingency_of(net: UNet, scenes: Sequence[Scene], card: ModelCard) -> Counts:
-    """Return the contingency table, int64 (6, 6), of a network in evaluation mode on whole scenes
-    at the card's resolution.
+    """Return the contingency table, int64 (classes, classes), of a network in evaluation mode on
+    whole scenes at the card's resolution.
     """
-    total = np.zeros((CLASSES, CLASSES), np.int64)
+    count = len(card.legend.classes)
+    total = np.zeros((count, count), np.int64)
     for scene in scenes:
         image, label = resize_scene(scene, card.ground_resolution)
-        total += contingency(label, classes_of(net, image, card), CLASSES)
+        total += contingency(label, classes_of(net, image, card), count)
     return total
 
 
@@ -61,6 +64,25 @@ def record_validation(
     better = score > state.best_score
     state.best_score, state.waited = (score, 0) if better else (state.best_score, state.waited + 1)
     return better
+
+
+def append_log(run: Path, state: Checkpoint, pace: float) -> None:
+    """Add the last validation to `log.jsonl`, one JSON object for each; `pace`: seconds a step."""
+    entry = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **state.history[-1]}
+    entry["steps_per_s"] = round(1 / pace, 3) if pace > 0 else None
+    with (run / "log.jsonl").open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(entry) + "\n")
+
+
+def write_scalars(run: Path, state: Checkpoint) -> None:
+    """Add the last validation to the folder `tensorboard`. Needs the extra `tensorboard`."""
+    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 (an extra)
+
+    entry = state.history[-1]
+    with SummaryWriter(str(run / "tensorboard")) as writer:
+        for name, value in entry.items():
+            if name != "step":
+                writer.add_scalar(name, value, int(entry["step"]))
 
 
 def write_pictures(run: Path, state: Checkpoint, ema: UNet, card: ModelCard, data: Data) -> None:

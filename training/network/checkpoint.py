@@ -6,6 +6,7 @@ Random numbers are not in it: they depend on the seed and the step (see data/cro
 from __future__ import annotations
 
 import os
+import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,19 @@ import torch
 from training.config import Preset
 from training.errors import CheckpointError
 
-FREE_TO_CHANGE = frozenset({"name", "steps", "decay", "patience", "evaluate_every"})
+FREE_TO_CHANGE = frozenset(
+    {"name", "steps", "decay", "patience", "evaluate_every", "checkpoint_every_s", "precision"}
+)
 """Preset values that may change when a run is resumed: none of them alters the steps done, as long
-as the decay of the learning rate has not begun (fit/loop.py checks that)."""
+as the decay of the learning rate has not begun (fit/resume.py); the precision alters rounding."""
 
 
 @dataclass
 class Checkpoint:
     """State after `step` steps, and after `before` steps of the run that it was initialized from.
 
-    `net`, `ema` and `optimizer` are torch state dictionaries.
+    `net`, `ema` and `optimizer` are torch state dictionaries. `compute`: what the run computes
+    with. `losses`: of the steps since the last validation.
     """
 
     preset: dict[str, Any]
@@ -38,6 +42,8 @@ class Checkpoint:
     card: str = ""
     before: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    compute: dict[str, Any] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
         """Write beside `path`, then rename: a killed run never leaves half a file."""
@@ -51,10 +57,17 @@ class Checkpoint:
         checkpoint."""
         if not path.is_file():
             raise CheckpointError(f"no checkpoint at {path}")
+        if not zipfile.is_zipfile(path):
+            raise CheckpointError(
+                f"{path} is not a checkpoint of this program: it is damaged, or no file of torch"
+            )
         try:
             return cls(**torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:  # torch raises half a dozen kinds for a damaged file
-            raise CheckpointError(f"{path} is not a checkpoint of this program: {error}") from error
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise CheckpointError(
+                f"{path} is not a checkpoint of this program: {reason}"
+            ) from error
 
     def check(self, preset: Preset, data: str) -> None:
         """Raise CheckpointError, naming the value, when the run to be resumed is another one."""

@@ -16,13 +16,14 @@ from model.card import ModelCard
 from model.normalize import normalize
 from training.data.augment import resize_scene
 from training.data.resolution import FACTORS, block_mean, mode_with_tiebreak
-from training.data.scenes import CLASSES, Image, Label, Scene
+from training.data.scenes import Image, Label, Scene
 from training.network.unet import ALIGNMENT, UNet
 
 
 def classes_of(net: UNet, image: Image, card: ModelCard) -> Label:
     """Classify a whole image at the card's resolution with a network in evaluation mode: uint8
-    (4, rows, cols) to uint8 (rows, cols), 1..6. The image is mirrored at its edges.
+    (bands, rows, cols) to uint8 (rows, cols), values of the legend. The image is mirrored at its
+    edges.
     """
     rows, cols = image.shape[1:]
     more = [(0, -rows % ALIGNMENT), (0, -cols % ALIGNMENT)]
@@ -51,15 +52,16 @@ def coarse_scenes(
         if not (rows and cols):
             continue
         image = image[:, :rows, :cols]
+        count = len(card.legend.classes)
         fine = label[:rows, :cols] if scene.synthetic else classes_of(net, image, card)
         for factor in FACTORS:
-            mode = mode_with_tiebreak(np.where(fine > 0, fine, 255).astype(np.uint8), factor)
+            mode = mode_with_tiebreak(np.where(fine > 0, fine, 255).astype(np.uint8), factor, count)
             result[factor].append(
                 replace(
                     scene,
                     name=f"{scene.name}:x{factor}",
                     image=block_mean(image, factor),
-                    label=np.where(mode <= CLASSES, mode, 0).astype(np.uint8),
+                    label=np.where(mode <= count, mode, 0).astype(np.uint8),
                     resolution=card.ground_resolution * factor,
                     transferred=False,
                     path=None,

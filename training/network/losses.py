@@ -45,6 +45,15 @@ def masked_cross_entropy(
     return (weight * each).sum() / weight.sum().clamp_min(1e-6)
 
 
+def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean over all pixels of the cross-entropy with soft labels (Hinton et al. 2015).
+
+    logits: float32 (N, 1 + K, rows, cols), background first. targets: float32 (N, K, rows, cols),
+    probabilities of the classes.
+    """
+    return -(targets * torch.log_softmax(logits[:, 1:], dim=1)).sum(dim=1).mean()
+
+
 def class_weights(counts: NDArray[np.int64], how: str, limit: float) -> NDArray[np.float32]:
     """Return weights of the classes 1..K from their pixel counts, with a mean of 1 before the
     limit.

@@ -1,4 +1,5 @@
-"""The article's U-Net: 1,941,351 parameters, four bands in, seven classes out.
+"""The article's U-Net: 1,941,351 parameters with four bands in and seven channels out (background
+and six classes); other bands and legends change the first and the last layer only.
 
 Two 3 x 3 convolutions per level with 16, 32, 64, 128 and 256 filters, dropout between the two,
 2 x 2 max pooling, 2 x 2 transposed convolutions without activation, the skip concatenated after
@@ -18,7 +19,9 @@ from torch import Tensor, nn
 from training.config import Activation, Preset
 
 BANDS = 4
-CLASSES = 7
+CHANNELS = 7
+"""Output channels: background and six classes."""
+
 FILTERS = (16, 32, 64, 128, 256)
 PARAMETERS = 1_941_351
 DROPOUT = (0.1, 0.1, 0.2, 0.2, 0.3)
@@ -48,16 +51,19 @@ class Level(nn.Module):  # type: ignore[misc]
 
 
 class UNet(nn.Module):  # type: ignore[misc]
-    """Map standardized imagery to logits of the seven classes, background first."""
+    """Map standardized imagery to logits of background and the classes."""
 
     def __init__(
         self,
         activation: Activation = "relu",
         batch_norm: bool = True,
         dropout: Sequence[float] = DROPOUT,
+        bands: int = BANDS,
+        channels: int = CHANNELS,
     ) -> None:
         super().__init__()
-        inputs = (BANDS, *FILTERS[:-1])
+        self.bands, self.channels = bands, channels
+        inputs = (bands, *FILTERS[:-1])
         self.down = nn.ModuleList(
             Level(i, o, d, activation, batch_norm)
             for i, o, d in zip(inputs, FILTERS, dropout, strict=True)
@@ -67,13 +73,14 @@ class UNet(nn.Module):  # type: ignore[misc]
             Level(2 * f, f, d, activation, batch_norm)
             for f, d in zip(FILTERS[:-1], dropout[:-1], strict=True)
         )
-        self.last = nn.Conv2d(FILTERS[0], CLASSES, 1)
+        self.last = nn.Conv2d(FILTERS[0], channels, 1)
         self.apply(_he_normal)
-        if (count := parameter_count(self)) != PARAMETERS:
-            raise AssertionError(f"the U-Net has {count:,} parameters instead of {PARAMETERS:,}")
+        if (count := parameter_count(self)) != (wanted := parameters_of(bands, channels)):
+            raise AssertionError(f"the U-Net has {count:,} parameters instead of {wanted:,}")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map float32 (N, 4, rows, cols), multiples of 16, to logits (N, 7, rows, cols)."""
+        """Map float32 (N, bands, rows, cols), multiples of 16, to logits (N, channels, rows,
+        cols)."""
         skips: list[Tensor] = []
         for level in self.down[:-1]:
             x = level(x)
@@ -86,8 +93,20 @@ class UNet(nn.Module):  # type: ignore[misc]
 
 
 def build(preset: Preset) -> UNet:
-    """Return the network of a preset, with new weights from torch's current random state."""
-    return UNet(preset.activation, preset.batch_norm, preset.dropout)
+    """Return the network of a preset, with new weights from torch's current random state (a
+    teacher's encoder with those of ImageNet; it has the interface of the U-Net)."""
+    channels = 1 + len(preset.legend.classes)
+    if preset.network != "unet":
+        from training.network.teacher import Teacher  # noqa: PLC0415 (an extra)
+
+        return Teacher(preset.bands, channels)
+    return UNet(preset.activation, preset.batch_norm, preset.dropout, len(preset.bands), channels)
+
+
+def parameters_of(bands: int, channels: int) -> int:
+    """Return the parameters of the network: the article's but for its first and last layer."""
+    first, last = 9 * FILTERS[0], FILTERS[0] + 1
+    return PARAMETERS + first * (bands - BANDS) + last * (channels - CHANNELS)
 
 
 def parameter_count(net: nn.Module) -> int:
@@ -145,7 +164,8 @@ class Dropout(nn.Module):  # type: ignore[misc]
         if not self.training or self._dropped == 0:
             return x
         n, c, rows, cols = x.shape
-        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
+        words.random_(-(2**63), None)
         drawn = words.view(torch.uint8)[: x.numel()].view(n, rows, cols, c).permute(0, 3, 1, 2)
         keep = (drawn >= self._dropped).to(x.dtype)
         return x * keep.mul_(LEVELS / (LEVELS - self._dropped))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from model.legend import LEGEND
 from training.evaluate.confidence import intervals, reliability
 from training.evaluate.metrics import scores
 from training.evaluate.results import Evaluation, Measured, SceneResult, mean_of_places
@@ -25,6 +24,7 @@ from training.report.tables import (
     by_confidence,
     by_place,
     contingency_table,
+    names_of,
     percent,
     share,
 )
@@ -67,13 +67,18 @@ def html(result: Evaluation, previews: ScenePreviews, shown: int = 24) -> str:
                 (percent(curve.error), "calibration error (ECE)"),
                 (f"{s.pixels.sum():,}", f"labeled pixels, {len(result.scenes)} scenes"),
             ],
-            "legend": LEGEND.classes,
-            "key": [(c.color_hint, c.title) for c in LEGEND.classes]
+            "legend": result.legend.classes,
+            "key": [(c.color_hint, c.title) for c in result.legend.classes]
             + [("FFFFFF", "unlabeled"), (RIGHT, "right"), (WRONG, "wrong")],
             "shares": result.table / np.maximum(1, result.table.sum(axis=1, keepdims=True)),
             "diagram": Markup(reliability_diagram(curve)),  # noqa: S704 (made of numbers only)
             "shown": [
-                (r, percent(_overall(r)), commonest_error(r), previews.figures(r.place, r.name))
+                (
+                    r,
+                    percent(_overall(r)),
+                    commonest_error(r, names_of(result.legend)),
+                    previews.figures(r.place, r.name),
+                )
                 for r in ranked[:shown]
             ],
             "scenes": Table(
@@ -98,11 +103,11 @@ def section(result: Evaluation, graph: str = "") -> dict[str, Any]:
         "description": result.description,
         "source": source(result, graph),
         "commands": result.commands,
-        "classes": by_class(result.table, known),
+        "classes": by_class(result.table, known, names_of(result.legend)),
         "overall": percent(scores(result.table).overall) + between(known.overall),
         "method": known.method,
         "places": by_place(result),
-        "contingency": contingency_table(result.table),
+        "contingency": contingency_table(result.table, names_of(result.legend)),
         "calibration_error": percent(curve.error),
         "bins": by_confidence(curve),
     }
@@ -146,14 +151,14 @@ def worst_first(scenes: Iterable[SceneResult]) -> list[SceneResult]:
     return sorted(scenes, key=lambda s: (np.nan_to_num(_overall(s), nan=2.0), s.place, s.name))
 
 
-def commonest_error(result: SceneResult) -> str:
+def commonest_error(result: SceneResult, names: Sequence[str] = NAMES) -> str:
     """Return the most frequent confusion of a scene in words; empty when there is none."""
     wrong = result.table
     np.fill_diagonal(wrong, 0)
     if not wrong.any():
         return ""
-    i, j = np.unravel_index(int(wrong.argmax()), wrong.shape)
-    return f"; most often {NAMES[i]} classified as {NAMES[j]} ({wrong[i, j]:,})"
+    i, j = map(int, np.unravel_index(int(wrong.argmax()), wrong.shape))
+    return f"; most often {names[i]} classified as {names[j]} ({wrong[i, j]:,})"
 
 
 def _overall(result: SceneResult) -> float:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from model.legend import LEGEND, NODATA, rgb_of
+from model.legend import NODATA, rgb_of
 from model.segment import Segmentation
-from training.data.scenes import CLASSES, Image, Label, Scene
+from training.data.scenes import Image, Label, Scene
 
 LONGEST = 512
 """Pixels of a picture's longer side; larger scenes are thinned."""
@@ -58,12 +58,11 @@ def preview_of(scene: Scene, answer: Segmentation) -> Preview:
     label, classes = scene.label[::step, ::step], answer.classes[::step, ::step]
     wrong = np.where(label == 0, 0, np.where(label == classes, 1, 2)).astype(np.uint8)
     wrong[classes == NODATA] = 0
+    colors = [UNLABELED, *(c.color_hint for c in scene.legend.classes)]
     return Preview(
         imagery=true_color(image),
-        label=_paletted(label, _class_colors()),
-        prediction=_paletted(
-            np.where(classes > CLASSES, 0, classes).astype(np.uint8), _class_colors()
-        ),
+        label=_paletted(label, colors),
+        prediction=_paletted(np.where(classes >= len(colors), 0, classes).astype(np.uint8), colors),
         errors=_paletted(wrong, [UNLABELED, RIGHT, WRONG]),
     )
 
@@ -79,10 +78,6 @@ def true_color(image: Image) -> bytes:
     scaled = (bands.astype(np.float32) - low) * (255 / max(high - low, 1))
     rgb = np.clip(np.rint(scaled), 0, 255).astype(np.uint8).transpose(1, 2, 0)
     return _png(Pillow.fromarray(np.ascontiguousarray(rgb)))
-
-
-def _class_colors() -> list[str]:
-    return [UNLABELED, *(c.color_hint for c in LEGEND.classes)]
 
 
 def _paletted(values: Label, colors: list[str]) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.legend import LEGEND
+from model.legend import LEGEND, Legend
 from training.evaluate.confidence import Interval, Intervals, Reliability
 from training.evaluate.lowres import LowRes
 from training.evaluate.metrics import Counts, scores
@@ -34,21 +34,48 @@ class Table:
         return "\n".join(lines)
 
 
-def by_class(counts: Counts, intervals: Intervals | None = None) -> Table:
-    """Return pixels, precision, recall, F1 (and its interval) and IoU of every class."""
+def names_of(legend: Legend) -> tuple[str, ...]:
+    """Return the names of the classes."""
+    return tuple(c.name for c in legend.classes)
+
+
+def by_class(
+    counts: Counts, intervals: Intervals | None = None, names: Sequence[str] = NAMES
+) -> Table:
+    """Return pixels, precision, recall, F1 (and its interval) and IoU of every class; a dash where
+    no pixel of the class was there to be found."""
     s = scores(counts)
     rows = []
-    for i, name in enumerate(NAMES):
+    for i, name in enumerate(names):
+        if not s.pixels[i]:
+            rows.append([name, "0", *["–"] * 4])
+            continue
         f1 = percent(s.f1[i]) + (between(intervals.f1[i]) if intervals else "")
         figures = (percent(s.precision[i]), percent(s.recall[i]), f1, percent(s.iou[i]))
         rows.append([name, f"{s.pixels[i]:,}", *figures])
     return Table(["class", "pixels", "precision", "recall", "F1", "IoU"], rows)
 
 
-def contingency_table(counts: Counts) -> Table:
+def before_after(before: Counts, after: Counts, names: Sequence[str] = NAMES) -> Table:
+    """Return precision, recall and F1 of every class, and overall accuracy, of two tables of the
+    same labels."""
+    one, other = scores(before), scores(after)
+    rows = []
+    for i, name in enumerate(names):
+        pairs = ((one.precision, other.precision), (one.recall, other.recall), (one.f1, other.f1))
+        known = one.pixels[i] > 0
+        cells = [f"{percent(a[i])} → {percent(b[i])}" if known else "–" for a, b in pairs]
+        rows.append([name, f"{one.pixels[i]:,}", *cells])
+    overall = f"{percent(one.overall)} → {percent(other.overall)}"
+    macro = f"{percent(one.macro_f1)} → {percent(other.macro_f1)}"
+    rows.append(["overall accuracy, macro F1", f"{one.pixels.sum():,}", overall, "", macro])
+    return Table(["class", "pixels", "precision", "recall", "F1"], rows)
+
+
+def contingency_table(counts: Counts, names: Sequence[str] = NAMES) -> Table:
     """Return pixels by reference (rows) and prediction (columns)."""
-    rows = [[name, *(f"{n:,}" for n in row)] for name, row in zip(NAMES, counts, strict=True)]
-    return Table([r"reference \ predicted", *NAMES], rows)
+    rows = [[name, *(f"{n:,}" for n in row)] for name, row in zip(names, counts, strict=True)]
+    return Table([r"reference \ predicted", *names], rows)
 
 
 def by_place(evaluation: Evaluation) -> Table:
@@ -108,7 +135,9 @@ def between_years(years: Years, wanted: Sequence[str] = ()) -> Table:
         s = scores(counts)
         figures = [percent(s.overall), *map(percent, s.f1)]
         rows.append([" and ".join(pair), f"{s.pixels.sum():,}", *figures])
-    return Table(["years", "pixels", "same class", *(f"{n} (F1)" for n in NAMES)], rows)
+    return Table(
+        ["years", "pixels", "same class", *(f"{n} (F1)" for n in names_of(years.legend))], rows
+    )
 
 
 def by_resolution(result: LowRes) -> Table:
@@ -139,7 +168,7 @@ def classes_by_resolution(result: LowRes) -> Table:
         columns.append(scores(result.agreement(factor)))
     rows = [
         [name, *(cell for s in columns for cell in (f"{s.pixels[i]:,}", percent(s.f1[i])))]
-        for i, name in enumerate(NAMES)
+        for i, name in enumerate(names_of(result.legend))
     ]
     return Table(head, rows)
 

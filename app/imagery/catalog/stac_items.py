@@ -277,7 +277,9 @@ def _scene_of_item(
         if "://" in base and not base.startswith("file:"):
             raise UnsupportedImage("has its image in a local file, and the catalog is on the web")
         scene = inspect(
-            local_path(href), replace(reading, bands=reading.bands or _order(asset)), item.id
+            local_path(href),
+            replace(reading, bands=reading.bands or _order(asset, reading.count)),
+            item.id,
         )
         return replace(scene, acquired=_acquired(item) or scene.acquired)
     if scheme not in REMOTE_SCHEMES:
@@ -286,7 +288,7 @@ def _scene_of_item(
     try:
         scene = scene_of(
             header,
-            replace(reading, bands=reading.bands or _order(asset)),
+            replace(reading, bands=reading.bands or _order(asset, reading.count)),
             item.id,
             href=href,
             identity=_identity(asset),
@@ -385,15 +387,16 @@ def _names(band: dict[str, Any]) -> set[str]:
     return {str(band.get(key, "")).lower() for key in keys}
 
 
-def _order(asset: pystac.Asset) -> Bands | None:
-    """Return which bands, from 1, are red, green, blue and near infrared by their names; None when
-    the item does not name each of them once."""
+def _order(asset: pystac.Asset, count: int) -> Bands | None:
+    """Return which bands, from 1, are the first `count` of red, green, blue and near infrared by
+    their names; None when the item does not name each of them once, or a model reads more."""
+    if count > len(NAMES):
+        return None
     named = [_names(band) for band in _bands(asset) or ()]
-    places = [[n for n, each in enumerate(named, 1) if each & wanted] for wanted in NAMES]
+    places = [[n for n, each in enumerate(named, 1) if each & wanted] for wanted in NAMES[:count]]
     if any(len(place) != 1 for place in places):
         return None
-    red, green, blue, nir = (place[0] for place in places)
-    return red, green, blue, nir
+    return tuple(place[0] for place in places)
 
 
 def _header(asset: pystac.Asset) -> ImageHeader:

@@ -14,18 +14,19 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from model.legend import LEGEND
-from training.config import StrictModel
+from model.legend import LEGEND, NODATA, Legend
+from training.config.base import StrictModel
 from training.errors import CrosswalkError
 
 CROSSWALKS = Path(__file__).parent
 
-ClassValue = Annotated[int, Field(ge=0, le=len(LEGEND.classes))]
+ClassValue = Annotated[int, Field(ge=0, le=NODATA - 1)]
 
 
 class Crosswalk(StrictModel):
-    """`values`: code → class 1..6, or 0 for a code that stays unlabeled. A code is a number, a
-    range of whole numbers ("1-60"), or a text, compared without regard to case and outer spaces.
+    """`values`: code → value of the legend, or 0 for a code that stays unlabeled. A code is a
+    number, a range of whole numbers ("1-60"), or a text, compared without regard to case and outer
+    spaces.
     """
 
     name: str
@@ -52,11 +53,19 @@ class Crosswalk(StrictModel):
         return codes
 
 
-def load_crosswalk(name: str) -> Crosswalk:
-    """Return the crosswalk called `name`, or at the path `name` (.toml).
+def load_crosswalk(name: str, legend: Legend = LEGEND) -> Crosswalk:
+    """Return the crosswalk called `name`, or at the path `name` (.toml), to a legend.
 
-    Raises CrosswalkError naming those that exist, or what cannot be read.
+    Raises CrosswalkError naming those that exist, what cannot be read, or a value that the legend
+    lacks.
     """
+    if legend != LEGEND and name == "legend":
+        return _of_legend(legend)
+    if legend != LEGEND and not name.endswith(".toml"):
+        raise CrosswalkError(
+            f"crosswalk {name!r} leads to the default legend: give the path of a .toml that leads "
+            "to the legend of this run"
+        )
     path = Path(name) if name.endswith(".toml") else CROSSWALKS / f"{name}.toml"
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in CROSSWALKS.glob("*.toml")))
@@ -69,7 +78,25 @@ def load_crosswalk(name: str) -> Crosswalk:
     except (tomllib.TOMLDecodeError, ValidationError, UnicodeDecodeError) as error:
         raise CrosswalkError(f"crosswalk {path}: {error}") from error
     result.value(0)  # contradictions show now
+    most = len(legend.classes)
+    if too_high := [f"{code} = {value}" for code, value in result.values.items() if value > most]:
+        raise CrosswalkError(
+            f"crosswalk {path}: {too_high[0]}: the legend has the values 0..{most}"
+        )
     return result
+
+
+def _of_legend(legend: Legend) -> Crosswalk:
+    """Return the crosswalk of a legend's own values, names and titles."""
+    values = {"0": 0, "background": 0}
+    for c in legend.classes:
+        values |= dict.fromkeys((str(c.value), c.name, c.title), c.value)
+    return Crosswalk(name="legend", values=values)
+
+
+def is_missing(code: object) -> bool:
+    """Return whether a code is none at all: None, NaN or blank."""
+    return not _text(code)
 
 
 def _expanded(key: str) -> list[str]:
