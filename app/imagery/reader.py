@@ -209,6 +209,7 @@ def _open_remote(scene: Scene, store: ObjectStore) -> _Handle:
         if scene.etag and stat.etag != scene.etag:
             raise store.changed(scene.href, scene.id)
         dataset, file = open_remote(store, scene.href, scene.id, stat)
+    file.check_tiles()
 
     def overview(number: int) -> Opened:
         dataset, again = open_overview(file, number)
