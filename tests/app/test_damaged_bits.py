@@ -18,7 +18,8 @@ from rasterio.shutil import copy as raster_copy
 from app.errors import SourceUnavailable
 from app.grid.pixel_grid import PixelGrid
 from app.imagery import gdal
-from app.imagery.reader import Pixels, Reader
+from app.imagery.catalog.index import SkippedFile
+from app.imagery.reader import Pixels, Reader, RemoteFiles
 from app.imagery.scene import ReadOptions, Scene, inspect
 from app.imagery.store.checksums import Damaged, TileChecksums
 from app.imagery.store.object_store import ObjectStore, ReadLimits
@@ -177,6 +178,44 @@ def test_a_damaged_tile_is_named_and_read_again(tmp_path: Path, store: ObjectSto
         with pytest.raises(SourceUnavailable, match=f"{local.id}: the file is damaged: the check"):
             reader.read(scene, GRID, window)
         assert same(reader.read(scene, GRID, window), read(local, None))
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_header_that_is_damaged_when_first_read_is_no_scene(
+    tmp_path: Path, store: ObjectStore, known: bool
+) -> None:
+    """Each time another bit: of a file that is new, and of one that is another than it was."""
+    path = written(tmp_path, "COG")
+    before = ("1-a", SkippedFile("a", "b")) if known else None
+    with range_server(tmp_path) as running:
+        href, files = running.url(path), RemoteFiles(store, ReadOptions())
+        for _ in range(20):
+            running.fault("flip", times=2 if known else 1)
+            with pytest.raises(SourceUnavailable, match="two reads of its header differ"):
+                files.inspect(href, before)
+        running.repair()
+        _, scene = files.inspect(href, before)
+        assert isinstance(scene, Scene)
+        assert scene.bounds == inspect(path, ReadOptions()).bounds
+
+
+def test_a_header_that_is_damaged_when_read_again_gives_no_pixel(
+    tmp_path: Path, store: ObjectStore
+) -> None:
+    path = written(tmp_path, "predictor")
+    truth = read(inspect(path, ReadOptions()), None)
+    with range_server(tmp_path) as running:
+        href = running.url(path)
+        _, scene = RemoteFiles(store, ReadOptions()).inspect(href, None)
+        assert isinstance(scene, Scene)
+        scene = replace(scene, store="far")
+        for _ in range(20):
+            store.forget(href, store.known(href, "a"))
+            running.fault("flip", times=1)
+            with pytest.raises(SourceUnavailable, match="two reads of its header differ"):
+                read(scene, store)
+            running.repair()
+            assert same(read(scene, store), truth)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -63,10 +64,12 @@ class ReadLimits:
 
 @dataclass(frozen=True, slots=True)
 class ObjectStat:
-    """A file as its server describes it; `etag` is empty when it gives none."""
+    """A file as its server describes it; `etag` is empty when it gives none. `plain`: it came
+    without TLS, which detects every change on the way."""
 
     length: int
     etag: str
+    plain: bool = field(default=False, compare=False)
 
     @property
     def identity(self) -> str:
@@ -124,6 +127,7 @@ class ObjectStore:
         )
         self._cache = RangeCache(self.limits.cache_bytes)
         self._known: dict[str, ObjectStat] = {}
+        self._headers: dict[str, int] = {}
         self._last_read = self._last_failed = ""
         self._missed: str | None = None
         self._known_lock = threading.Lock()
@@ -157,6 +161,7 @@ class ObjectStore:
         """
         data, stat = self._read(href, name, (0, size), "", self._ends())
         if size >= HEADER_BYTES:
+            self._check_header(_file(href, stat.etag), name, data)
             self._cache.put(_file(href, stat.etag), 0, data)
         with self._known_lock:
             self._known[href] = stat
@@ -194,6 +199,8 @@ class ObjectStore:
             data, now = self._read(href, name, part, stat.etag, deadline)
             if now.length != stat.length:  # all that tells, of a server without entity tags
                 raise self.changed(href, name)
+            if part[0] == 0 and len(data) >= min(HEADER_BYTES, stat.length):
+                self._check_header(file, name, data[:HEADER_BYTES])
             self._cache.put(file, part[0], data)
             pieces[part[0]] = data
 
@@ -243,6 +250,18 @@ class ObjectStore:
             # A redirect leads where the operator did not point.
             follow_redirects=False,
         )
+
+    def _check_header(self, file: str, name: str, data: bytes) -> None:
+        """Raise SourceUnavailable unless the header is as it was when read before: nothing else
+        tells that it was damaged on the way. Which of the two was is not known: neither is kept."""
+        digest = zlib.crc32(data)
+        with self._known_lock:
+            differs = self._headers.setdefault(file, digest) != digest
+            if differs or len(self._headers) > MOST_KNOWN:
+                del self._headers[file if differs else next(iter(self._headers))]
+        if differs:
+            self._cache.forget(file)
+            raise SourceUnavailable(name, "the file is damaged: two reads of its header differ")
 
     def _read(
         self, href: str, name: str, part: Range, etag: str, deadline: float
@@ -391,19 +410,20 @@ def _check_status(answer: httpx2.Response, name: str, etag: str) -> None:
 def _described(answer: httpx2.Response, part: Range, name: str) -> tuple[ObjectStat, int]:
     """Return what an answer says of the file, and how many bytes it must have."""
     etag = answer.headers.get("etag", "") or answer.headers.get("last-modified", "")
+    plain = answer.request.url.scheme == "http"
     if answer.status_code == 200:
         text = answer.headers.get("content-length", "")
         length = int(text) if text.isascii() and text.isdigit() else -1
         if part[0] or not 0 <= length <= part[1]:
             raise SourceUnavailable(name, "the server does not answer byte ranges")
-        return ObjectStat(length, etag), length
+        return ObjectStat(length, etag, plain), length
     match = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
     if match is None:
         raise ServiceError("the answer does not say which bytes it holds")
     first, last, length = map(int, match.groups())
     if first != part[0] or last != min(sum(part), length) - 1:
         raise ServiceError("the answer holds other bytes than were requested")
-    return ObjectStat(length, etag), last - first + 1
+    return ObjectStat(length, etag, plain), last - first + 1
 
 
 def _file(href: str, etag: str) -> str:
