@@ -139,8 +139,8 @@ class RemoteFiles:
             return known
         if stat.plain:
             # Without TLS only a second read shows damage, which would be kept as what the file is.
-            for _ in range(2 if known else 1):
-                self._store.stat(href, name)
+            stat = self._store.stat(href, name) if known else stat
+            self._store.confirm(href, name, stat)
         try:
             dataset, file = open_remote(self._store, href, name, stat)
             try:

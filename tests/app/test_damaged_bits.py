@@ -132,6 +132,7 @@ def check(path: Path, store: ObjectStore, grid: PixelGrid, tiles: list[Range], t
             else:
                 assert same(found, truth)
         serve(served, content)
+        store.stat(scene.href, scene.id)
         assert same(read(scene, store, grid), truth), "damaged bytes were kept"
     return refused
 
@@ -160,9 +161,9 @@ def test_nor_in_a_mask_within_the_file(tmp_path: Path, store: ObjectStore) -> No
 
 
 @pytest.mark.slow
-def test_nor_a_thousand_times(tmp_path: Path, store: ObjectStore) -> None:
+def test_nor_in_three_hundred_flips(tmp_path: Path, store: ObjectStore) -> None:
     path = written(tmp_path, "predictor")
-    assert check(path, store, GRID, tiles_of(path, None), 1000) > 990
+    assert check(path, store, GRID, tiles_of(path, None), 300) > 295
 
 
 def test_a_damaged_tile_is_named_and_read_again(tmp_path: Path, store: ObjectStore) -> None:

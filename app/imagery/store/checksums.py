@@ -99,7 +99,7 @@ def _deflate_tiles(read: ReadAt) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
     entry = np.dtype(
         [("tag", order + "u2"), ("type", order + "u2"), ("count", word), ("value", f"V{wide}")]
     )
-    found: list[npt.NDArray[np.int64]] = [np.zeros((2, 0), np.int64)]
+    tables: list[npt.NDArray[np.int64]] = [np.zeros((2, 0), np.int64)]
     seen: set[int] = set()
     at = _ints(read(wide, wide), word)[0]
     while at and at not in seen:
@@ -127,9 +127,9 @@ def _deflate_tiles(read: ReadAt) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
 
         if _COMPRESSION in tags and values(_COMPRESSION)[0] in _DEFLATE:
             offsets, sizes = _TILES if _TILES[0] in tags else _STRIPS
-            found.append(np.array((values(offsets), values(sizes)), np.int64))
+            tables.append(np.array((values(offsets), values(sizes)), np.int64))
     # A sparse tile has no bytes.
-    tiles = np.concatenate(found, axis=1)
+    tiles = np.concatenate(tables, axis=1)
     tiles = tiles[:, (tiles[1] > 0) & (tiles[0] > 0)]
     return tiles[0], tiles[1]
 

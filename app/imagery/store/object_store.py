@@ -127,7 +127,7 @@ class ObjectStore:
         )
         self._cache = RangeCache(self.limits.cache_bytes)
         self._known: dict[str, ObjectStat] = {}
-        self._headers: dict[str, int] = {}
+        self._headers: dict[str, tuple[int, int | None]] = {}
         self._last_read = self._last_failed = ""
         self._missed: str | None = None
         self._known_lock = threading.Lock()
@@ -160,14 +160,21 @@ class ObjectStore:
         `name` is what errors call the file. SourceUnavailable when there is no answer.
         """
         data, stat = self._read(href, name, (0, size), "", self._ends())
-        if size >= HEADER_BYTES:
-            self._check_header(_file(href, stat.etag), name, data)
-            self._cache.put(_file(href, stat.etag), 0, data)
         with self._known_lock:
+            if size >= HEADER_BYTES:
+                self._cache.put(_file(href, stat.etag), 0, data)
+                self._headers[_file(href, stat.etag)] = zlib.crc32(data), None
             self._known[href] = stat
-            while len(self._known) > MOST_KNOWN:
-                del self._known[next(iter(self._known))]
+            for memory in (self._known, self._headers):
+                while len(memory) > MOST_KNOWN:
+                    del memory[next(iter(memory))]
         return stat
+
+    def confirm(self, href: str, name: str, stat: ObjectStat) -> None:
+        """Request the header once more; SourceUnavailable unless it is the same, so that it must be
+        damaged twice alike before anybody believes it."""
+        self._cache.forget(_file(href, stat.etag))
+        self.fetch(href, name, stat, [(0, min(HEADER_BYTES, stat.length))], self._ends())
 
     def known(self, href: str, name: str) -> ObjectStat:
         """Return what the file was when last requested; requested now when it never was."""
@@ -200,7 +207,7 @@ class ObjectStore:
             if now.length != stat.length:  # all that tells, of a server without entity tags
                 raise self.changed(href, name)
             if part[0] == 0 and len(data) >= min(HEADER_BYTES, stat.length):
-                self._check_header(file, name, data[:HEADER_BYTES])
+                self._check_header(file, name, data)
             self._cache.put(file, part[0], data)
             pieces[part[0]] = data
 
@@ -227,9 +234,13 @@ class ObjectStore:
             raise SourceUnavailable(name, reason)
         return self.fetch(href, name, stat, [(0, stat.length)], self._ends())[0]
 
-    def forget(self, href: str, stat: ObjectStat) -> None:
-        """Drop what was read of a file: it turned out to be damaged."""
+    def forget(self, href: str, stat: ObjectStat, *, header: bool = False) -> None:
+        """Drop what was read of a file: it turned out to be damaged. `header`: so is what later
+        reads of the header would be compared with."""
         self._cache.forget(_file(href, stat.etag))
+        if header:
+            with self._known_lock:
+                self._headers.pop(_file(href, stat.etag), None)
 
     def close(self) -> None:
         """End connections and threads."""
@@ -252,16 +263,16 @@ class ObjectStore:
         )
 
     def _check_header(self, file: str, name: str, data: bytes) -> None:
-        """Raise SourceUnavailable unless the header is as it was when read before: nothing else
-        tells that it was damaged on the way. Which of the two was is not known: neither is kept."""
-        digest = zlib.crc32(data)
+        """Raise SourceUnavailable unless a header is what it was, or what it was the last time that
+        it differed: nothing else tells that it was damaged on the way."""
+        digest = zlib.crc32(data[:HEADER_BYTES])
         with self._known_lock:
-            differs = self._headers.setdefault(file, digest) != digest
-            if differs or len(self._headers) > MOST_KNOWN:
-                del self._headers[file if differs else next(iter(self._headers))]
-        if differs:
-            self._cache.forget(file)
-            raise SourceUnavailable(name, "the file is damaged: two reads of its header differ")
+            trusted, other = self._headers.get(file, (digest, None))
+            if digest in (trusted, other):
+                self._headers[file] = digest, None
+                return
+            self._headers[file] = trusted, digest
+        raise SourceUnavailable(name, "the file is damaged: two reads of its header differ")
 
     def _read(
         self, href: str, name: str, part: Range, etag: str, deadline: float

@@ -109,9 +109,9 @@ class RangeFile(MultiByteRangeResourceContainer):  # type: ignore[misc]
         """Return the position, as in any file."""
         return self._at
 
-    def forget(self) -> None:
-        """Drop the bytes: they made no sense to GDAL."""
-        self._store.forget(self._href, self._stat)
+    def forget(self, *, header: bool = False) -> None:
+        """Drop the bytes: they made no sense to GDAL; `header`: not even the header did."""
+        self._store.forget(self._href, self._stat, header=header)
 
     def _piece(self, at: int, size: int) -> bytes:
         """Return bytes as they came, fewer at the end of the file, none after an error."""
@@ -208,7 +208,7 @@ def _dataset(file: RangeFile, **options: int) -> rasterio.DatasetReader:
     try:
         dataset = file.context.run(rasterio.open, alias, opener=file, driver="GTiff", **options)
     except (OSError, RasterioError):
-        file.forget()
+        file.forget(header=file.error is None)
         if file.error is not None:
             raise file.error from None
         raise
