@@ -274,16 +274,11 @@ class Pool:
             self._waiting.place(call)
 
 
-INFERENCE_NICE = 5
-"""Added to the nice value of what infers: what answers needs a core for a millisecond, and at once.
-"""
-
-
 def run_yielding(
-    function: Callable[Args, Result], *args: Args.args, **kwargs: Args.kwargs
+    nice: int, function: Callable[Args, Result], *args: Args.args, **kwargs: Args.kwargs
 ) -> Result:
-    """Return the function's result; the threads that it starts yield cores as inference does."""
-    with ThreadPoolExecutor(1, initializer=yield_cores, initargs=(INFERENCE_NICE,)) as one:
+    """Return the function's result; the threads that it starts have a nice value of `nice` more."""
+    with ThreadPoolExecutor(1, initializer=yield_cores, initargs=(nice,)) as one:
         return one.submit(function, *args, **kwargs).result()
 
 

@@ -26,7 +26,7 @@ from app.landcover.source import Source, Sources
 from app.monitoring import metrics
 from app.monitoring.metrics import Collector
 from app.sampling.tiles import TilePlan
-from app.scheduling import INFERENCE_NICE, Gate, Pool, run_yielding
+from app.scheduling import Gate, Pool, run_yielding
 from app.settings import Settings
 from model.autotune import open_session, user_notes
 from model.cores import available_cores, available_memory
@@ -84,7 +84,7 @@ class Services:
             )
         )
         self._looks = {each.id: Pool(f"look-{each.id}", 2) for each in self.sources}
-        self.infers = Pool("infer", workers, INFERENCE_NICE)
+        self.infers = Pool("infer", workers, settings.infer_nice)
         self.gate = Gate(settings.queue_blocks, workers)
         disk = (
             DiskStore(settings.cache_dir, settings.cache_disk_mb * _MB)
@@ -223,6 +223,7 @@ def _session_of(settings: Settings, workers: int) -> Session:
     try:
         # An engine's own threads have the nice value of the one that loads the model.
         return run_yielding(
+            settings.infer_nice,
             open_session,
             settings.model,
             settings.engine,

@@ -109,6 +109,13 @@ class Settings(BaseSettings):
     infer_workers: int = Field(
         0, ge=0, description="inference threads, one block each; 0: one for each available core"
     )
+    infer_nice: int = Field(
+        10,
+        ge=0,
+        le=19,
+        description="added to the nice value of inference threads, so that what answers gets a "
+        "core first; 0 where other programs on the machine must not come first",
+    )
     read_workers: int = Field(4, ge=1, le=64, description="threads that read imagery")
     gdal_cache_mb: int = Field(64, ge=16, description="GDAL's block cache, MB")
 

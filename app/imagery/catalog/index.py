@@ -153,14 +153,15 @@ class InMemoryCatalog:
 def nothing_served(
     what: str, results: Iterable[Scene | SkippedFile], empty: str
 ) -> ConfigurationError:
-    """Return the error of a source of which nothing can be served: every file and why not, one a
-    line; `empty`: what to say when there is none."""
+    """Return the error of a source of which nothing can be served: every file and why not, a line
+    each where there are several; `empty`: what to say when there is none."""
     skipped = [result for result in results if isinstance(result, SkippedFile)]
     lines = [f"{each.path}: {each.reason}" for each in skipped[:MOST_NAMED]]
     if len(skipped) > MOST_NAMED:
         lines.append(f"and {len(skipped) - MOST_NAMED:,} more")
-    reasons = "".join(f"\n  {line}" for line in lines)
-    return ConfigurationError(f"{what}: no scene that can be served" + (reasons or f": {empty}"))
+    one_line = f": {lines[0] if lines else empty}"
+    reasons = one_line if len(lines) < 2 else "".join(f"\n  {line}" for line in lines)
+    return ConfigurationError(f"{what}: no scene that can be served{reasons}")
 
 
 def _distinct(scenes: Iterable[Scene]) -> list[Scene]:
