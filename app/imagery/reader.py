@@ -137,6 +137,10 @@ class RemoteFiles:
         stat = self._store.stat(href, name, *((1,) if known else ()))
         if known and known[0] == stat.identity:
             return known
+        if stat.plain:
+            # Without TLS only a second read shows damage, which would be kept as what the file is.
+            stat = self._store.stat(href, name) if known else stat
+            self._store.confirm(href, name, stat)
         try:
             dataset, file = open_remote(self._store, href, name, stat)
             try:
@@ -209,6 +213,7 @@ def _open_remote(scene: Scene, store: ObjectStore) -> _Handle:
         if scene.etag and stat.etag != scene.etag:
             raise store.changed(scene.href, scene.id)
         dataset, file = open_remote(store, scene.href, scene.id, stat)
+    file.check_tiles()
 
     def overview(number: int) -> Opened:
         dataset, again = open_overview(file, number)

@@ -25,7 +25,7 @@ from app.imagery.reader import Pixels, Reader, RemoteFiles
 from app.imagery.scene import ReadOptions, Scene, UnsupportedImage, inspect
 from app.imagery.store.object_store import ObjectStore
 from model.windows import Window
-from tests.app.conftest import Serve
+from tests.app.conftest import HERE, Serve
 from tests.world.range_server import range_server
 
 LEFT, TOP = 503_000.0, 3_648_000.0
@@ -185,7 +185,7 @@ def test_overviews_made_by_obeying_the_tag_do_not_reach_what_is_classified(
 @pytest.fixture
 def far(tmp_path: Path) -> Iterator[tuple[ObjectStore, str]]:
     """The store of `tmp_path` behind a server, and its address."""
-    store = ObjectStore("far")
+    store = ObjectStore("far", reach=HERE)
     with range_server(tmp_path) as server:
         yield store, server.url("")
     store.close()

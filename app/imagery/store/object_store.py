@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -63,10 +64,12 @@ class ReadLimits:
 
 @dataclass(frozen=True, slots=True)
 class ObjectStat:
-    """A file as its server describes it; `etag` is empty when it gives none."""
+    """A file as its server describes it; `etag` is empty when it gives none. `plain`: it came
+    without TLS, which detects every change on the way."""
 
     length: int
     etag: str
+    plain: bool = field(default=False, compare=False)
 
     @property
     def identity(self) -> str:
@@ -124,6 +127,7 @@ class ObjectStore:
         )
         self._cache = RangeCache(self.limits.cache_bytes)
         self._known: dict[str, ObjectStat] = {}
+        self._headers: dict[str, tuple[int, int | None]] = {}
         self._last_read = self._last_failed = ""
         self._missed: str | None = None
         self._known_lock = threading.Lock()
@@ -156,13 +160,21 @@ class ObjectStore:
         `name` is what errors call the file. SourceUnavailable when there is no answer.
         """
         data, stat = self._read(href, name, (0, size), "", self._ends())
-        if size >= HEADER_BYTES:
-            self._cache.put(_file(href, stat.etag), 0, data)
         with self._known_lock:
+            if size >= HEADER_BYTES:
+                self._cache.put(_file(href, stat.etag), 0, data)
+                self._headers[_file(href, stat.etag)] = zlib.crc32(data), None
             self._known[href] = stat
-            while len(self._known) > MOST_KNOWN:
-                del self._known[next(iter(self._known))]
+            for memory in (self._known, self._headers):
+                while len(memory) > MOST_KNOWN:
+                    del memory[next(iter(memory))]
         return stat
+
+    def confirm(self, href: str, name: str, stat: ObjectStat) -> None:
+        """Request the header once more; SourceUnavailable unless it is the same, so that it must be
+        damaged twice alike before anybody believes it."""
+        self._cache.forget(_file(href, stat.etag))
+        self.fetch(href, name, stat, [(0, min(HEADER_BYTES, stat.length))], self._ends())
 
     def known(self, href: str, name: str) -> ObjectStat:
         """Return what the file was when last requested; requested now when it never was."""
@@ -194,6 +206,8 @@ class ObjectStore:
             data, now = self._read(href, name, part, stat.etag, deadline)
             if now.length != stat.length:  # all that tells, of a server without entity tags
                 raise self.changed(href, name)
+            if part[0] == 0 and len(data) >= min(HEADER_BYTES, stat.length):
+                self._check_header(file, name, data)
             self._cache.put(file, part[0], data)
             pieces[part[0]] = data
 
@@ -220,9 +234,13 @@ class ObjectStore:
             raise SourceUnavailable(name, reason)
         return self.fetch(href, name, stat, [(0, stat.length)], self._ends())[0]
 
-    def forget(self, href: str, stat: ObjectStat) -> None:
-        """Drop what was read of a file: it turned out to be damaged."""
+    def forget(self, href: str, stat: ObjectStat, *, header: bool = False) -> None:
+        """Drop what was read of a file: it turned out to be damaged. `header`: so is what later
+        reads of the header would be compared with."""
         self._cache.forget(_file(href, stat.etag))
+        if header:
+            with self._known_lock:
+                self._headers.pop(_file(href, stat.etag), None)
 
     def close(self) -> None:
         """End connections and threads."""
@@ -243,6 +261,18 @@ class ObjectStore:
             # A redirect leads where the operator did not point.
             follow_redirects=False,
         )
+
+    def _check_header(self, file: str, name: str, data: bytes) -> None:
+        """Raise SourceUnavailable unless a header is what it was, or what it was the last time that
+        it differed: nothing else tells that it was damaged on the way."""
+        digest = zlib.crc32(data[:HEADER_BYTES])
+        with self._known_lock:
+            trusted, other = self._headers.get(file, (digest, None))
+            if digest in (trusted, other):
+                self._headers[file] = digest, None
+                return
+            self._headers[file] = trusted, digest
+        raise SourceUnavailable(name, "the file is damaged: two reads of its header differ")
 
     def _read(
         self, href: str, name: str, part: Range, etag: str, deadline: float
@@ -391,19 +421,20 @@ def _check_status(answer: httpx2.Response, name: str, etag: str) -> None:
 def _described(answer: httpx2.Response, part: Range, name: str) -> tuple[ObjectStat, int]:
     """Return what an answer says of the file, and how many bytes it must have."""
     etag = answer.headers.get("etag", "") or answer.headers.get("last-modified", "")
+    plain = answer.request.url.scheme == "http"
     if answer.status_code == 200:
         text = answer.headers.get("content-length", "")
         length = int(text) if text.isascii() and text.isdigit() else -1
         if part[0] or not 0 <= length <= part[1]:
             raise SourceUnavailable(name, "the server does not answer byte ranges")
-        return ObjectStat(length, etag), length
+        return ObjectStat(length, etag, plain), length
     match = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
     if match is None:
         raise ServiceError("the answer does not say which bytes it holds")
     first, last, length = map(int, match.groups())
     if first != part[0] or last != min(sum(part), length) - 1:
         raise ServiceError("the answer holds other bytes than were requested")
-    return ObjectStat(length, etag), last - first + 1
+    return ObjectStat(length, etag, plain), last - first + 1
 
 
 def _file(href: str, etag: str) -> str:

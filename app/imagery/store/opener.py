@@ -20,6 +20,7 @@ from rasterio.abc import MultiByteRangeResourceContainer
 from rasterio.errors import RasterioError
 
 from app.errors import SourceUnavailable
+from app.imagery.store.checksums import Damaged, TileChecksums
 from app.imagery.store.object_store import HEADER_BYTES, ObjectStat, ObjectStore
 from app.imagery.store.range_cache import Range
 
@@ -31,10 +32,15 @@ apart in a context that does not know its opener."""
 
 @dataclass(slots=True)
 class _Read:
-    """A read: by when it must end (time.monotonic), and what went wrong."""
+    """A read: by when it must end (time.monotonic), and what went wrong.
+
+    `checks_tiles`: pixels are read, not only the header; `checksums`: of the file, from then on.
+    """
 
     deadline: float = 0.0
     error: SourceUnavailable | None = None
+    checks_tiles: bool = False
+    checksums: TileChecksums | None = None
 
 
 class RangeFile(MultiByteRangeResourceContainer):  # type: ignore[misc]
@@ -60,6 +66,10 @@ class RangeFile(MultiByteRangeResourceContainer):  # type: ignore[misc]
         self._read.deadline = time.monotonic() + self._store.limits.read_s
         self._read.error = None
 
+    def check_tiles(self) -> None:
+        """Give GDAL no tile from now on whose checksum is not right; of `again` as well."""
+        self._read.checks_tiles = True
+
     @property
     def error(self) -> SourceUnavailable | None:
         """Return what went wrong since the read began."""
@@ -75,12 +85,7 @@ class RangeFile(MultiByteRangeResourceContainer):  # type: ignore[misc]
         size = left if size < 0 else min(size, left)
         if size <= 0:
             return b""
-        # Headers are read in small pieces, one after the other: whole pages for them.
-        page = HEADER_BYTES if size < HEADER_BYTES else 1
-        first = self._at // page * page
-        stop = min(-(-(self._at + size) // page) * page, self._stat.length)
-        (data,) = self._fetch([(first, stop - first)])
-        piece = data[self._at - first : self._at - first + size]
+        (piece,) = self._checked([(self._at, size)], [self._piece(self._at, size)])
         self._at += len(piece)
         return piece
 
@@ -92,7 +97,7 @@ class RangeFile(MultiByteRangeResourceContainer):  # type: ignore[misc]
             self._read.error = self._read.error or SourceUnavailable(
                 self.name, "the file is truncated"
             )
-        return self._fetch(ranges, zeros=True)
+        return self._checked(ranges, self._fetch(ranges, zeros=True))
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move the position, as in any file."""
@@ -104,9 +109,39 @@ class RangeFile(MultiByteRangeResourceContainer):  # type: ignore[misc]
         """Return the position, as in any file."""
         return self._at
 
-    def forget(self) -> None:
-        """Drop the bytes: they made no sense to GDAL."""
-        self._store.forget(self._href, self._stat)
+    def forget(self, *, header: bool = False) -> None:
+        """Drop the bytes: they made no sense to GDAL; `header`: not even the header did."""
+        self._store.forget(self._href, self._stat, header=header)
+
+    def _piece(self, at: int, size: int) -> bytes:
+        """Return bytes as they came, fewer at the end of the file, none after an error."""
+        # Headers are read in small pieces, one after the other: whole pages for them.
+        page = HEADER_BYTES if size < HEADER_BYTES else 1
+        first = at // page * page
+        stop = min(-(-(at + size) // page) * page, self._stat.length)
+        if stop <= first:
+            return b""
+        (data,) = self._fetch([(first, stop - first)])
+        return data[at - first : at - first + size]
+
+    def _checked(self, ranges: list[Range], pieces: list[bytes]) -> list[bytes]:
+        """Return the bytes of ranges, zeros in place of all when those of a tile are damaged."""
+        read = self._read
+        if not read.checks_tiles or read.error is not None:
+            return pieces
+        try:
+            if read.checksums is None:
+                read.checksums = TileChecksums(self._piece)
+            for wanted, piece in zip(ranges, pieces, strict=True):
+                read.checksums.check(wanted, piece, self._piece)
+        except Damaged as damage:
+            # Nothing but the first error counts: the directories may not have been had at all.
+            read.error = read.error or SourceUnavailable(
+                self.name, f"the file is damaged: {damage}"
+            )
+            self.forget()
+            return [bytes(size) for _, size in ranges]
+        return pieces
 
     def _fetch(self, ranges: list[Range], *, zeros: bool = False) -> list[bytes]:
         read = self._read
@@ -173,7 +208,7 @@ def _dataset(file: RangeFile, **options: int) -> rasterio.DatasetReader:
     try:
         dataset = file.context.run(rasterio.open, alias, opener=file, driver="GTiff", **options)
     except (OSError, RasterioError):
-        file.forget()
+        file.forget(header=file.error is None)
         if file.error is not None:
             raise file.error from None
         raise
