@@ -44,10 +44,14 @@ class Candidate:
 
 
 def candidates_near(selection: Selection, grid: PixelGrid, window: Window) -> list[Candidate]:
-    """Return the work grids that have imagery near a window of any grid, sorted."""
+    """Return the work grids that have imagery near a window of any grid, sorted; the only grid of
+    a source without a search, as there is nothing to choose."""
     catalog, bounds = selection.source.catalog, grid.bounds(window)
+    grids = sorted(selection.source.grids())
+    if len(grids) == 1:
+        return [Candidate(grids[0], [])]
     candidates = []
-    for each in sorted(selection.source.grids()):
+    for each in grids:
         there = bounds if each.crs == grid.crs else bounds_between(grid.crs, each.crs, bounds)
         # Where a projection ends there is no imagery in it.
         scenes = catalog.search(each.crs, there, selection.when) if np.isfinite(there).all() else []

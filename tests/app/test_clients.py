@@ -470,8 +470,8 @@ def test_a_scene_may_have_any_name(
     serve: Serve, two_years: World, pixelwise_model: Path, tmp_path: Path
 ) -> None:
     """A header holds it percent-encoded; JSON and every file as it is."""
-    name = "航空写真, 50% \n_20170903"
-    shutil.copy(two_years.scenes[0].path, tmp_path / f"{name}.tif")
+    name = r"航空写真, 50% \n_20170903"  # a control character of the file's name is spelled out
+    shutil.copy(two_years.scenes[0].path, tmp_path / "航空写真, 50% \n_20170903.tif")
     z, x, y = middle(two_years)
     lon, lat = two_years.scenes[0].lonlat
     with serve(tmp_path, pixelwise_model) as client:

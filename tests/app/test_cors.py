@@ -55,7 +55,7 @@ def test_every_page_may_read_by_default(
                 answer = client.get(path, headers=headers)
                 assert answer.status_code == expected
                 assert answer.headers["access-control-allow-origin"] == "*"
-                assert "vary" not in answer.headers
+                assert "origin" not in answer.headers.get("vary", "").lower()
         etag = client.get(tile).headers["etag"]
         again = client.get(tile, headers={"origin": OTHER, "if-none-match": etag})
         assert (again.status_code, again.headers["access-control-allow-origin"]) == (304, "*")
@@ -112,7 +112,7 @@ def test_only_a_named_page_may_write(serve: Serve, two_years: World, pixelwise_m
         answer = client.post("/statistics", json=body, headers={"origin": ORIGIN})
         assert answer.status_code == 200
         assert answer.headers["access-control-allow-origin"] == ORIGIN
-        assert answer.headers["vary"] == "Origin"
+        assert "Origin" in answer.headers["vary"]
         assert client.get("/legend").headers["access-control-allow-origin"] == "*"
 
 
@@ -124,7 +124,7 @@ def test_named_pages_alone(serve: Serve, two_years: World, pixelwise_model: Path
             answer = client.get("/legend", headers=headers)
             assert answer.status_code == 200
             assert "access-control-allow-origin" not in answer.headers
-            assert answer.headers["vary"] == "Origin"
+            assert "Origin" in answer.headers["vary"]
         status, origin, _, _ = preflight(client, OTHER, "GET", "range")
         assert (status, origin) == (403, None)
 
@@ -133,6 +133,6 @@ def test_no_page_when_none_is_set(serve: Serve, two_years: World, pixelwise_mode
     with serve(two_years.directory, pixelwise_model, cors_origins=()) as client:
         answer = client.get("/legend", headers={"origin": ORIGIN})
         assert "access-control-allow-origin" not in answer.headers
-        assert "vary" not in answer.headers
+        assert "origin" not in answer.headers.get("vary", "").lower()
         status, origin, _, _ = preflight(client, ORIGIN, "GET", "range")
         assert (status, origin) == (405, None)

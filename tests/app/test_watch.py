@@ -54,14 +54,14 @@ def cogs(server: RangeServer, world: World) -> str:
     urls = [server.url(made.path) for made in world.scenes]
     return (
         f'[[source]]\nid = "list"\ntype = "cogs"\nurls = {urls}\n'
-        "read_s = 2\nrequest_s = 0.5\nretries = 0\n"
+        "read_s = 4\nrequest_s = 1\nretries = 0\n"
     ).replace("'", '"')
 
 
 def stac(services: Doubles) -> str:
     return (
         f'[[source]]\nid = "stac"\ntype = "stac-api"\nurl = "{services.stac_url}"\n'
-        'collection = "naip"\nread_s = 2\nrequest_s = 0.5\nretries = 0\n'
+        'collection = "naip"\nread_s = 4\nrequest_s = 1\nretries = 0\n'
     )
 
 
