@@ -10,7 +10,11 @@ export class Drawing {
   /** `onShow(GeoJSON or null)` gets what is drawn so far; `onDone(geometry or null)` what came of it. */
   constructor(map, { onShow, onDone }) {
     Object.assign(this, { map, onShow, onDone });
-    map.on("click", (event) => this.active && this.#add(event.lngLat));
+    map.on("click", (event) => {
+      if (!this.active) return;
+      event.preventDefault(); // the click that closes the polygon asks for no place
+      this.#add(event.lngLat);
+    });
     map.on("mousemove", (event) => {
       if (!this.active) return;
       this.#pointer = [event.lngLat.lng, event.lngLat.lat];

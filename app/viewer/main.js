@@ -135,7 +135,7 @@ async function start() {
     getShown: () => ({ source: source(), year: choice.values.year }),
     fit: (box) => fit(front, box, layout.free, 17),
   });
-  front.on("click", (event) => area.drawing.active || inspector.open(event.lngLat));
+  front.on("click", (event) => area.drawing.active || event.defaultPrevented || inspector.open(event.lngLat));
   document.addEventListener("keydown", ({ key }) => key === "Escape" && inspector.close());
   connectPlaces(({ lng, lat }) => {
     front.jumpTo({ center: [lng, lat], zoom: Math.max(front.getZoom(), 16) });

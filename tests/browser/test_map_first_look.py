@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,8 @@ def test_estimates_come_first_then_exact_classes_from_the_middle_outward(visit: 
         route.fulfill(response=answer, headers=answer.headers | {"x-landcover-quality": "estimate"})
 
     visit.page.route(re.compile(r"quality=estimate"), estimated)
-    visit.page.route(re.compile(r"quality=exact"), _after_a_while)
+    held: list[Any] = []
+    visit.page.route(re.compile(r"quality=exact"), lambda route: held.append(route))  # noqa: PLW0108 - Playwright refuses built-ins
     counted = {"blocks": 42, "cached": 12, "limit_blocks": 64}
     visit.page.route(
         re.compile(r"/estimate\?"),
@@ -58,6 +58,9 @@ def test_estimates_come_first_then_exact_classes_from_the_middle_outward(visit: 
     assert "≈" in visit.page.locator("#legend .share").first.inner_text()
     pill = visit.page.locator("#hint")
     pill.get_by_text("12 of 42 blocks exact").wait_for()
+    visit.page.unroute(re.compile(r"quality=exact"))
+    for route in held:
+        route.continue_()
     visit.idle()
     assert "≈" not in visit.page.locator("#legend .share").first.inner_text()
     requested = [url for url in visit.requested(".npy") if "year=2017" in url]
@@ -68,11 +71,6 @@ def test_estimates_come_first_then_exact_classes_from_the_middle_outward(visit: 
     distances = np.hypot(*(np.array(exact) - middle).T)
     assert len(exact) >= 9
     assert distances[:4].mean() < distances[4:].mean() < distances[-4:].mean()
-
-
-def _after_a_while(route: Any) -> None:  # noqa: ANN401
-    time.sleep(0.15)
-    route.continue_()
 
 
 def _place(url: str) -> tuple[int, int]:

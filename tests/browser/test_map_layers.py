@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.browser.visits import OPAQUE, Visit
+from tests.browser.visits import Visit
 
 pytestmark = [pytest.mark.browser, pytest.mark.alone, pytest.mark.slow]
 
@@ -97,7 +97,7 @@ def test_imagery_finer_than_the_classes_is_shown_pixel_by_pixel(visit: Visit) ->
 
 
 def test_outlines_of_images_are_off_until_asked_for(visit: Visit) -> None:
-    visit.open(OPAQUE)
+    visit.open("#map=14/32.9705/-86.969&opacity=100")
     assert not visit.page.locator("#outlines").is_checked()
     before = visit.pixels()
     visit.page.get_by_text("Outlines of the images").click()

@@ -41,8 +41,6 @@ WIDTH, HEIGHT = 800, 600
 POINTS = 150
 LEAST = 148
 Points = tuple[float, float, dict[tuple[int, int], int]]
-ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-
 PAGE = """<!doctype html><html><head><meta charset="utf-8">{head}
 <style>{css} body {{ background: #ff00ff; }}</style></head>
 <body><div id="map"></div><script>
@@ -88,19 +86,6 @@ def points(live: str, two_years: World) -> Points:
         classes[col, row] = int(point["class"]["value"])
     lon, lat = degrees.transform(across, down)
     return lon, lat, classes
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """A browser; skips where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("no `chromium` on the PATH")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 class Quiet(SimpleHTTPRequestHandler):
