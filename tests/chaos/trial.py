@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ HONEST = frozenset({"200", "502", "503", "504"})
 """What a tile may be answered in any fault."""
 NO_ANSWER = frozenset({"refused", "reset"})
 """Also seen while the server's own process is gone."""
-HEALTH_S = 0.1
+HEALTH_S = float(os.environ.get("CHAOS_HEALTH_S", "0.1"))
 RECOVERY_S = 5.0
 WARM_P99_S = 1.0
 COMPUTED_P99_S = 5.0
