@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 from tests.chaos.oracle import Expected
@@ -18,15 +19,20 @@ QUEUE = 16
 GOODPUT = 0.9
 
 
-@contextmanager
-def _open(stage: Stage) -> Iterator[Bench]:
+def _bench(
+    stage: Stage, folder: str, model: Path, **settings: object
+) -> AbstractContextManager[Bench]:
+    """A server over the local files."""
     tiles = stage.local
     options = ("--imagery", stage.world.directory)
-    with open_bench(
-        stage, stage.folder / "clients", {"local": tiles}, tiles.take(4), *options,
-        model=stage.model, cache_memory_mb=64,
-    ) as bench:  # fmt: skip
-        yield bench
+    return open_bench(
+        stage, stage.folder / folder, {"local": tiles}, tiles.take(4), *options,
+        model=model, **settings,
+    )  # fmt: skip
+
+
+def _open(stage: Stage) -> AbstractContextManager[Bench]:
+    return _bench(stage, "clients", stage.model, cache_memory_mb=64)
 
 
 class HostileBench(Bench):
@@ -37,27 +43,15 @@ class HostileBench(Bench):
 
 @contextmanager
 def _open_hostile(stage: Stage) -> Iterator[Bench]:
-    tiles = stage.local
-    options = ("--imagery", stage.world.directory)
-    with open_bench(
-        stage, stage.folder / "hostile", {"local": tiles}, tiles.take(4), *options,
-        model=stage.model,
-    ) as opened:  # fmt: skip
+    with _bench(stage, "hostile", stage.model) as opened:
         bench = HostileBench(opened.server, opened.prober, opened.tiles, opened.warm)
         time.sleep(1)
         bench.idle = bench.server.rss
         yield bench
 
 
-@contextmanager
-def _open_slow(stage: Stage) -> Iterator[Bench]:
-    tiles = stage.local
-    options = ("--imagery", stage.world.directory)
-    with open_bench(
-        stage, stage.folder / "overload", {"local": tiles}, tiles.take(4), *options,
-        model=stage.slow_model, queue_blocks=QUEUE,
-    ) as bench:  # fmt: skip
-        yield bench
+def _open_slow(stage: Stage) -> AbstractContextManager[Bench]:
+    return _bench(stage, "overload", stage.slow_model, queue_blocks=QUEUE)
 
 
 def _documents(tiles: list[Expected]) -> list[Any]:

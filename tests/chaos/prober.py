@@ -201,10 +201,6 @@ class Prober:
         """Ask for these tiles, over and over, until others are named."""
         self._send({"cold": [tile.document() for tile in tiles]})
 
-    def ask_warm(self, tiles: Sequence[Expected]) -> None:
-        """Ask for these tiles from now on."""
-        self._send({"warm": [tile.document() for tile in tiles]})
-
     def between(self, began: float, ended: float) -> list[Seen]:
         """Return the requests that were under way in a time."""
         return [s for s in list(self.seen) if s.at + s.took >= began and s.at <= ended]

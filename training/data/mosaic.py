@@ -44,15 +44,15 @@ def mosaic(imagery: Path, out: Path, bands: int = BANDS) -> list[Path]:
     outline = {"images": np.array([len(pictures)]), "area_m2": np.array([meters])}
     if out.suffix == ".gpkg":
         with atomic(out) as draft:
-            _write(draft, "footprints", shapes, facts, "GPKG", append=False)
-            _write(draft, "boundary", [boundary], outline, "GPKG", append=True)
+            write_polygons(draft, "footprints", shapes, facts, "GPKG")
+            write_polygons(draft, "boundary", [boundary], outline, "GPKG", append=True)
         return [out]
     if out.suffix:
         raise LabelError(f"{out}: give a .gpkg, or a folder for two .geojson")
     layers = {"footprints": (shapes, facts), "boundary": ([boundary], outline)}
     for name, (members, fields) in layers.items():
         with atomic(out / f"{name}.geojson") as draft:
-            _write(draft, name, members, fields, "GeoJSON", append=False)
+            write_polygons(draft, name, members, fields, "GeoJSON")
     return [out / f"{name}.geojson" for name in layers]
 
 
@@ -89,15 +89,17 @@ def _area(pictures: list[Picture], boundary: BaseGeometry) -> float:
     return round(abs(geod.geometry_area_perimeter(oriented)[0]), 1)
 
 
-def _write(
+def write_polygons(
     path: Path,
     layer: str,
     shapes: list[BaseGeometry],
     fields: dict[str, Column],
     driver: str,
     *,
-    append: bool,
+    append: bool = False,
 ) -> None:
+    """Write shapes in WGS 84 (degrees) with their fields, a column each, as a layer of a file;
+    `append`: to a file that has other layers."""
     kinds = {shape.geom_type for shape in shapes}
     pyogrio.raw.write(
         path,

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyogrio
 import rasterio
 import shapely
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from model.session import Session
 from training.data.files import atomic
 from training.data.imagery import Picture, find
 from training.data.labels import label_path
+from training.data.mosaic import write_polygons
 from training.data.resolution import read_at, resize_nearest, valid_of
 from training.errors import AssessmentError
 from training.progress import Log, OnProgress, print_line
@@ -143,13 +143,4 @@ def _write(path: Path, squares: Sequence[Square], side_m: float, session: Sessio
         "predicted": np.array([legend[s.predicted].name for s in squares], object),
         "confidence": np.array([round(s.confidence, 3) for s in squares]),
     }
-    pyogrio.raw.write(
-        path,
-        np.array([shapely.to_wkb(outline) for outline in outlines], object),
-        list(columns.values()),
-        list(columns),
-        layer=LAYER,
-        driver="GPKG",
-        geometry_type="Polygon",
-        crs="EPSG:4326",
-    )
+    write_polygons(path, LAYER, outlines, columns, "GPKG")
