@@ -75,7 +75,7 @@ def demo(
         return
     settings = settings_of(
         imagery=target,
-        title="Demo County",
+        title="Demo County (synthetic)",
         attribution="Demo County: synthetic imagery, CC0",
         host=host,
         port=port,

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 from shapely.geometry import LineString, Point, Polygon
+from shapely.geometry.base import BaseGeometry
 from shapely.ops import unary_union
 
 from app.demo.ground import COLS, ROWS, Ground
@@ -45,9 +46,9 @@ def land() -> Parcels:
 def trees() -> dict[Material, Canopy]:
     """The trees of each kind of wood, the same in every year."""
     return {
-        Material.BROADLEAF: canopy(8.2, 15.0, 1),
-        Material.PINE: canopy(4.6, 12.0, 2),
-        Material.SCRUB: canopy(3.4, 2.6, 3),
+        Material.BROADLEAF: canopy(7.4, 15.0, 1),
+        Material.PINE: canopy(4.4, 12.0, 2),
+        Material.SCRUB: canopy(3.6, 3.0, 3),
     }
 
 
@@ -68,10 +69,12 @@ def county(year: int) -> Ground:
     _waters(ground, river, year)
     for number, plan in enumerate(NEIGHBORHOODS):
         if year >= plan.since:
-            build_neighborhood(ground, plan, number)
+            gate = _laid(parcels, plan.entrance)
+            build_neighborhood(ground, plan._replace(entrance=gate), number)
+    roads = unary_union([line for line, _ in _county_roads(parcels)])
     for number, plot in enumerate(WORKS):
-        build_works(ground, plot, number)
-    _farms(ground, parcels)
+        build_works(ground, plot, number, roads)
+    _farms(ground, parcels, roads)
     _roads(ground, parcels)
     return ground
 
@@ -95,11 +98,24 @@ def _tracks(ground: Ground, parcels: Parcels) -> None:
     rng = generator(13)
     for west, north, east, south in parcels.boxes:
         if rng.random() < 0.3:
-            line = parcels.laid([(west + 6.0, y) for y in np.arange(north, south, 12.0)])
-            ground.fill([line.buffer(2.1)], Material.DIRT, rng.uniform(0.85, 1.08))
+            ends = _to_a_road(north, south, LINES_Y)
+            _track(ground, parcels.laid([(west + 6.0, y) for y in np.arange(*ends, 12.0)]), rng)
         if rng.random() < 0.2:
-            line = parcels.laid([(x, north + 6.0) for x in np.arange(west, east, 12.0)])
-            ground.fill([line.buffer(2.1)], Material.DIRT, rng.uniform(0.85, 1.08))
+            ends = _to_a_road(west, east, LINES_X)
+            _track(ground, parcels.laid([(x, north + 6.0) for x in np.arange(*ends, 12.0)]), rng)
+
+
+def _track(ground: Ground, line: LineString, rng: np.random.Generator) -> None:
+    tone = rng.uniform(0.85, 1.08)
+    if not line.intersects(_river().buffer(40)):  # there is no ford
+        ground.fill([line.buffer(2.1)], Material.DIRT, tone)
+
+
+def _to_a_road(start: float, end: float, lines: tuple[int, ...]) -> tuple[float, float]:
+    """The stretch, made longer until it meets the nearer section line at one of its ends."""
+    before = max(line for line in lines if line <= start)
+    after = min(line for line in lines if line >= end)
+    return (before, end) if start - before <= after - end else (start, after + 12)
 
 
 def _hedges(ground: Ground, parcels: Parcels, selected: list[Material]) -> None:
@@ -163,7 +179,7 @@ def _pond(
     ground.fill([shore], material)
 
 
-def _farms(ground: Ground, parcels: Parcels) -> None:
+def _farms(ground: Ground, parcels: Parcels, roads: BaseGeometry) -> None:
     rng = generator(16)
     for number in range(34):
         if rng.random() < 0.5:
@@ -172,21 +188,17 @@ def _farms(ground: Ground, parcels: Parcels) -> None:
         else:
             y = LINES_Y[1 + 2 * int(rng.integers(2))] + float(rng.choice([-52.0, 52.0]))
             place = (rng.uniform(60, COLS - 60), y)
-        spot = parcels.laid([place, (place[0] + 1, place[1])]).coords[0]
+        spot = _laid(parcels, place)
         row, col = min(int(spot[1]), ROWS - 1), min(int(spot[0]), COLS - 1)
         near = ground.material[max(row - 40, 0) : row + 40, max(col - 40, 0) : col + 40]
         wet = np.isin(near, (Material.WATER, Material.SILTY_WATER, Material.LAWN)).any()
         if not wet:
-            build_farm(ground, spot, number)
+            build_farm(ground, spot, number, roads)
 
 
 def _roads(ground: Ground, parcels: Parcels) -> None:
-    for x in LINES_X[1:-1]:
-        line = parcels.laid([(float(x), float(y)) for y in range(-20, ROWS + 30, 10)])
-        _road(ground, line, 3.6, 10.0, Material.OLD_ASPHALT)
-    for y in (LINES_Y[1], LINES_Y[3]):
-        line = parcels.laid([(float(x), float(y)) for x in range(-20, COLS + 30, 10)])
-        _road(ground, line, 3.6, 10.0, Material.ASPHALT)
+    for line, surface in _county_roads(parcels):
+        _road(ground, line, 3.6, 10.0, surface)
     path = [(x, LINES_Y[2] + 45 * math.sin(x / 640)) for x in range(-30, COLS + 40, 10)]
     highway = LineString(path)
     _verge(ground, highway, 34)
@@ -204,6 +216,20 @@ def _roads(ground: Ground, parcels: Parcels) -> None:
     for x in LINES_X[1:-1]:
         line = parcels.laid([(float(x), float(y)) for y in range(1600, 1800, 10)])
         ground.fill([line.buffer(4.5)], Material.OLD_ASPHALT, 1.05)
+
+
+def _county_roads(parcels: Parcels) -> list[tuple[LineString, Material]]:
+    upright = [[(float(x), float(y)) for y in range(-20, ROWS + 30, 10)] for x in LINES_X[1:-1]]
+    level = [
+        [(float(x), float(y)) for x in range(-20, COLS + 30, 10)] for y in (LINES_Y[1], LINES_Y[3])
+    ]
+    roads = [(parcels.laid(points), Material.OLD_ASPHALT) for points in upright]
+    return roads + [(parcels.laid(points), Material.ASPHALT) for points in level]
+
+
+def _laid(parcels: Parcels, place: tuple[float, float]) -> tuple[float, float]:
+    x, y = parcels.laid([place, (place[0] + 1, place[1])]).coords[0]
+    return x, y
 
 
 def _road(ground: Ground, line: LineString, half: float, verge: float, material: Material) -> None:

@@ -31,7 +31,7 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
-VERSION = 1
+VERSION = 2
 """Raised when pixels change, so that a directory of an older county is written anew."""
 
 WEST, NORTH = 504_350, 3_646_200

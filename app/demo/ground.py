@@ -76,11 +76,13 @@ class Ground:
         tone: float = 1.0,
         wall: float = 0.0,
         pitch: float = 0.0,
+        *,
+        gable: bool = False,
     ) -> None:
         """A rectangle of `half` length and width (meters) turned by `angle` (radians).
 
-        With `pitch` (rise over run) it carries a hip roof on a `wall` of that many meters; what
-        is already higher there stays, so two blocks make an L-shaped house.
+        With `pitch` (rise over run) it carries a hip or `gable` roof on a `wall` of that many
+        meters; what is already higher there stays, so two blocks make an L-shaped house.
         """
         window = self._around(center, math.hypot(*half))
         if window is None:
@@ -89,7 +91,8 @@ class Ground:
         along = np.abs(x * math.cos(angle) + y * math.sin(angle))
         across = np.abs(y * math.cos(angle) - x * math.sin(angle))
         inside = (along <= half[0]) & (across <= half[1])
-        rise = wall + pitch * np.minimum(half[0] - along, half[1] - across)
+        run = half[1] - across
+        rise = wall + pitch * (run if gable else np.minimum(half[0] - along, run))
         inside &= rise >= np.where(self.material[where] == material, self.height[where], 0)
         self.material[where][inside] = material
         self.tone[where][inside] = tone

@@ -15,18 +15,20 @@ SUN = (0.42, 0.91)
 """Direction to the sun, a little east of south: east, south."""
 SHADOW_PER_METER = 0.8
 """Meters of shadow per meter of height."""
-TALLEST = 16
+TALLEST = 18
 """Meters."""
+LEAFY = (Material.BROADLEAF, Material.PINE, Material.YARD_TREE, Material.SCRUB, Material.CONIFER)
 
 
-def paint(ground: Ground, parcels: Parcels, year: int, depth: float = 1.0) -> Iterator[Field]:
+def paint(ground: Ground, parcels: Parcels, year: int, depth: float = 1.25) -> Iterator[Field]:
     """Red, green, blue, near infrared, each float32 (rows, cols) on a scale of 0 to 255.
 
-    `depth`: how deep shadows are, 1 in Demo County, 1.6 nearly black.
+    `depth`: how deep shadows are, 1.25 in Demo County, 1.6 nearly black.
     """
     shape = (ROWS, COLS)
     shade = shadow(ground.height)
-    lit = ground.tone * sunlight(ground.height)
+    sun = sunlight(_leafy(ground))
+    lit = ground.tone * sun
     patch = np.clip(cloudy(shape, 46, 60, year), -2.2, 2.2) * np.float32(0.75)
     patch += np.float32(0.5) * smooth(shape, 170, 61, year)
     grain = white(shape, 62, year)
@@ -38,10 +40,12 @@ def paint(ground: Ground, parcels: Parcels, year: int, depth: float = 1.0) -> It
         infrared = band == 3
         light = _colors(band, len(parcels.boxes), year).take(code)
         light *= lit
+        if infrared:  # leaves scatter it into their own shade
+            light *= np.float32(0.5) + np.float32(0.5) / sun
         light *= 1 + _table("infrared" if infrared else "visible").take(ground.material) * patch
         # Skylight is blue: it fills shadows most in blue and hardly in near infrared.
-        light *= 1 - shade * np.float32(depth * (0.56, 0.52, 0.44, 0.58)[band])
-        yield soften(light)
+        light *= 1 - shade * np.float32(depth * (0.56, 0.52, 0.44, 0.38)[band])
+        yield np.float32(0.5) * (light + soften(light))
 
 
 def shadow(height: Field) -> Field:
@@ -65,7 +69,16 @@ def sunlight(height: Field) -> Field:
     east = np.zeros_like(height)
     east[:, 1:-1] = (height[:, 2:] - height[:, :-2]) / 2
     slope -= east * np.float32(SUN[0])
-    return np.asarray(1 + 0.34 * np.clip(slope, -1, 1), dtype=np.float32)
+    slope /= np.float32(0.7) + np.abs(slope)
+    # A slope in the sun gains less than its shaded side loses.
+    return np.asarray(1 + np.where(slope > 0, np.float32(0.3), np.float32(0.44)) * slope)
+
+
+def _leafy(ground: Ground) -> Field:
+    """Height with the branches of crowns, float32 (rows, cols): they are rough, roofs are not."""
+    leafy = np.isin(np.arange(len(Material)), LEAFY).take(ground.material)
+    branches = soften(ground.height) + np.float32(0.4) * smooth((ROWS, COLS), 2.3, 64)
+    return np.asarray(np.where(leafy, branches, ground.height))
 
 
 def _colors(band: int, parcels: int, year: int) -> Field:

@@ -116,7 +116,10 @@ def uses(parcels: Parcels, year: int) -> list[Material]:
 
 
 def furrows(parcels: Parcels) -> Field:
-    """-1..1 (rows, cols): the rows of each parcel, along its longer side or nearly so."""
+    """About -1..1 (rows, cols): the rows of each parcel, along its longer side or nearly so.
+
+    They fade in and out, stand on swaths of a machine's width, and wheels go between the swaths.
+    """
     rng = generator(7)
     count = len(parcels.boxes)
     boxes = np.array(parcels.boxes)
@@ -127,7 +130,12 @@ def furrows(parcels: Parcels) -> Field:
     south = (wave * np.sin(angle)).astype(np.float32).take(parcels.owner)
     x = np.arange(COLS, dtype=np.float32)[None] + parcels.drift[0]
     y = np.arange(ROWS, dtype=np.float32)[:, None] + parcels.drift[1]
-    return np.asarray(np.sin(east * x + south * y), dtype=np.float32)
+    phase = east * x + south * y
+    seen = np.clip(np.float32(0.7) + np.float32(0.5) * smooth((ROWS, COLS), 70, 8), 0, 1.4)
+    swath = np.sin(phase * np.float32(0.23))
+    rows = np.sin(phase) * seen + np.float32(0.8) * swath * np.abs(swath)
+    rows -= np.float32(1.6) * (np.abs(swath) < np.float32(0.09))
+    return np.asarray(rows, dtype=np.float32)
 
 
 def _divide(

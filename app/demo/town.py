@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 from shapely.geometry import LineString, Point, Polygon, box
+from shapely.geometry.base import BaseGeometry
+from shapely.ops import nearest_points
 
 from app.demo.ground import Ground
 from app.demo.material import HOUSE_ROOFS, Material, pick
@@ -14,11 +16,12 @@ from app.demo.noise import generator
 
 
 class Neighborhood(NamedTuple):
-    """Streets between houses; bounds in local meters, `since` the first year it stands."""
+    """Streets between houses; bounds and entrance (a point of a road) in local meters."""
 
     bounds: tuple[float, float, float, float]
     entrance: tuple[float, float]
     since: int
+    """The first year it stands."""
     tilt: float
 
 
@@ -36,7 +39,7 @@ WORKS: tuple[tuple[float, float, float, float], ...] = (
     (1860, 1350, 2180, 1580),
     (1520, 1790, 1760, 2010),
     (300, 1320, 560, 1480),
-    (2340, 1560, 2560, 1700),
+    (2340, 1440, 2560, 1590),
     (2480, 2700, 2700, 2860),
     (720, 60, 900, 240),
     (300, 2950, 480, 3080),
@@ -74,9 +77,15 @@ def build_neighborhood(ground: Ground, plan: Neighborhood, number: int) -> None:
         street([(west + 22, levels[0]), (west + 22, levels[-1])]),
         street([(east - 22, levels[0]), (east - 22, levels[-1])]),
     ]
-    door = LineString([plan.entrance, streets[count // 2].interpolate(0.5, normalized=True)])
+    gate = Point(plan.entrance)
+    door = LineString([gate, nearest_points(min(sides, key=gate.distance), gate)[0]])
+    backs = [north + i * (south - north) / count for i in range(count + 1)]
+    for line in streets:
+        for side in (-1, 1):
+            _yards(ground, line, side, (south - north) / count / 2, rng)
+    for y in backs:
+        _tree_row(ground, street([(west + 6, y), (east - 6, y)]), rng)
     paved = [line.buffer(4.0) for line in [*streets, *sides, door]]
-    paved += [Point(line.coords[-1]).buffer(11) for line in streets[::2]]
     ground.fill(paved, Material.OLD_ASPHALT if number % 2 else Material.ASPHALT)
     for line in streets:
         for side in (-1, 1):
@@ -84,6 +93,32 @@ def build_neighborhood(ground: Ground, plan: Neighborhood, number: int) -> None:
             while place < line.length - 16:
                 _lot(ground, line, place, side, rng)
                 place += rng.uniform(19, 25)
+
+
+def _yards(
+    ground: Ground, line: LineString, side: int, deep: float, rng: np.random.Generator
+) -> None:
+    # Every lot is mown, watered and fenced by somebody else.
+    place = 8.0
+    while place < line.length - 8:
+        wide = rng.uniform(19, 26)
+        here, there = line.interpolate(place + wide / 2), line.interpolate(place + wide / 2 + 1)
+        angle = math.atan2(there.y - here.y, there.x - here.x)
+        middle = (
+            here.x - math.sin(angle) * side * deep / 2,
+            here.y + math.cos(angle) * side * deep / 2,
+        )
+        ground.block(middle, (wide / 2, deep / 2), angle, Material.LAWN, rng.normal(1, 0.09))
+        place += wide
+
+
+def _tree_row(ground: Ground, line: LineString, rng: np.random.Generator) -> None:
+    place = 0.0
+    while place < line.length:
+        spot = line.interpolate(place)
+        at = (spot.x + rng.normal(0, 3), spot.y + rng.normal(0, 3.5))
+        ground.crown(at, rng.uniform(2.2, 6.2), rng.normal(1, 0.15))
+        place += rng.uniform(3, 11) if rng.random() < 0.86 else rng.uniform(15, 45)
 
 
 def _lot(
@@ -105,27 +140,43 @@ def _lot(
     drive = rng.choice([-5.0, 5.0])
     surface = Material.CONCRETE if rng.random() < 0.7 else Material.OLD_ASPHALT
     ground.block(at(drive, back / 2 + 1), (2.2, back / 2 - 2), angle, surface)
+    if rng.random() < 0.4:
+        tone = rng.choice([0.45, 0.8, 1.3, 1.7])
+        ground.block(at(drive, rng.uniform(7, 10)), (0.95, 2.2), angle, Material.CAR, tone)
     roof = pick(rng, HOUSE_ROOFS)
-    tone, turn = rng.uniform(0.82, 1.18), angle + rng.normal(0, 0.06)
-    half = (rng.uniform(6.8, 8.8), rng.uniform(4.8, 6.2))
-    ground.block(at(0, back), half, turn, roof, tone, 3.0, 0.5)
+    tone, turn = rng.uniform(0.78, 1.2), angle + rng.normal(0, 0.06)
+    half = (rng.uniform(5.8, 9.2), rng.uniform(4.2, 6.4))
+    if rng.random() < 0.15:
+        turn, half = turn + math.pi / 2, (min(half[0], 8.0), half[1])
+    pitch, gable = rng.choice([0.0, 0.35, 0.5, 0.65], p=[0.08, 0.3, 0.4, 0.22]), rng.random() < 0.6
+    ground.block(at(0, back), half, turn, roof, tone, 3.0, pitch, gable=gable)
     if rng.random() < 0.6:
-        wing = (rng.uniform(3.4, 4.4), rng.uniform(6.5, 8.0))
-        ground.block(at(drive * 0.8, back), wing, turn, roof, tone, 3.0, 0.5)
-    if rng.random() < 0.25:
-        ground.block(at(-drive, back + 15), (2.2, 1.8), turn, Material.METAL_ROOF, tone, 2.4, 0.2)
-    for _ in range(int(rng.integers(1, 5))):
+        wing = (rng.uniform(6.0, 8.0), rng.uniform(3.2, 4.4))
+        ground.block(
+            at(drive * 0.8, back), wing, turn + math.pi / 2, roof, tone, 3.0, pitch, gable=gable
+        )
+    if rng.random() < 0.3:
+        spot, own = at(-drive, back + rng.uniform(12, 19)), rng.uniform(0.7, 1.1)
+        ground.block(spot, (2.4, 1.9), turn, pick(rng, HOUSE_ROOFS), own, 2.4, 0.3, gable=True)
+    for _ in range(int(rng.integers(1, 6))):
         along, off = rng.uniform(-10, 10), rng.choice([rng.uniform(6, 11), rng.uniform(30, 46)])
-        ground.crown(at(along, off), rng.uniform(2.2, 5.2), rng.normal(1, 0.12))
+        ground.crown(at(along, off), rng.uniform(1.8, 5.8), rng.normal(1, 0.15))
 
 
-def build_works(ground: Ground, plot: tuple[float, float, float, float], number: int) -> None:
-    """A plot of asphalt, one or two flat roofs, bays with cars, a few trees."""
+def build_works(
+    ground: Ground, plot: tuple[float, float, float, float], number: int, roads: BaseGeometry
+) -> None:
+    """A plot of asphalt with a drive to `roads`, one or two flat roofs, bays with cars, trees."""
     rng = generator(40, number)
     west, north, east, south = plot
     ground.fill([box(west - 8, north - 8, east + 8, south + 8)], Material.LAWN)
     surface = Material.ASPHALT if rng.random() < 0.6 else Material.OLD_ASPHALT
-    ground.fill([box(west, north, east, south)], surface, rng.uniform(0.9, 1.1))
+    road, edge = nearest_points(roads, box(west, north, east, south).centroid.buffer(25))
+    ground.fill(
+        [box(west, north, east, south), LineString([road, edge]).buffer(4)],
+        surface,
+        rng.uniform(0.9, 1.1),
+    )
     wide, high = east - west, south - north
     for lane in range(int(high * 0.42 // 17)):
         row = north + 8 + lane * 17.0
@@ -152,19 +203,26 @@ def build_works(ground: Ground, plot: tuple[float, float, float, float], number:
         ground.crown((rng.uniform(west, east), north - 5), rng.uniform(2, 4), rng.normal(1, 0.1))
 
 
-def build_farm(ground: Ground, place: tuple[float, float], number: int) -> None:
-    """A house, a barn or chicken houses, a yard of dirt, old trees."""
+def build_farm(
+    ground: Ground, place: tuple[float, float], number: int, roads: BaseGeometry
+) -> None:
+    """A house, a barn or chicken houses, a yard of dirt with a drive to `roads`, old trees."""
     rng = generator(50, number)
     x, y = place
     turn = rng.uniform(-0.3, 0.3)
     ground.block((x, y), (38, 30), turn, Material.LAWN)
+    drive = LineString(nearest_points(roads, Point(x + 8, y + 6)))
+    ground.fill([drive.buffer(1.8)], Material.DIRT)
     ground.block((x + 8, y + 6), (16, 10), turn, Material.DIRT)
     roof = pick(rng, HOUSE_ROOFS)
-    ground.block((x - 16, y - 8), (8.5, 5.5), turn, roof, rng.uniform(0.85, 1.15), 3.0, 0.5)
+    tone = rng.uniform(0.85, 1.15)
+    ground.block((x - 16, y - 8), (8.5, 5.5), turn, roof, tone, 3.0, 0.5, gable=number % 2 == 0)
     for barn in range(int(rng.integers(1, 4))):
         spot = (x + 20, y - 16 + 19 * barn)
         tone = rng.uniform(0.85, 1.1)
-        ground.block(spot, (rng.uniform(9, 26), 6), turn, Material.METAL_ROOF, tone, 4.0, 0.35)
+        ground.block(
+            spot, (rng.uniform(9, 26), 6), turn, Material.METAL_ROOF, tone, 4.0, 0.35, gable=True
+        )
     for _ in range(9):
         spot = (x + rng.normal(-12, 20), y + rng.normal(0, 18))
         ground.crown(spot, rng.uniform(3, 6), rng.normal(1, 0.12))

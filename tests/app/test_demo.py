@@ -12,16 +12,35 @@ import numpy.typing as npt
 import pytest
 import rasterio
 from rasterio.enums import ColorInterp
+from rasterio.features import rasterize, shapes
 from rasterio.windows import from_bounds
+from shapely.geometry import shape
+from shapely.ops import unary_union
 
 from app.demo import files, write_county
 from app.demo.county import county, land, trees
 from app.demo.files import QUADS
+from app.demo.material import Material, class_table
 from app.demo.paint import paint
 from app.demo.sensor import expose, snap
 
-BUILDING, WATER, OPEN, FOREST = 1, 3, 4, 5
+BUILDING, ROAD, WATER, OPEN, FOREST = range(1, 6)
 MEANS = {2013: (117, 131, 122, 159), 2017: (73, 87, 77, 131)}
+REAL_CLASS_MEANS = {
+    1: ((119, 188), (113, 182), (111, 177), (77, 173)),
+    2: ((83, 210), (79, 208), (82, 195), (61, 167)),
+    3: ((22, 112), (30, 166), (40, 179), (11, 76)),
+    4: ((118, 209), (113, 193), (87, 183), (116, 177)),
+    5: ((46, 113), (63, 124), (58, 112), (108, 183)),
+    6: ((30, 150), (46, 164), (44, 135), (148, 198)),
+}
+"""Class → lowest and highest mean of red, green, blue and near infrared among the places and
+dates of the real chips (`../shared/data/labels`) that have 1,500 labeled pixels of the class."""
+REAL_DARKEST = ((13, 87), (26, 74), (29, 76), (1, 122))
+REAL_BRIGHTEST = ((107, 228), (122, 225), (108, 218), (175, 238))
+REAL_SPREAD = ((65, 195), (62, 184), (47, 168), (96, 208))
+"""Of the same places and dates: the 2nd and the 98th percentile of each band, and what lies
+between the two."""
 
 # Writing the county takes about 20 s of one core; on busy ones the first test waits for it.
 pytestmark = pytest.mark.timeout(300)
@@ -123,6 +142,36 @@ def test_band_means_are_those_of_the_year(images: list[Path], year: int) -> None
         image = read(path)
         means.append(image[:, image.any(axis=0)].mean(axis=1))
     assert np.mean(means, axis=0) == pytest.approx(MEANS[year], abs=6)
+
+
+@pytest.mark.parametrize("year", MEANS)
+def test_brightness_lies_where_that_of_real_naip_lies(images: list[Path], year: int) -> None:
+    paths = of_year(images, year)
+    pixels = np.concatenate([read(path)[:, ::3, ::3].reshape(4, -1) for path in paths], axis=1)
+    classes = np.concatenate([read(truth_of(path))[0, ::3, ::3].ravel() for path in paths])
+    dark, bright = np.percentile(pixels[:, classes > 0], (2, 98), axis=1)
+    for found, real in ((dark, REAL_DARKEST), (bright, REAL_BRIGHTEST)):
+        assert all(low <= one <= high for one, (low, high) in zip(found, real, strict=True)), found
+    # Not flatter than the middle of the real places in visible light.
+    spread = bright - dark
+    for one, (low, high) in zip(spread, REAL_SPREAD, strict=True):
+        assert low + 0.3 * (high - low) <= one <= high, spread
+    for value, real in REAL_CLASS_MEANS.items():
+        means = pixels[:, classes == value].mean(axis=1)
+        for one, (low, high) in zip(means, real, strict=True):
+            assert low - 0.5 <= one <= high + 0.5, (value, means)
+
+
+@pytest.mark.parametrize("year", MEANS)
+def test_every_street_and_parking_lot_leads_to_the_highway(year: int) -> None:
+    material = county(year).material
+    paved = class_table()[material] == ROAD
+    open_way = (paved | (material == Material.DIRT)).astype(np.uint8)
+    # A tree that hangs over a lane does not close it.
+    ways = [shape(each).buffer(2.5) for each, _ in shapes(open_way, mask=open_way > 0)]
+    network = max(unary_union(ways).geoms, key=lambda each: each.area)
+    reached = rasterize([network], out_shape=paved.shape).astype(np.bool_)
+    assert (paved & reached).sum() / paved.sum() > 0.995
 
 
 def test_one_quad_calls_near_infrared_alpha(images: list[Path]) -> None:
