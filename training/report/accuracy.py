@@ -106,9 +106,9 @@ class Page:
         text = f"Labeled pixels that are classified correctly: {'; '.join(figures)}."
         if any({m.graph for m in e.models} != {self.graph} for e in self.evaluations.values()):
             text += (
-                " Real places were tested with earlier stages of the shipped model, or with models "
-                "trained like it, without the tested ground; the shipped model is trained on all of "
-                "it."
+                " Real places were tested with earlier stages of the shipped model, or with "
+                "models trained like it, without the tested ground; the shipped model is trained "
+                "on all of it."
             )
         return textwrap.fill(text, 100, break_on_hyphens=False)
 
