@@ -150,8 +150,8 @@ def test_brightness_lies_where_that_of_real_naip_lies(images: list[Path], year: 
     pixels = np.concatenate([read(path)[:, ::3, ::3].reshape(4, -1) for path in paths], axis=1)
     classes = np.concatenate([read(truth_of(path))[0, ::3, ::3].ravel() for path in paths])
     dark, bright = np.percentile(pixels[:, classes > 0], (2, 98), axis=1)
-    for found, real in ((dark, REAL_DARKEST), (bright, REAL_BRIGHTEST)):
-        assert all(low <= one <= high for one, (low, high) in zip(found, real, strict=True)), found
+    for level, real in ((dark, REAL_DARKEST), (bright, REAL_BRIGHTEST)):
+        assert all(low <= one <= high for one, (low, high) in zip(level, real, strict=True)), level
     # Not flatter than the middle of the real places in visible light.
     spread = bright - dark
     for one, (low, high) in zip(spread, REAL_SPREAD, strict=True):
