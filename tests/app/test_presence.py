@@ -26,11 +26,11 @@ def test_a_directory_that_goes_and_comes_back_is_noticed(
 def test_a_disk_that_hangs_holds_nobody_up_and_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers, asked = threading.Event(), []
+    answers, requested = threading.Event(), []
 
     class Hung(type(tmp_path)):  # type: ignore[misc]
         def exists(self, **_: bool) -> bool:
-            asked.append(1)
+            requested.append(1)
             return answers.wait(60)
 
     there = Presence(Hung(tmp_path))
@@ -39,9 +39,9 @@ def test_a_disk_that_hangs_holds_nobody_up_and_comes_back(
         began = time.monotonic()
         assert there.missing() is None  # it was there when last heard of
         waited.append(time.monotonic() - began)
-    assert len(asked) == 1
+    assert len(requested) == 1
     assert sorted(waited)[-2] < presence.WAIT_S  # the first call alone waits
-    monkeypatch.setattr(presence, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(presence, "TIMEOUT_S", 0.0)
     assert "the disk has not answered" in str(there.missing())
     answers.set()
     deadline = time.monotonic() + 10
