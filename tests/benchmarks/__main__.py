@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from app.demo import write_county
-from app.settings import SHIPPED_MODEL
+from app.settings import SHIPPED_MODEL, WEIGHTS
 from tests.benchmarks import (
     areas,
     deepness,
     engines,
     estimates,
     fairness,
+    fast,
     halo,
     inference,
     int8,
@@ -48,6 +49,7 @@ MEASURES: dict[str, Measure] = {
     "inference": lambda: inference.measure(SHIPPED_MODEL),
     "engines": lambda: engines.measure_engines(SHIPPED_MODEL),
     "joined": lambda: engines.measure_joined(SHIPPED_MODEL),
+    "fast": lambda: fast.measure(SHIPPED_MODEL, WEIGHTS / "fast.onnx"),
     "halo": lambda: halo.measure(SHIPPED_MODEL, DATA) if DATA.exists() else (),
     "int8": lambda: int8.measure(SHIPPED_MODEL, DATA) if DATA.exists() else (),
     "block": lambda: tiles.measure_block(COUNTY),
