@@ -215,14 +215,18 @@ def digest(data: Data) -> str:
 
 
 def read_unlabeled(folder: Path, preset: Preset) -> tuple[Scene, ...]:
-    """Return every image below a folder as a scene without labels; images that cannot be used are
-    left out. Raises LabelError when none is left."""
+    """Return every image below a folder as a scene without labels; images that cannot be used, and
+    those coarser than any crop is read at, are left out. Raises LabelError when none is left."""
     scenes = []
+    coarsest = preset.ground_resolution_m * max(1.0, preset.zoom[1])
     for path in sorted(p for p in folder.rglob("*") if is_image(p)):
         name = path.relative_to(folder).with_suffix("").as_posix()
         try:
             picture = inspect_image(path, name, len(preset.bands))
         except LabelError:
+            continue
+        # A coarse image covers so much ground that it would be drawn nearly always.
+        if picture.resolution > coarsest:
             continue
         label = np.zeros(picture.shape, np.uint8)
         scenes.append(
