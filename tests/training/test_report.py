@@ -103,9 +103,18 @@ def test_the_page_states_the_figures_pixels_and_commands_of_every_result() -> No
 def test_results_of_different_presets_are_not_mixed() -> None:
     ours = evaluation(scene("a", "x", random_table(1)))
     other = facts().model_copy(update={"preset": "other"})
-    mixed = evaluation(scene("b", "x", random_table(2))).model_copy(update={"models": (other,)})
+    theirs = evaluation(scene("b", "x", random_table(2))).model_copy(update={"models": (other,)})
+    page = collect(CARD, "g", [ours, theirs])
+    titles = [f"Unseen places, preset {preset}" for preset in sorted((facts().preset, "other"))]
+    assert list(page.evaluations) == titles
+    for each in (ours, theirs):
+        pixels = f"{each.table.sum():,} | {percent(scores(each.table).overall)}"
+        (title,) = (t for t, e in page.evaluations.items() if e.models == each.models)
+        assert f"| {title} | 1 | {pixels}" in page.markdown()
+        assert f"{pixels.partition(' |')[0]} pixels" in page.sentence()
+    mixed = ours.model_copy(update={"models": (*ours.models, other)})
     with pytest.raises(AssessmentError, match="different presets"):
-        collect(CARD, "g", [ours, mixed])
+        collect(CARD, "g", [mixed])
 
 
 def test_the_article_stands_beside_what_was_measured() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,15 +67,16 @@ class Page:
 
     card: ModelCard
     graph: str
-    evaluations: dict[Role, Evaluation] = field(default_factory=dict)
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    """By the title of their section."""
     years: Years | None = None
     lowres: LowRes | None = None
 
     def markdown(self, diagram: str = "accuracy.svg") -> str:
         """Return the page; `diagram` is the path of `class_diagram` from it."""
-        parts = [(TITLES[role], section(e, self.graph)) for role, e in self.evaluations.items()]
-        summary = [summary_row(TITLES[role], e) for role, e in self.evaluations.items()]
-        compared = [role for role in ("region", "unseen") if role in self.evaluations]
+        parts = [(title, section(e, self.graph)) for title, e in self.evaluations.items()]
+        summary = [summary_row(title, e) for title, e in self.evaluations.items()]
+        compared = {t: e for t, e in self.evaluations.items() if e.role in ("region", "unseen")}
         context: dict[str, Any] = {
             "card": self.card,
             "sentence": self.sentence(),
@@ -95,33 +96,34 @@ class Page:
     def sentence(self) -> str:
         """Return the accuracy in one paragraph of plain words."""
         figures = []
-        for role, e in self.evaluations.items():
+        for e in self.evaluations.values():
             s = scores(e.table)
             where = ", ".join(place.replace("_", " ").title() for place in e.places)
-            what = SENTENCES[role].format(where=where, pixels=f"{s.pixels.sum():,}")
+            what = SENTENCES[e.role].format(where=where, pixels=f"{s.pixels.sum():,}")
             figures.append(f"**{percent(s.overall)}** {what}")
         if not figures:
             return "Nothing has been measured yet."
         text = f"Labeled pixels that are classified correctly: {'; '.join(figures)}."
         if any({m.graph for m in e.models} != {self.graph} for e in self.evaluations.values()):
             text += (
-                " Real places were tested with an earlier stage of the shipped model that was "
-                "trained without the tested ground; the shipped model is trained on all of it."
+                " Real places were tested with earlier stages of the shipped model, or with "
+                "models trained like it, without the tested ground; the shipped model is trained "
+                "on all of it."
             )
         return textwrap.fill(text, 100, break_on_hyphens=False)
 
     def diagram(self) -> str:
         """Return F1 by class of every evaluation as SVG."""
         series = [
-            (TITLES[role], scores(e.table).f1.tolist(), intervals(e).f1)
-            for role, e in self.evaluations.items()
+            (title, scores(e.table).f1.tolist(), intervals(e).f1)
+            for title, e in self.evaluations.items()
         ]
         return class_diagram("F1 by class and test", series) + "\n"
 
-    def _beside_article(self, roles: Sequence[Role]) -> Table:
+    def _beside_article(self, compared: Mapping[str, Evaluation]) -> Table:
         head = ["class", "article: precision, recall"]
-        head += [f"{TITLES[role].lower()}: precision, recall, pixels" for role in roles]
-        every = [scores(self.evaluations[role].table) for role in roles]
+        head += [f"{_lowered(title)}: precision, recall, pixels" for title in compared]
+        every = [scores(e.table) for e in compared.values()]
         rows = [
             [
                 name,
@@ -165,23 +167,35 @@ class Page:
 
 
 def collect(card: ModelCard, graph: str, results: Sequence[Measured]) -> Page:
-    """Return the page of a model: evaluations of one role are pooled (the folds of a
-    cross-validation), and so are years and low resolutions.
+    """Return the page of a model: evaluations of one role and preset are pooled (the folds of a
+    cross-validation), and so are years and low resolutions. Models of other presets have sections
+    of their own: what they show is not of one kind.
 
-    Raises AssessmentError when results of different presets would be mixed, or a scene comes twice.
+    Raises AssessmentError when a scene comes twice, or one result is of several presets.
     """
     page = Page(card, graph)
     for role, title in TITLES.items():
         mine = [r for r in results if isinstance(r, Evaluation) and r.role == role]
-        if len(presets := sorted({m.preset for e in mine for m in e.models})) > 1:
-            raise AssessmentError(f"{title}: results of different presets: {presets}")
-        if mine:
-            page.evaluations[role] = pooled(mine)
+        presets = sorted({_preset_of(e) for e in mine})
+        for preset in presets:
+            own = title if len(presets) == 1 else f"{title}, preset {preset}"
+            page.evaluations[own] = pooled([e for e in mine if _preset_of(e) == preset])
     if years := [r for r in results if isinstance(r, Years)]:
         page.years = pooled(years)
     if lowres := [r for r in results if isinstance(r, LowRes)]:
         page.lowres = pooled(lowres)
     return page
+
+
+def _preset_of(result: Evaluation) -> str:
+    presets = sorted({m.preset for m in result.models})
+    if len(presets) > 1:
+        raise AssessmentError(f"{result.name}: one result of different presets: {presets}")
+    return presets[0]
+
+
+def _lowered(title: str) -> str:
+    return title[:1].lower() + title[1:]
 
 
 def with_paragraph(text: str, paragraph: str) -> str:

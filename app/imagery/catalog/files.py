@@ -26,6 +26,7 @@ from app.imagery.catalog.index import (
     SkippedFile,
     nothing_served,
 )
+from app.imagery.catalog.presence import Presence
 from app.imagery.scene import (
     REMOTE_SCHEMES,
     ReadOptions,
@@ -76,6 +77,7 @@ class DirectoryCatalog(_FilesCatalog):
         super().__init__(reading, store)
         self.root = root
         self.opened = 0
+        self._presence = Presence(self.base if _is_wild(root) else root)
         self._list()
         self.generation = 0
 
@@ -89,12 +91,8 @@ class DirectoryCatalog(_FilesCatalog):
 
     @property
     def unavailable(self) -> str | None:
-        """That the directory is missing, if it is."""
-        there = self.base if _is_wild(self.root) else self.root
-        try:
-            return None if there.exists() else f"{there}: no such directory"
-        except OSError as error:
-            return f"{there}: {error.strerror}"
+        """That the directory is missing, or its disk does not answer, if so."""
+        return self._presence.missing()
 
     def refresh(self) -> None:
         """List the files again; what changed gets a new identity, what vanished is dropped.
