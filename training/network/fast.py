@@ -31,10 +31,10 @@ class FastNet(nn.Module):  # type: ignore[misc]
     """Map standardized imagery to logits of background and the classes."""
 
     halo = 64
-    """Context of a block in pixels: a convolution reaches as far as its level's pixels are wide,
-    and what is upsampled reaches to the edge of a coarser pixel. From the edge of a block, on the
-    way up 4 + 8 + 16 pixels, at the bottom 2 x 16, on the way down 8 + 4 + 2 x 2 (and 4 of them are
-    the edge's): 64. A smaller window is a sixth of the time."""
+    """Context of a block in pixels, the receptive field: a 3 x 3 convolution reaches as far as the
+    pixels of its level are wide. On the way up these are 2 x 2 + 4 + 8, at the bottom 2 x 16, on
+    the way down 8 + 4 + 2 x 2: 64, and each level begins at the edge of a coarser pixel. A window
+    is a sixth smaller than with a halo of 96."""
 
     def __init__(
         self,
