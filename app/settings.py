@@ -14,7 +14,28 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-SHIPPED_MODEL = Path(__file__).parent.parent / "model" / "weights" / "landcover.onnx"
+WEIGHTS = Path(__file__).parent.parent / "model" / "weights"
+SHIPPED_MODEL = WEIGHTS / "landcover.onnx"
+
+
+def shipped_models() -> dict[str, Path]:
+    """Return the model files that ship, by name; those in 8 bits belong to the ones in 32."""
+    return {path.stem: path for path in sorted(WEIGHTS.glob("*.onnx")) if "." not in path.stem}
+
+
+def model_file(value: object) -> object:
+    """Return the path of a shipped model for its name, anything else unchanged. ValueError for a
+    bare name that neither a shipped model nor a file has."""
+    name = str(value)
+    if not isinstance(value, str | Path) or not name or set(name) & set("./\\"):
+        return value
+    shipped = shipped_models()
+    if name not in shipped and not Path(name).exists():
+        raise ValueError(
+            f"no model of that name ships; there are: {', '.join(shipped)}; "
+            "or give the path of an .onnx file"
+        )
+    return shipped.get(name, value)
 
 
 class Settings(BaseSettings):
@@ -47,7 +68,9 @@ class Settings(BaseSettings):
     )
     basemap_attribution: str = Field("", description="credit of the basemap, shown on the map")
     attribution: str = Field("Imagery: USDA NAIP (public domain)", description="shown on every map")
-    model: Path = Field(SHIPPED_MODEL, description=".onnx model file")
+    model: Annotated[Path, BeforeValidator(model_file)] = Field(
+        SHIPPED_MODEL, description="path of an .onnx model file, or the name of one that ships"
+    )
 
     engine: str = Field(
         "auto",

@@ -16,7 +16,10 @@ from app.settings import Settings
 
 Imagery = Annotated[Path | None, typer.Option(help="directory of NAIP GeoTIFFs")]
 Sources = Annotated[Path | None, typer.Option(help="sources.toml: named sources of every kind")]
-Model = Annotated[Path | None, typer.Option(help="the .onnx model file; default: the shipped one")]
+Model = Annotated[
+    Path | None,
+    typer.Option(help="the .onnx model file, or a shipped one's name; default: landcover"),
+]
 CacheDir = Annotated[Path | None, typer.Option(help="directory of the disk cache; default: none")]
 Host = Annotated[str | None, typer.Option(help="address to listen on; default: 127.0.0.1")]
 Port = Annotated[int | None, typer.Option(help="port to listen on; default: 8000")]
@@ -33,7 +36,8 @@ def settings_of(**given: Any) -> Settings:  # noqa: ANN401 - pydantic checks eve
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = "LANDCOVER_" + "_".join(map(str, first["loc"])).upper()
-        fail(f"{name}={first.get('input')!r}: {first['msg']}")
+        reason = first["msg"].removeprefix("Value error, ")
+        fail(f"{name}={first.get('input')!r}: {reason}")
     except SettingsError as error:
         fail(f"LANDCOVER_*: {error}; a list is written as JSON")
 

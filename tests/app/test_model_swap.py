@@ -9,8 +9,10 @@ from pathlib import Path
 
 import httpx2 as httpx
 import pytest
+from pydantic import ValidationError
 from starlette.testclient import TestClient
 
+from app import settings
 from app.services import Services
 from tests.app.conftest import Serve, tiles_around
 from tests.app.processes import figure, serving
@@ -112,3 +114,34 @@ def test_sighup_swaps_the_model_of_a_running_server(
         until(lambda: figure(running.base, "landcover_model_refused") == 1)
         assert httpx.get(running.base + tile_of(two_quads)).content == after.content
     assert "the one before is kept" in running.log.read_text()
+
+
+def test_a_model_that_ships_is_selected_by_its_name(
+    serve: Serve, two_quads: World, pixelwise_model: Path, neighborhood_model: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(settings, "WEIGHTS", tmp_path)
+    put(neighborhood_model, tmp_path / "landcover.onnx")
+    put(pixelwise_model, tmp_path / "fast.onnx")
+    (tmp_path / "fast.int8.onnx").touch()
+    path = tile_of(two_quads)
+    with serve(two_quads.directory, pixelwise_model) as other:
+        wanted = other.get(path)
+    with serve(two_quads.directory, Path("fast")) as client:
+        assert client.get("/model").json()["name"] == "pixelwise"
+        assert list(client.get("/readyz").json()["models"]) == ["pixelwise"]
+        assert client.get(path).content == wanted.content
+    monkeypatch.setenv("LANDCOVER_MODEL", "quick")
+    refused = "no model of that name ships; there are: fast, landcover; or give the path"
+    with pytest.raises(ValidationError, match=refused):
+        settings.Settings()
+
+
+@pytest.mark.parametrize("path", ["fast.onnx", "./fast", "models/fast", "/srv/fast"])
+def test_a_path_is_never_taken_for_a_name(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fast.onnx").touch()
+    monkeypatch.setattr(settings, "WEIGHTS", tmp_path)
+    monkeypatch.setenv("LANDCOVER_MODEL", path)
+    assert settings.Settings().model == Path(path)

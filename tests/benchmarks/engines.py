@@ -44,7 +44,7 @@ def measure_engines(model: Path) -> Finding:
     """One window of one block by every engine that there is here; the ratio is the best one's."""
     session = Session.load(model)
     size = session.card.window
-    batch = normalize(_imagery(size, size), session.card)[None]
+    batch = normalize(imagery(size, size), session.card)[None]
     speeds = [_speed(session, other, batch) for other in _others(session, model)]
     best = max(speeds, key=lambda each: each.ratio, default=Speed(DEFAULT, 1.0, 0.0, 0.0, 1.0))
     units = any(each.spec.precision == "bf16" for each in speeds)
@@ -62,7 +62,7 @@ def measure_joined(model: Path) -> list[Finding]:
     session = Session.load(model)
     halo = session.card.halo
     size = EDGE * BLOCK + 2 * halo
-    image, valid = _imagery(size, size), np.ones((size, size), dtype=np.bool_)
+    image, valid = imagery(size, size), np.ones((size, size), dtype=np.bool_)
     findings = []
     for each in (session, *_others(session, model)):
         joined = segment_blocks(each, image, valid, EDGE, EDGE)
@@ -99,7 +99,7 @@ def _speed(session: Session, other: Session, batch: npt.NDArray[np.float32]) -> 
     return Speed(other.engine.spec, ratio, slow * 1000, fast * 1000, float(same.mean()))
 
 
-def _imagery(rows: int, cols: int) -> npt.NDArray[np.uint8]:
+def imagery(rows: int, cols: int) -> npt.NDArray[np.uint8]:
     """uint8 (4, rows, cols): the probe's real windows side by side, over and over."""
     with np.load(PROBE) as kept:
         images = kept["images"]

@@ -20,8 +20,9 @@ from training.data.scenes import Scene  # noqa: E402
 from training.data.splits import Split  # noqa: E402
 from training.errors import CheckpointError  # noqa: E402
 from training.fit.loop import fit  # noqa: E402
+from training.network.build import build  # noqa: E402
 from training.network.inference import classes_of, coarse_scenes  # noqa: E402
-from training.network.unet import UNet, build  # noqa: E402
+from training.network.unet import UNet  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

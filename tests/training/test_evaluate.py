@@ -36,7 +36,8 @@ from training.evaluate.years import Years, pair_tables, year_tables, years_of  #
 from training.export import artifact  # noqa: E402
 from training.export.artifact import write_accuracy  # noqa: E402
 from training.export.onnx_export import onnx_of  # noqa: E402
-from training.network.unet import UNet, fold  # noqa: E402
+from training.network.build import fold  # noqa: E402
+from training.network.unet import UNet  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

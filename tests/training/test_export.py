@@ -28,8 +28,9 @@ from training.export.onnx_export import (  # noqa: E402  # noqa: E402
     real_windows,
     synthetic_windows,
 )
+from training.network.build import build, fold  # noqa: E402
 from training.network.checkpoint import Checkpoint  # noqa: E402
-from training.network.unet import PARAMETERS, UNet, build, fold  # noqa: E402
+from training.network.unet import PARAMETERS, UNet  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

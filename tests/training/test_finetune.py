@@ -26,9 +26,9 @@ from training.evaluate.metrics import scores  # noqa: E402
 from training.export.onnx_export import export, probabilities  # noqa: E402
 from training.fit.loop import fit  # noqa: E402
 from training.fit.monitor import contingency_of  # noqa: E402
+from training.network.build import build  # noqa: E402
 from training.network.checkpoint import Checkpoint  # noqa: E402
 from training.network.initial import initialize, network_of, read_initial  # noqa: E402
-from training.network.unet import build  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

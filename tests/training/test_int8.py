@@ -23,7 +23,8 @@ from training.evaluate.evaluation import classify  # noqa: E402
 from training.export import artifact, int8  # noqa: E402
 from training.export.int8 import Comparison, check, compare, quantize, quantized, spread  # noqa: E402
 from training.export.onnx_export import onnx_of  # noqa: E402
-from training.network.unet import UNet, fold  # noqa: E402
+from training.network.build import fold  # noqa: E402
+from training.network.unet import UNet  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -13,12 +13,13 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
 
 from model.card import ModelCard  # noqa: E402
+from tests.world.scenes import write_scene  # noqa: E402
 from training.config import load_preset  # noqa: E402
 from training.data.crops import Crops  # noqa: E402
-from training.data.dataset import Data, draft_card  # noqa: E402
+from training.data.dataset import Data, draft_card, read_unlabeled  # noqa: E402
 from training.data.scenes import Scene  # noqa: E402
 from training.data.splits import Split  # noqa: E402
-from training.errors import CheckpointError, ExportError  # noqa: E402
+from training.errors import CheckpointError, ExportError, LabelError  # noqa: E402
 from training.export.onnx_export import export  # noqa: E402
 from training.fit.loop import fit  # noqa: E402
 from training.network.checkpoint import Checkpoint  # noqa: E402
@@ -74,6 +75,19 @@ def test_unlabeled_imagery_is_drawn_as_often_as_requested(data: Data) -> None:
     crops = Crops(data.train, preset, draft_card(preset, data), unlabeled=data.unlabeled)
     share = np.mean([(crops.batch(n)[1] == 0).all(axis=(1, 2)) for n in range(40)])
     assert 0.4 < share < 0.6
+
+
+def test_unlabeled_imagery_coarser_than_any_crop_is_left_out(tmp_path: Path) -> None:
+    for name, resolution in (("fine", 0.6), ("served", 1.0), ("five", 5.0), ("coarse", 30.0)):
+        write_scene(
+            tmp_path / f"{name}.tif", cols=64, rows=64, resolution=resolution, overviews=False
+        )
+    preset = load_preset("distilled")
+    assert [s.name for s in read_unlabeled(tmp_path, preset)] == ["fine", "served"]
+    own = preset.model_copy(update={"ground_resolution_m": 5.0})
+    assert [s.name for s in read_unlabeled(tmp_path, own)] == ["fine", "five", "served"]
+    with pytest.raises(LabelError, match="no image"):
+        read_unlabeled(tmp_path, preset.model_copy(update={"ground_resolution_m": 0.1}))
 
 
 @pytest.mark.slow

@@ -7,8 +7,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: make setup TRAIN=1")
 
 from training.config import Activation  # noqa: E402
+from training.network.build import fold  # noqa: E402
 from training.network.losses import masked_cross_entropy  # noqa: E402
-from training.network.unet import PARAMETERS, UNet, fold, parameter_count  # noqa: E402
+from training.network.unet import PARAMETERS, UNet, parameter_count  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

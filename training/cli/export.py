@@ -104,7 +104,7 @@ def export(
         from training.data.files import write_json
         from training.export.stac import item_of
 
-        write_json(stac, item_of(Session.load(model)))
+        write_json(stac, item_of(model))
         typer.echo(str(stac))
 
 

@@ -49,7 +49,8 @@ def fit(
     fold: Annotated[str | None, typer.Option(help="a fold of the split")] = None,
     init_from: InitFrom = None,
     teacher: Annotated[
-        list[Path] | None, typer.Option(help="checkpoint of a teacher to distill from; repeatable")
+        list[Path] | None,
+        typer.Option(help="checkpoint or model file (.onnx) to distill from; repeatable"),
     ] = None,
     unlabeled: Annotated[
         Path | None, typer.Option(help="folder of imagery of which the teachers say what it is")

@@ -14,7 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 from model.cores import available_cores
-from model.session import Session
 from training.cli.recipe import ExportSettings, Recipe
 from training.cli.steps import Step, commit, digests, do, read_record
 from training.config.legend import is_default
@@ -269,7 +268,7 @@ def _files(recipe: Recipe, folder: Path, data: dict[str, str]) -> Step:
         if wanted.deepness:
             write_deepness(weights, folder / DEEPNESS)
         if wanted.stac:
-            write_json(folder / STAC, item_of(Session.load(weights)))
+            write_json(folder / STAC, item_of(weights))
 
     inputs = {"model": digests(folder, [MODEL]), "settings": wanted.model_dump(mode="json")}
     if wanted.int8:

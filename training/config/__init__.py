@@ -25,6 +25,7 @@ Range = tuple[float, float]
 
 Activation = Literal["relu", "elu"]
 Precision = Literal["auto", "float32", "bfloat16"]
+NetworkName = Literal["unet", "fast", "efficientnet_lite0"]
 
 POSITIVE_RANGES = (
     "zoom", "coarse", "gain", "band_gain", "gamma", "band_gamma", "infrared_contrast",
@@ -57,8 +58,9 @@ class Preset(StrictModel):
     seed: int = 20261123
     """Every random number of the run follows from it and from the step's number."""
 
-    network: Literal["unet", "efficientnet_lite0"] = "unet"
-    """`efficientnet_lite0`: a teacher (network/teacher.py), which is never exported."""
+    network: NetworkName = "unet"
+    """`fast`: a smaller network (network/fast.py). `efficientnet_lite0`: a teacher
+    (network/teacher.py), which is never exported."""
 
     encoder_rate: Positive = 1.0
     """Learning rate of a teacher's pretrained encoder, relative to `learning_rate`."""
@@ -66,6 +68,9 @@ class Preset(StrictModel):
     distill: Share = 0.0
     """Weight of the teachers' probabilities in the loss, on every pixel; the labels have the
     rest."""
+
+    distill_flip: bool = True
+    """Average the teachers' probabilities over a flip of the crop, which doubles what they cost."""
 
     unlabeled_share: Share = 0.0
     """Share of the crops that come from unlabeled imagery, of which the teachers alone say what it

@@ -52,7 +52,7 @@ def read_custom(
     return Data(
         Split(train, validation, ()),
         split_county(read_county(county), preset) if county and preset else None,
-        description="U-Net, trained on the user's own labels.",
+        description="trained on the user's own labels.",
         attribution=attribution or "Imagery and labels: see the run that trained it.",
     )
 

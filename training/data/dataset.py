@@ -19,10 +19,14 @@ from training.data.scenes import Label, Scene, read_chips, read_county
 from training.data.splits import Split, share_lines, split_county, split_places
 from training.errors import LabelError
 
-DESCRIPTION = (
-    "U-Net of 1,941,351 parameters, trained on photo-interpreted NAIP chips and on "
-    "procedural imagery (Demo County)."
-)
+DESCRIPTION = "trained on photo-interpreted NAIP chips and on procedural imagery (Demo County)."
+
+SUBJECTS = {
+    "unet": ("landcover-unet", "U-Net", 1_941_351),
+    "fast": ("landcover-fast", "small U-Net at half the resolution", 1_219_999),
+}
+"""Names in the card of the networks that are served, what they are, and their parameters with the
+default bands and legend."""
 
 ATTRIBUTION = (
     "Imagery: USDA National Agriculture Imagery Program (public domain). Training chips from "
@@ -167,10 +171,15 @@ def draft_card(preset: Preset, data: Data) -> ModelCard:
     """
     data.check(preset)
     mean, std = _band_statistics(data)
+    name, subject, parameters = SUBJECTS.get(preset.network, SUBJECTS["unet"])
+    if is_default(preset.legend, preset.bands):
+        subject = f"{subject} of {parameters:,} parameters"
+    if preset.distill:
+        subject = f"{subject}, distilled from another model"
     return ModelCard(
-        name="landcover-unet",
+        name=name,
         version="1",
-        description=data.description,
+        description=f"{subject[0].upper()}{subject[1:]}, {data.description}",
         bands=preset.bands,
         legend=preset.legend,
         mean=tuple(round(float(m) / 255, 4) for m in mean),
@@ -206,14 +215,18 @@ def digest(data: Data) -> str:
 
 
 def read_unlabeled(folder: Path, preset: Preset) -> tuple[Scene, ...]:
-    """Return every image below a folder as a scene without labels; images that cannot be used are
-    left out. Raises LabelError when none is left."""
+    """Return every image below a folder as a scene without labels; images that cannot be used, and
+    those coarser than any crop is read at, are left out. Raises LabelError when none is left."""
     scenes = []
+    coarsest = preset.ground_resolution_m * max(1.0, preset.zoom[1])
     for path in sorted(p for p in folder.rglob("*") if is_image(p)):
         name = path.relative_to(folder).with_suffix("").as_posix()
         try:
             picture = inspect_image(path, name, len(preset.bands))
         except LabelError:
+            continue
+        # A coarse image covers so much ground that it would be drawn nearly always.
+        if picture.resolution > coarsest:
             continue
         label = np.zeros(picture.shape, np.uint8)
         scenes.append(

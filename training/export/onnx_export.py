@@ -6,6 +6,7 @@ nothing depends on an exporter's version, and the same weights always give the s
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,24 +26,13 @@ from training.data.resolution import at_resolution, valid_of
 from training.data.scenes import Image, Scene
 from training.errors import ExportError
 from training.export import artifact
+from training.network.build import NETWORKS, Network, build, fold
 from training.network.checkpoint import Checkpoint
-from training.network.unet import (
-    FILTERS,
-    Level,
-    UNet,
-    build,
-    fold,
-    parameter_count,
-    parameters_of,
-)
+from training.network.fast import FastNet
+from training.network.unet import Level, UNet, parameter_count
 
 TOLERANCE = 1e-4
 """Largest difference of any probability between torch and ONNX Runtime."""
-
-HALO = 96
-"""Context of a block in pixels: the receptive field of the network, so that a class does not depend
-on where blocks begin. With 32 the trained network's classes differ in 0.6 % of a block from those
-with this context, with 64 in 0.05 %, with 80 in 0.006 % (`python -m tests.benchmarks halo`)."""
 
 SIDES = (64, 160, 704)
 """Sides of the synthetic windows that are compared; the last is the served one."""
@@ -51,10 +41,10 @@ PROBES = 4
 """Real scenes that are compared, of as many places."""
 
 
-def net_of(state: Checkpoint) -> UNet:
+def net_of(state: Checkpoint) -> Network:
     """Return the network of a checkpoint with its averaged weights, in evaluation mode."""
     preset = Preset.model_validate(state.preset)
-    if preset.network != "unet":
+    if preset.network not in NETWORKS:
         raise ExportError(
             f"a teacher ({preset.network}) is not exported: distill the served network from it"
         )
@@ -71,23 +61,30 @@ def export(
     states `attribution` where that is given.
 
     Before that, ONNX Runtime is compared with torch on synthetic imagery and on windows of
-    `scenes`. Raises CheckpointError for an unusable checkpoint,
-    ExportError, nothing written, when the file disagrees.
+    `scenes`, and blocks with more context than the halo. Raises CheckpointError for an unusable
+    checkpoint, ExportError, nothing written, when the file disagrees or the halo is too small.
     """
     state = Checkpoint.load(checkpoint)
     card = ModelCard.parse(state.card, f"{checkpoint}: card")
     facts = card.training.model_copy(update={"steps": state.before + state.step})
-    card = card.model_copy(update={"training": facts, "halo": HALO})
+    net = net_of(state)
+    card = card.model_copy(update={"training": facts, "halo": net.halo})
     if attribution:
         card = card.model_copy(update={"attribution": attribution})
-    net = net_of(state)
     graph = onnx_of(fold(net))
+    check_halo(graph, card)
     check_parity(net, graph, card, [*synthetic_windows(card), *real_windows(scenes, card)])
     return artifact.write(graph, card, out)
 
 
+def check_halo(graph: onnx.ModelProto, card: ModelCard) -> None:
+    """Raise ExportError when a class depends on what lies outside the halo of its block."""
+    if not Session(artifact.stamped(graph, card)).halo_covers_reach:
+        raise ExportError(f"the network reaches farther than the halo of {card.halo} px")
+
+
 def check_parity(
-    net: UNet, graph: onnx.ModelProto, card: ModelCard, windows: Sequence[Image]
+    net: Network, graph: onnx.ModelProto, card: ModelCard, windows: Sequence[Image]
 ) -> float:
     """Return the largest difference of a probability between torch and the exported file over
     `windows`: uint8 (bands, S, S) each. Raises ExportError above TOLERANCE.
@@ -165,12 +162,25 @@ class _Graph:
 
     def level(self, name: str, x: str, level: Level) -> str:
         kind = "Relu" if isinstance(level.act, nn.ReLU) else "Elu"
-        for number, conv in (("1", level.conv1), ("2", level.conv2)):
-            x = self.weighted(
-                "Conv", f"{name}.conv{number}", x, conv, kernel_shape=[3, 3], pads=[1, 1, 1, 1]
-            )
+        for number in range(1, level.count + 1):
+            conv = getattr(level, f"conv{number}")
+            shape = {"kernel_shape": list(conv.kernel_size), "pads": 2 * list(conv.padding)}
+            if conv.stride != (1, 1):
+                shape["strides"] = list(conv.stride)
+            x = self.weighted("Conv", f"{name}.conv{number}", x, conv, **shape)
             x = self.op(kind, f"{name}.act{number}", [x])
         return x
+
+    def pool(self, name: str, x: str) -> str:
+        return self.op("MaxPool", name, [x], kernel_shape=[2, 2], strides=[2, 2])
+
+    def nearest(self, name: str, x: str) -> str:
+        """Add the repetition of every pixel, 2 x 2."""
+        scales = numpy_helper.from_array(np.array([1, 1, 2, 2], dtype=np.float32))
+        return self.op(
+            "Resize", name, [x, "", self.op("Constant", f"{name}.scales", [], value=scales)],
+            mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor",
+        )  # fmt: skip
 
     def softmax(self, logits: str) -> str:
         """Add exp(x - max) / sum over the channels: ONNX Runtime's Softmax over channels transposes
@@ -182,32 +192,18 @@ class _Graph:
         return self.op("Div", OUTPUT, [odds, total])
 
 
-def onnx_of(net: UNet) -> onnx.ModelProto:
+def onnx_of(net: Network) -> onnx.ModelProto:
     """Return the graph of a folded network with softmax and background forced to 0.
 
     Input float32 [N, bands, S, S], standardized; output float32 [N, channels, S, S], probabilities.
-    Raises ValueError when batch norm has not been folded (see unet.fold).
+    Raises ValueError when batch norm has not been folded (see build.fold).
     """
     if any(isinstance(m, nn.BatchNorm2d) for m in net.modules()):
-        raise ValueError("fold batch norm before exporting: training.network.unet.fold")
-    graph, skips, x = _Graph(), list[str](), INPUT
-    for number, level in enumerate(net.down):
-        x = graph.level(f"down{number}", x, level)
-        if number < len(FILTERS) - 1:
-            skips.append(x)
-            x = graph.op("MaxPool", f"pool{number}", [x], kernel_shape=[2, 2], strides=[2, 2])
-    for number in reversed(range(len(FILTERS) - 1)):
-        x = graph.weighted(
-            "ConvTranspose", f"up{number}", x, net.up[number], kernel_shape=[2, 2], strides=[2, 2]
-        )
-        x = graph.op("Concat", f"skip{number}", [x, skips.pop()], axis=1)
-        x = graph.level(f"join{number}", x, net.join[number])
-    x = graph.weighted("Conv", "last", x, _without_background(net.last), kernel_shape=[1, 1])
-    graph.softmax(x)
-
-    count = sum(int(np.prod(w.dims)) for w in graph.weights)
-    wanted = parameters_of(net.bands, net.channels)
-    if count != wanted or parameter_count(net) != wanted:
+        raise ValueError("fold batch norm before exporting: training.network.build.fold")
+    graph = _Graph()
+    graph.softmax(_fast(graph, net) if isinstance(net, FastNet) else _unet(graph, net))
+    count, wanted = sum(int(np.prod(w.dims)) for w in graph.weights), parameter_count(net)
+    if count != wanted:
         raise AssertionError(f"the graph has {count:,} parameters instead of {wanted:,}")
     ends = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", channels, "S", "S"])
@@ -223,8 +219,43 @@ def onnx_of(net: UNet) -> onnx.ModelProto:
     return model
 
 
+def _unet(graph: _Graph, net: UNet) -> str:
+    """Add the layers of the U-Net; return the name of the logits."""
+    x, skips = _down(graph, net)
+    for number in reversed(range(len(net.up))):
+        x = graph.weighted(
+            "ConvTranspose", f"up{number}", x, net.up[number], kernel_shape=[2, 2], strides=[2, 2]
+        )
+        x = graph.op("Concat", f"skip{number}", [x, skips.pop()], axis=1)
+        x = graph.level(f"join{number}", x, net.join[number])
+    return graph.weighted("Conv", "last", x, _without_background(net.last), kernel_shape=[1, 1])
+
+
+def _fast(graph: _Graph, net: FastNet) -> str:
+    """Add the layers of the network `fast`; return the name of the logits."""
+    x, skips = _down(graph, net)
+    for number in reversed(range(len(net.up))):
+        x = graph.weighted("Conv", f"up{number}", x, net.up[number], kernel_shape=[1, 1])
+        x = graph.op("Add", f"skip{number}", [graph.nearest(f"twice{number}", x), skips.pop()])
+        x = graph.level(f"join{number}", x, net.join[number])
+    last = _without_background(net.last)
+    return graph.weighted("ConvTranspose", "last", x, last, kernel_shape=[2, 2], strides=[2, 2])
+
+
+def _down(graph: _Graph, net: Network) -> tuple[str, list[str]]:
+    """Add the levels on the way down; return the names of the last one's output and of the
+    others'."""
+    x, skips = INPUT, list[str]()
+    for number, level in enumerate(net.down):
+        x = graph.level(f"down{number}", x, level)
+        if number < len(net.down) - 1:
+            skips.append(x)
+            x = graph.pool(f"pool{number}", x)
+    return x, skips
+
+
 @torch.no_grad()  # type: ignore[untyped-decorator]
-def probabilities(net: UNet, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+def probabilities(net: Network, batch: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return torch's probabilities: float32 (N, bands, S, S) to (N, channels, S, S), channel 0
     zero."""
     logits = net(torch.from_numpy(batch))
@@ -233,12 +264,11 @@ def probabilities(net: UNet, batch: NDArray[np.float32]) -> NDArray[np.float32]:
     return answer
 
 
-def _without_background(last: nn.Conv2d) -> nn.Conv2d:
+def _without_background(last: nn.Module) -> nn.Module:
     """Return the last convolution with zero weights and the bias NEVER for background."""
-    out = nn.Conv2d(last.in_channels, last.out_channels, 1)
+    out = copy.deepcopy(last)
     with torch.no_grad():
-        out.weight.copy_(last.weight)
-        out.bias.copy_(last.bias)
-        out.weight[0] = 0.0
+        # A transposed convolution has its outputs on the second axis.
+        out.weight.select(1 if isinstance(out, nn.ConvTranspose2d) else 0, 0).zero_()
         out.bias[0] = NEVER
     return out

@@ -6,12 +6,15 @@ https://github.com/stac-extensions/mlm
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+
+import onnx
 
 from model.card import ModelCard
 from model.session import Session
-from training.network.unet import parameters_of
 
 MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
 CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
@@ -21,8 +24,10 @@ WORLD = (-180.0, -90.0, 180.0, 90.0)
 """A model card does not say where its training places are."""
 
 
-def item_of(session: Session, href: str = "./landcover.onnx") -> dict[str, Any]:
-    """Return the item of a model file as JSON; `href`: where the file is, from the item."""
+def item_of(model: Path, href: str = "./landcover.onnx") -> dict[str, Any]:
+    """Return the item of a model file as JSON; `href`: where the file is, from the item. Raises
+    ModelError for a file that is none."""
+    session = Session.load(model)
     card, west, south, east, north = session.card, *WORLD
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
@@ -37,7 +42,7 @@ def item_of(session: Session, href: str = "./landcover.onnx") -> dict[str, Any]:
             "datetime": now,
             "description": card.description,
             "license": card.license or "other",
-            **_mlm(card),
+            **_mlm(card, parameters_in(model)),
         },
         "links": [],
         "assets": {
@@ -54,7 +59,13 @@ def item_of(session: Session, href: str = "./landcover.onnx") -> dict[str, Any]:
     }
 
 
-def _mlm(card: ModelCard) -> dict[str, Any]:
+def parameters_in(model: Path) -> int:
+    """Return the number of weights and biases in a model file."""
+    graph = onnx.load_model_from_string(model.read_bytes()).graph
+    return sum(math.prod(tensor.dims) for tensor in graph.initializer)
+
+
+def _mlm(card: ModelCard, parameters: int) -> dict[str, Any]:
     bands, channels = len(card.bands), card.channels
     array = {"dim_order": ["batch", "bands", "height", "width"], "data_type": "float32"}
     scaling = [
@@ -67,7 +78,7 @@ def _mlm(card: ModelCard) -> dict[str, Any]:
         "mlm:tasks": ["semantic-segmentation"],
         "mlm:framework": "ONNX",
         "mlm:pretrained": True,
-        "mlm:total_parameters": parameters_of(bands, channels),
+        "mlm:total_parameters": parameters,
         "mlm:input": [
             {
                 "name": "image",

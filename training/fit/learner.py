@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from training.config import Preset
 from training.fit.compute import Compute
+from training.network.build import NETWORKS, Network, build
 from training.network.checkpoint import Checkpoint
 from training.network.losses import masked_cross_entropy, soft_cross_entropy
-from training.network.unet import UNet, build
 
 MAX_GRADIENT = 5.0
 """Norm at which the gradient is clipped."""
@@ -23,8 +23,8 @@ MAX_GRADIENT = 5.0
 class Learner:
     """The state of training: network, moving average of its weights, optimizer."""
 
-    net: UNet
-    ema: UNet
+    net: Network
+    ema: Network
     optimizer: torch.optim.Optimizer
     compute: Compute
 
@@ -53,7 +53,7 @@ class Learner:
         state.net, state.ema = self.net.state_dict(), self.ema.state_dict()
         state.optimizer = self.optimizer.state_dict()
 
-    def averaged(self) -> UNet:
+    def averaged(self) -> Network:
         """Return the averaged network on the processor, where scenes are classified."""
         return self.ema if self.compute.device == "cpu" else copy.deepcopy(self.ema).to("cpu")
 
@@ -93,7 +93,7 @@ class Learner:
 
 def _groups(net: nn.Module, preset: Preset) -> list[dict[str, Any]]:
     """Return the parameters by their learning rate (`scale`, relative to the preset's)."""
-    if preset.network == "unet":
+    if preset.network in NETWORKS:
         return [{"params": list(net.parameters())}]
     encoder = list(net.encoder.parameters())
     known = {id(p) for p in encoder}

@@ -189,7 +189,7 @@ def _ensemble(preset: Preset, teachers: Sequence[Checkpoint], card: ModelCard) -
     for theirs in cards:
         if (theirs.legend, theirs.bands) != (card.legend, card.bands):
             raise CheckpointError("a teacher has other classes or bands than this run")
-    return Ensemble([network_of(t) for t in teachers], cards, card)
+    return Ensemble([network_of(t) for t in teachers], cards, card, preset.distill_flip)
 
 
 def _step(

@@ -21,9 +21,9 @@ from training.data.augment import resize_scene
 from training.data.dataset import Data
 from training.data.scenes import Scene
 from training.evaluate.metrics import Counts, contingency, scores
+from training.network.build import Network
 from training.network.checkpoint import Checkpoint
 from training.network.inference import classes_of
-from training.network.unet import UNet
 from training.report.diagrams import learning_curves
 from training.report.pictures import preview_of
 
@@ -32,7 +32,7 @@ SIDE = 192
 """Pixels of the card's resolution that are shown of a scene."""
 
 
-def contingency_of(net: UNet, scenes: Sequence[Scene], card: ModelCard) -> Counts:
+def contingency_of(net: Network, scenes: Sequence[Scene], card: ModelCard) -> Counts:
     """Return the contingency table, int64 (classes, classes), of a network in evaluation mode on
     whole scenes at the card's resolution.
     """
@@ -45,7 +45,7 @@ def contingency_of(net: UNet, scenes: Sequence[Scene], card: ModelCard) -> Count
 
 
 def record_validation(
-    state: Checkpoint, ema: UNet, card: ModelCard, data: Data, loss: float
+    state: Checkpoint, ema: Network, card: ModelCard, data: Data, loss: float
 ) -> bool:
     """Add the training loss and a validation to the state's history; return True when it is the
     best so far.
@@ -85,7 +85,7 @@ def write_scalars(run: Path, state: Checkpoint) -> None:
                 writer.add_scalar(name, value, int(entry["step"]))
 
 
-def write_pictures(run: Path, state: Checkpoint, ema: UNet, card: ModelCard, data: Data) -> None:
+def write_pictures(run: Path, state: Checkpoint, ema: Network, card: ModelCard, data: Data) -> None:
     """Write `curves.svg`, and `samples.png` of validation scenes, or of training scenes where there
     are none."""
     (run / "curves.svg").write_text(learning_curves(state.history), encoding="utf-8")
@@ -93,7 +93,7 @@ def write_pictures(run: Path, state: Checkpoint, ema: UNet, card: ModelCard, dat
     (run / "samples.png").write_bytes(samples(ema, kept or data.train, card))
 
 
-def samples(net: UNet, scenes: Sequence[Scene], card: ModelCard) -> bytes:
+def samples(net: Network, scenes: Sequence[Scene], card: ModelCard) -> bytes:
     """Return imagery, label, prediction and errors (red) of up to six scenes as one PNG."""
     if not scenes:
         raise ValueError("no scene to show")

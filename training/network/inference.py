@@ -17,10 +17,11 @@ from model.normalize import normalize
 from training.data.augment import resize_scene
 from training.data.resolution import FACTORS, block_mean, mode_with_tiebreak
 from training.data.scenes import Image, Label, Scene
-from training.network.unet import ALIGNMENT, UNet
+from training.network.build import Network
+from training.network.unet import ALIGNMENT
 
 
-def classes_of(net: UNet, image: Image, card: ModelCard) -> Label:
+def classes_of(net: Network, image: Image, card: ModelCard) -> Label:
     """Classify a whole image at the card's resolution with a network in evaluation mode: uint8
     (bands, rows, cols) to uint8 (rows, cols), values of the legend. The image is mirrored at its
     edges.
@@ -35,7 +36,7 @@ def classes_of(net: UNet, image: Image, card: ModelCard) -> Label:
 
 
 def coarse_scenes(
-    net: UNet, scenes: Iterable[Scene], card: ModelCard
+    net: Network, scenes: Iterable[Scene], card: ModelCard
 ) -> dict[int, tuple[Scene, ...]]:
     """Return, by factor, every scene that many times coarser than the card's resolution, completely
     labeled.

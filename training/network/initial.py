@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from model.card import ModelCard
 from model.errors import ModelError
 from model.session import Session
-from training.config import Activation, Preset
+from training.config import Activation, NetworkName, Preset
 from training.config.legend import MAX_CLASSES, MIN_CLASSES
 from training.errors import CheckpointError
+from training.network.build import Network, build, fold
 from training.network.checkpoint import Checkpoint
-from training.network.unet import UNet, build, fold
 
 Weights = dict[str, Tensor]
 """A state dictionary of the network."""
@@ -54,8 +54,10 @@ def _of_model_file(path: Path) -> Checkpoint:
     if operators & {"QuantizeLinear", "DequantizeLinear"}:
         raise CheckpointError(f"{path} is in 8 bits: start from the file in 32 bits")
     activation: Activation = "elu" if "Elu" in operators else "relu"
+    network: NetworkName = "fast" if "Resize" in operators else "unet"
     preset = Preset(
         name=card.training.preset or path.stem,
+        network=network,
         activation=activation,
         batch_norm=False,
         bands=card.bands,
@@ -93,35 +95,39 @@ def _name(tensor: str) -> str:
     return tensor
 
 
-def network_of(initial: Checkpoint) -> UNet:
+def network_of(initial: Checkpoint) -> Network:
     """Return the network of an initial checkpoint, in evaluation mode."""
-    net: UNet = build(Preset.model_validate(initial.preset))
+    net: Network = build(Preset.model_validate(initial.preset))
     net = net.to(memory_format=torch.channels_last)
     net.load_state_dict(initial.ema)
     net.eval()
     return net
 
 
-def initialize(net: UNet, preset: Preset, initial: Checkpoint, images: Iterable[Tensor]) -> None:
+def initialize(net: Network, preset: Preset, initial: Checkpoint, images: Iterable[Tensor]) -> None:
     """Load the averaged weights of `initial` into the network of `preset`.
 
     Bands and classes are taken over by their names; what is new begins as it was drawn. `images`:
     standardized float32 (n, bands, rows, cols) of the training data, for the statistics of batch
-    norm where `initial` has none. Raises CheckpointError where the activations differ.
+    norm where `initial` has none. Raises CheckpointError where networks or activations differ.
     """
     theirs = Preset.model_validate(initial.preset)
-    if theirs.activation != preset.activation:
-        raise CheckpointError(
-            f"the initial weights are for {theirs.activation}, the preset for {preset.activation}"
-        )
+    for one, other in (
+        (theirs.network, preset.network),
+        (theirs.activation, preset.activation),
+    ):
+        if one != other:
+            raise CheckpointError(f"the initial weights are for {one}, the preset for {other}")
     weights = dict(initial.ema)
     if theirs.batch_norm and not preset.batch_norm:
         weights = fold(network_of(initial)).state_dict()
     fresh = net.state_dict()
     _by_name(weights, fresh, "down.0.conv1.weight", 1, theirs.bands, preset.bands)
     names, wanted = (["background", *(c.name for c in p.legend.classes)] for p in (theirs, preset))
-    for tensor in ("last.weight", "last.bias"):
-        _by_name(weights, fresh, tensor, 0, names, wanted)
+    # A transposed convolution has its outputs on the second axis.
+    outputs = 1 if isinstance(net.last, nn.ConvTranspose2d) else 0
+    for tensor, axis in (("last.weight", outputs), ("last.bias", 0)):
+        _by_name(weights, fresh, tensor, axis, names, wanted)
     missing = net.load_state_dict(weights, strict=False)
     if missing.unexpected_keys:
         unknown = missing.unexpected_keys[0]
@@ -150,7 +156,7 @@ def _by_name(
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
-def calibrate(net: UNet, images: Iterable[Tensor]) -> None:
+def calibrate(net: Network, images: Iterable[Tensor]) -> None:
     """Give every batch norm the mean and variance that `images` have there, and the weights that
     undo them: in evaluation it changes nothing."""
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]

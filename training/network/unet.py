@@ -4,19 +4,18 @@ and six classes); other bands and legends change the first and the last layer on
 Two 3 x 3 convolutions per level with 16, 32, 64, 128 and 256 filters, dropout between the two,
 2 x 2 max pooling, 2 x 2 transposed convolutions without activation, the skip concatenated after
 the upsampled half, a 1 x 1 convolution at the end (Ronneberger et al. 2015, and the notebooks
-of the article). Batch norm is only used in training: `fold` merges it into the convolutions.
+of the article). Batch norm is only used in training: `build.fold` merges it into the convolutions.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from training.config import Activation, Preset
+from training.config import Activation
 
 BANDS = 4
 CHANNELS = 7
@@ -31,27 +30,45 @@ ALIGNMENT = 2 ** (len(FILTERS) - 1)
 
 
 class Level(nn.Module):  # type: ignore[misc]
-    """Convolution, activation, dropout, convolution, activation; the size stays."""
+    """Convolutions of one resolution, each with an activation, and dropout after the first."""
 
     def __init__(
-        self, inputs: int, outputs: int, dropout: float, activation: Activation, batch_norm: bool
+        self,
+        inputs: int,
+        outputs: int,
+        dropout: float,
+        activation: Activation,
+        batch_norm: bool,
+        count: int = 2,
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.norm1 = nn.BatchNorm2d(outputs) if batch_norm else nn.Identity()
-        self.dropout = Dropout(dropout)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.norm2 = nn.BatchNorm2d(outputs) if batch_norm else nn.Identity()
+        self.count = count
+        for number in range(1, count + 1):
+            conv = nn.Conv2d(inputs if number == 1 else outputs, outputs, 3, padding=1)
+            self.add_module(f"conv{number}", conv)
+            norm = nn.BatchNorm2d(outputs) if batch_norm else nn.Identity()
+            self.add_module(f"norm{number}", norm)
+            if number == 1:
+                self.dropout = Dropout(dropout)
         self.act = nn.ReLU(inplace=True) if activation == "relu" else nn.ELU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map float32 (N, inputs, rows, cols) to float32 (N, outputs, rows, cols)."""
-        x = self.dropout(self.act(self.norm1(self.conv1(x))))
-        return self.act(self.norm2(self.conv2(x)))
+        for number in range(1, self.count + 1):
+            conv, norm = getattr(self, f"conv{number}"), getattr(self, f"norm{number}")
+            x = self.act(norm(conv(x)))
+            if number == 1:
+                x = self.dropout(x)
+        return x
 
 
 class UNet(nn.Module):  # type: ignore[misc]
     """Map standardized imagery to logits of background and the classes."""
+
+    halo = 96
+    """Context of a block in pixels: the receptive field, so that a class does not depend on where
+    blocks begin. With 32 the trained network's classes differ in 0.6 % of a block from those with
+    this context, with 64 in 0.05 %, with 80 in 0.006 % (`python -m tests.benchmarks halo`)."""
 
     def __init__(
         self,
@@ -74,7 +91,7 @@ class UNet(nn.Module):  # type: ignore[misc]
             for f, d in zip(FILTERS[:-1], dropout[:-1], strict=True)
         )
         self.last = nn.Conv2d(FILTERS[0], channels, 1)
-        self.apply(_he_normal)
+        self.apply(he_normal)
         if (count := parameter_count(self)) != (wanted := parameters_of(bands, channels)):
             raise AssertionError(f"the U-Net has {count:,} parameters instead of {wanted:,}")
 
@@ -92,17 +109,6 @@ class UNet(nn.Module):  # type: ignore[misc]
         return self.last(x)
 
 
-def build(preset: Preset) -> UNet:
-    """Return the network of a preset, with new weights from torch's current random state (a
-    teacher's encoder with those of ImageNet; it has the interface of the U-Net)."""
-    channels = 1 + len(preset.legend.classes)
-    if preset.network != "unet":
-        from training.network.teacher import Teacher  # noqa: PLC0415 (an extra)
-
-        return Teacher(preset.bands, channels)
-    return UNet(preset.activation, preset.batch_norm, preset.dropout, len(preset.bands), channels)
-
-
 def parameters_of(bands: int, channels: int) -> int:
     """Return the parameters of the network: the article's but for its first and last layer."""
     first, last = 9 * FILTERS[0], FILTERS[0] + 1
@@ -115,31 +121,7 @@ def parameter_count(net: nn.Module) -> int:
     return sum(p.numel() for m in convolutions for p in m.parameters(recurse=False))
 
 
-def fold(net: UNet) -> UNet:
-    """Return a copy in evaluation mode with batch norm merged into the convolutions.
-
-    w' = w * g / sqrt(v + eps) and b' = (b - m) * g / sqrt(v + eps) + beta, computed in float64
-    (Jacob et al. 2018, section 3.2). Outputs differ by rounding only.
-    """
-    folded: UNet = copy.deepcopy(net).eval()
-    for level in (*folded.down, *folded.join):
-        for conv_name, norm_name in (("conv1", "norm1"), ("conv2", "norm2")):
-            norm = getattr(level, norm_name)
-            if isinstance(norm, nn.BatchNorm2d):
-                _fold_one(getattr(level, conv_name), norm)
-                setattr(level, norm_name, nn.Identity())
-    return folded
-
-
-@torch.no_grad()  # type: ignore[untyped-decorator]
-def _fold_one(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
-    bias = (conv.bias.double() - norm.running_mean.double()) * scale + norm.bias.double()
-    conv.weight.copy_(conv.weight.double() * scale[:, None, None, None])
-    conv.bias.copy_(bias)
-
-
-def _he_normal(module: nn.Module) -> None:
+def he_normal(module: nn.Module) -> None:
     """Initialize as He et al. 2015 (Keras' he_normal, as in the notebooks), biases zero."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
