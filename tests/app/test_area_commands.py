@@ -73,6 +73,7 @@ def base(
         yield address
 
 
+@pytest.mark.slow
 def test_merged_shards_are_the_bytes_of_a_single_run_in_any_order_and_twice(
     aoi: Path, here: tuple[object, ...], single: bytes, tmp_path: Path
 ) -> None:
@@ -114,6 +115,7 @@ def test_a_shard_that_is_none_is_refused(text: str) -> None:
         shard_of(text)
 
 
+@pytest.mark.slow
 def test_through_a_server_the_file_is_the_same(
     aoi: Path, base: str, single: bytes, tmp_path: Path
 ) -> None:
@@ -122,6 +124,7 @@ def test_through_a_server_the_file_is_the_same(
     assert out.read_bytes() == single
 
 
+@pytest.mark.slow
 def test_figures_are_the_same_here_and_through_a_server(
     aoi: Path, here: tuple[object, ...], base: str, tmp_path: Path
 ) -> None:
@@ -157,6 +160,7 @@ def small(
     [("gpkg", 4326), ("gpkg", 26916), ("shp", 26916), ("shp", 2236), ("kml", 4326),
      ("fgb", 3857), ("geojson", 4326)],
 )  # fmt: skip
+@pytest.mark.slow
 def test_the_area_may_be_in_any_file_that_gdal_reads(
     small: tuple[shapely.Polygon, dict[int, float]],
     here: tuple[object, ...],
@@ -212,6 +216,7 @@ def spellings(path: Path, folder: Path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("kind", ["itself", "around", "symbolic link", "hard link"])
+@pytest.mark.slow
 def test_no_command_overwrites_what_it_reads(
     two_quads: World, aoi: Path, base: str, pixelwise_model: Path, tmp_path: Path, kind: str
 ) -> None:
@@ -256,6 +261,7 @@ def test_no_command_overwrites_what_it_reads(
     assert not list(tmp_path.glob("**/*.aux.xml"))
 
 
+@pytest.mark.slow
 def test_change_writes_raster_and_matrix(
     two_years: World, pixelwise_model: Path, tmp_path: Path
 ) -> None:

@@ -265,6 +265,7 @@ def test_an_area_split_at_180_degrees_is_answered_whole(client: TestClient) -> N
     assert (west, east) == (179.999, -179.999)
 
 
+@pytest.mark.slow
 def test_where_two_zones_meet_no_ground_counts_twice(seam: TestClient, utm_seam: World) -> None:
     polygon = star(-84.0, utm_seam.scenes[0].lonlat[1], 0.004)
     found = statistics(seam, polygon)
@@ -546,6 +547,7 @@ def test_too_large_an_area_is_answered_with_the_limit_and_what_it_would_take(
     assert computed == 0
 
 
+@pytest.mark.slow
 def test_an_estimate_knows_what_is_cached_and_how_long_the_rest_takes(
     serve: Serve, two_quads: World, pixelwise_model: Path
 ) -> None:

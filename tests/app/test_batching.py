@@ -403,6 +403,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
 
 
 @pytest.mark.parametrize("edge", [2, 4])
+@pytest.mark.slow
 def test_a_tile_is_the_same_whether_its_blocks_were_joined_or_not(
     edge: int,
     serve: Serve,

@@ -104,6 +104,7 @@ def test_a_style_that_a_user_saved_stays(tmp_path: Path) -> None:
     assert (tmp_path / "classes.clr").read_text() == color_map(TABLE)
 
 
+@pytest.mark.slow
 def test_zip_and_job_and_command_line_bring_the_style(
     client: TestClient, two_years: World, pixelwise_model: Path, tmp_path: Path
 ) -> None:
@@ -208,6 +209,7 @@ def test_the_parts_of_a_download_are_not_computed_one_by_one(
     assert rendered.hits == hits + 5
 
 
+@pytest.mark.slow
 def test_gdal_and_rio_tiler_open_a_download_where_it_is(
     live: str, two_years: World, tmp_path: Path
 ) -> None:
@@ -293,6 +295,7 @@ def test_geopandas_reads_the_polygons(
 
 
 @pytest.mark.parametrize("zoom", [17, 15])
+@pytest.mark.slow
 def test_gdal_wms_reads_the_values_of_the_tiles(
     live: str, two_years: World, tmp_path: Path, zoom: int
 ) -> None:
@@ -466,6 +469,7 @@ def test_a_colormap_is_the_same_in_tiles_styles_and_files(
     assert set(rgb.values()) <= seen
 
 
+@pytest.mark.slow
 def test_a_scene_may_have_any_name(
     serve: Serve, two_years: World, pixelwise_model: Path, tmp_path: Path
 ) -> None:

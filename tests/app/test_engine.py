@@ -118,6 +118,7 @@ def test_a_worker_that_lacks_the_engine_refuses(two_quads: World, model: Path) -
         own_context(settings.model_dump_json(exclude={"redis_url"}))
 
 
+@pytest.mark.slow
 def test_several_processes_run_one_engine(model: Path, two_quads: World, tmp_path: Path) -> None:
     settings = Settings(
         imagery=two_quads.directory, model=model, engine="auto", cache_dir=tmp_path, processes=2

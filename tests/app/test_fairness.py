@@ -288,6 +288,7 @@ def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("slowly")
+@pytest.mark.slow
 def test_another_clients_tile_comes_while_one_asks_for_24_probabilities(
     serve: Serve, two_quads: World, pixelwise_model: Path
 ) -> None:
@@ -344,6 +345,7 @@ def test_a_small_area_is_answered_beside_the_jobs_of_another_client(
 
 
 @pytest.mark.usefixtures("slowly")
+@pytest.mark.slow
 def test_who_disconnects_stops_only_its_own_job(
     serve: Serve, two_quads: World, pixelwise_model: Path
 ) -> None:

@@ -169,6 +169,7 @@ def test_a_validator_is_answered_before_any_work(
         assert cold.get(path, headers={"if-none-match": '"other"'}).status_code == 200
 
 
+@pytest.mark.slow
 def test_the_validator_follows_style_and_imagery(
     serve: Serve, pixelwise_model: Path, neighborhood_model: Path, tmp_path: Path
 ) -> None:
@@ -356,6 +357,7 @@ def test_fifty_clients_of_one_cold_tile_cost_one_inference_a_block(
     assert computed == alone
 
 
+@pytest.mark.slow
 def test_a_full_queue_says_when_to_come_back(
     serve: Serve, two_quads: World, slow_model: Path
 ) -> None:

@@ -53,6 +53,7 @@ def remounted(disk: Path, how: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_507_with_the_reason_and_used_again(
     serve: Serve, two_quads: World, pixelwise_model: Path, small_disk: Path
 ) -> None:
@@ -76,6 +77,7 @@ def test_a_full_disk_is_507_with_the_reason_and_used_again(
         successful(client, submit(client, two_quads).json()["jobID"])
 
 
+@pytest.mark.slow
 def test_a_disk_that_turns_read_only_is_503_and_still_read(
     serve: Serve, two_quads: World, pixelwise_model: Path, small_disk: Path
 ) -> None:
@@ -101,6 +103,7 @@ def test_a_disk_that_turns_read_only_is_503_and_still_read(
         assert "landcover_jobs_unavailable 0.0" in client.get("/metrics").text
 
 
+@pytest.mark.slow
 def test_a_file_in_place_of_the_folder_takes_only_the_jobs(
     serve: Serve, two_quads: World, pixelwise_model: Path, tmp_path: Path
 ) -> None:

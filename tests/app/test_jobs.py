@@ -254,6 +254,7 @@ def test_a_job_gives_the_figures_and_files_of_one_request(
     assert fields[0].sum() * 1e4 == pytest.approx(pixels, rel=2e-3)
 
 
+@pytest.mark.slow
 def test_days_and_fill_mean_in_a_job_what_they_mean_in_a_request(
     serve: Serve, two_years: World, pixelwise_model: Path
 ) -> None:
@@ -292,6 +293,7 @@ def test_days_and_fill_mean_in_a_job_what_they_mean_in_a_request(
     assert found["filled"]["uncovered"]["m2"] == pytest.approx(0, abs=1)
 
 
+@pytest.mark.slow
 def test_a_job_searches_the_scenes_of_a_block_once(
     serve: Serve, two_quads: World, pixelwise_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,6 +312,7 @@ def test_a_job_searches_the_scenes_of_a_block_once(
     assert len(searched) == len(set(searched)) == info["blocks"]["total"]
 
 
+@pytest.mark.slow
 def test_change_as_a_job_is_change_as_one_request(
     serve: Serve, two_years: World, pixelwise_model: Path
 ) -> None:
@@ -347,6 +350,7 @@ def test_outputs_are_chosen(client: TestClient, two_quads: World) -> None:
     }
 
 
+@pytest.mark.slow
 def test_an_estimate_is_what_the_job_then_has_to_do(
     serve: Serve, two_quads: World, pixelwise_model: Path
 ) -> None:
@@ -427,6 +431,7 @@ def test_too_large_an_area_is_refused_with_the_limit_and_what_to_do(
         assert client.post(path, json=body(two_quads), headers=ASYNC).status_code == 413
 
 
+@pytest.mark.slow
 def test_change_is_from_and_to_and_its_matrix_sums_to_the_area(
     serve: Serve, two_years: World, pixelwise_model: Path
 ) -> None:
@@ -453,6 +458,7 @@ def test_change_is_from_and_to_and_its_matrix_sums_to_the_area(
     assert rows.sum() == pytest.approx(geodesic, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_an_area_in_two_utm_zones_is_one_raster_and_no_ground_counts_twice(
     serve: Serve, utm_seam: World, pixelwise_model: Path
 ) -> None:
@@ -518,6 +524,7 @@ def test_dismissing_stops_the_work_between_operators(
         assert client.delete(f"/jobs/{job_id}").status_code == 410
 
 
+@pytest.mark.slow
 def test_a_tile_asked_for_during_a_job_is_not_behind_its_blocks(
     serve: Serve, two_quads: World, slow_model: Path
 ) -> None:
@@ -576,6 +583,7 @@ def test_killed_in_the_middle_a_job_goes_on_and_ends_in_the_same_bytes(
         assert dataset.nodata == NODATA
 
 
+@pytest.mark.slow
 def test_the_results_are_swept_after_their_time(
     serve: Serve, two_quads: World, pixelwise_model: Path, tmp_path: Path
 ) -> None:

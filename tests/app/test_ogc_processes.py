@@ -46,6 +46,7 @@ def request_of(world: World, outputs: object = None, **members: object) -> dict[
 # OWSLib
 
 
+@pytest.mark.slow
 def test_owslib_reads_describes_and_executes(live: str, two_years: World) -> None:
     module = pytest.importorskip("owslib.ogcapi.processes")
     server = module.Processes(live)

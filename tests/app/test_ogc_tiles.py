@@ -56,6 +56,7 @@ def middle(place: World, zoom: int = 17) -> tuple[int, int, int]:
     return tiles_around(*place.scenes[0].lonlat, zoom, 0)[0]
 
 
+@pytest.mark.slow
 def test_every_link_from_the_landing_page_answers(client: TestClient, two_years: World) -> None:
     z, x, y = middle(two_years)
     place = {"tileMatrix": z, "tileCol": x, "tileRow": y}
@@ -221,6 +222,7 @@ def test_the_legend_picture_shows_the_colors_of_the_legend(client: TestClient) -
             assert (image == rgb).all(axis=2).sum() > 100, (name, color)
 
 
+@pytest.mark.slow
 def test_gdal_reads_collections_with_the_pixels_of_xyz(
     live: str, two_years: World, tmp_path: Path
 ) -> None:

@@ -103,6 +103,7 @@ def read_local(made: SyntheticScene, window: Window) -> Pixels:
     return Reader().read(inspect(made.path, ReadOptions()), GRID, window)
 
 
+@pytest.mark.slow
 def test_every_window_has_the_pixels_it_has_on_disk(
     server: RangeServer, made: SyntheticScene, remote: ObjectStore
 ) -> None:

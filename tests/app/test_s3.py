@@ -341,6 +341,7 @@ def served(folder: Path, endpoint: str, urls: list[str], model: Path) -> Iterato
         yield client
 
 
+@pytest.mark.slow
 def test_a_tile_from_s3_is_the_tile_from_a_directory_of_the_same_files(
     moto: str, serve: Serve, two_quads: World, pixelwise_model: Path, tmp_path: Path
 ) -> None:

@@ -299,6 +299,7 @@ def test_f4_a_source_that_hangs_is_504_in_time_and_holds_up_no_other(
 
 
 @pytest.mark.parametrize("mode", ["truncate", "corrupt"])
+@pytest.mark.slow
 def test_f5_a_damaged_answer_is_an_error_and_nothing_is_kept(
     opened: Open, server: RangeServer, two_quads: World, tmp_path: Path, mode: Mode
 ) -> None:
@@ -316,6 +317,7 @@ def test_f5_a_damaged_answer_is_an_error_and_nothing_is_kept(
         assert far.content == near.content
 
 
+@pytest.mark.slow
 def test_f6_a_file_that_changes_gets_a_new_key_and_no_mixed_tile(
     opened: Open, tmp_path: Path
 ) -> None:

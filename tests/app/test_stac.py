@@ -716,6 +716,7 @@ QUERIES = {
         if paging != "get" or not query.filters  # the query extension is of POST
     ],
 )
+@pytest.mark.slow
 def test_a_search_is_what_pystac_client_finds(
     services: Doubles,
     two_quads: World,

@@ -70,9 +70,9 @@ def paths_of(world: World, zoom: int = 17) -> list[str]:
     ("world", "projection"),
     [
         ("two_quads", "proj:epsg"),
-        ("fine_quads", "proj:code"),
-        ("utm_seam", "proj:code"),
-        ("two_years", "proj:epsg"),
+        pytest.param("fine_quads", "proj:code", marks=pytest.mark.slow),
+        pytest.param("utm_seam", "proj:code", marks=pytest.mark.slow),
+        pytest.param("two_years", "proj:epsg", marks=pytest.mark.slow),
     ],
 )
 def test_a_tile_from_stac_is_the_tile_from_a_directory_of_the_same_files(

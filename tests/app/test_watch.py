@@ -97,6 +97,7 @@ def figure(client: TestClient, name: str, source: str) -> float:
 
 
 @pytest.mark.parametrize("mode", ["503", "hang", "truncate", "403"])
+@pytest.mark.slow
 def test_a_list_of_files_is_back_without_traffic(
     server: RangeServer, two_quads: World, pixelwise_model: Path, tmp_path: Path, mode: Mode
 ) -> None:
@@ -154,6 +155,7 @@ def test_a_source_that_was_away_at_start_is_there_without_traffic(
 
 
 @pytest.mark.parametrize("broken", ["search", "storage"])
+@pytest.mark.slow
 def test_a_stac_source_that_went_away_is_stale_everywhere_and_back_by_itself(
     services: Doubles, two_quads: World, pixelwise_model: Path, tmp_path: Path, broken: str
 ) -> None:

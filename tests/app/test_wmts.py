@@ -330,6 +330,7 @@ def test_lenient_as_old_clients_need(client: TestClient, two_years: World) -> No
     assert client.get(f"{path}&style=default").status_code == 200
 
 
+@pytest.mark.slow
 def test_gdal_reads_the_pixels_of_xyz(live: str, two_years: World, tmp_path: Path) -> None:
     """By Debian's GDAL, the WMTS driver: every pixel of six tiles equals the XYZ tiles'."""
     layer = httpx.get(f"{live}/sources").json()["sources"][0]["id"]
