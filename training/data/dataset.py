@@ -19,7 +19,7 @@ from training.data.scenes import Label, Scene, read_chips, read_county
 from training.data.splits import Split, share_lines, split_county, split_places
 from training.errors import LabelError
 
-DESCRIPTION = "trained on photo-interpreted NAIP chips and on procedural imagery (Demo County)."
+DESCRIPTION = "trained on photo-interpreted chips, nearly all of NAIP, and on procedural imagery (Demo County)."
 
 SUBJECTS = {
     "unet": ("landcover-unet", "U-Net", 1_941_351),
@@ -31,8 +31,9 @@ default bands and legend."""
 ATTRIBUTION = (
     "Imagery: USDA National Agriculture Imagery Program (public domain). Training chips from "
     "Ventura et al. 2024, urban-tree-detection-data (CC BY 4.0); locationtech/rasterframes "
-    "(Apache-2.0); ermongroup/tile2vec (MIT); stactools (Apache-2.0); Chesapeake Land Cover, "
-    "Chesapeake Conservancy, LILA BC (CC0). Labels photo-interpreted for this project."
+    "(Apache-2.0); ermongroup/tile2vec (MIT); stactools (Apache-2.0); plantnet/malpolon (MIT), its "
+    "French imagery IGN BD ORTHO (Licence Ouverte 2.0); bl166/USPowerPlantDataset; Chesapeake Land "
+    "Cover, Chesapeake Conservancy, LILA BC (CC0). Labels photo-interpreted for this project."
 )
 
 
