@@ -19,7 +19,9 @@ from training.data.scenes import Label, Scene, read_chips, read_county
 from training.data.splits import Split, share_lines, split_county, split_places
 from training.errors import LabelError
 
-DESCRIPTION = "trained on photo-interpreted chips, nearly all of NAIP, and on procedural imagery (Demo County)."
+DESCRIPTION = (
+    "trained on photo-interpreted chips, nearly all NAIP, and on procedural imagery (Demo County)."
+)
 
 SUBJECTS = {
     "unet": ("landcover-unet", "U-Net", 1_941_351),
