@@ -181,6 +181,40 @@ def test_a_file_is_restamped_without_touching_its_weights(exported: Path, tmp_pa
     assert len(other.metadata_props) == len(onnx.load(exported).metadata_props)
 
 
+def test_the_mean_of_two_models_is_between_them(tmp_path: Path) -> None:
+    began, went = checkpoint(tmp_path / "began.pt"), tmp_path / "went.pt"
+    start = tmp_path / "start.onnx"
+    export(began, start)
+    state = Checkpoint.load(began)
+    bias = state.ema["last.bias"]
+    state.ema["last.bias"] = bias + torch.arange(len(bias))
+    state.save(went)
+    card = export(went, tmp_path / "mean.onnx", average_with=start)
+    weights = {
+        t.name: onnx.numpy_helper.to_array(t)
+        for t in onnx.load(str(tmp_path / "mean.onnx")).graph.initializer
+    }
+    np.testing.assert_allclose(
+        weights["last.bias"][1:], (bias + torch.arange(len(bias)) / 2)[1:], rtol=1e-6
+    )
+    first = fold(net_of(state)).state_dict()["down.0.conv1.weight"]
+    np.testing.assert_allclose(weights["down0.conv1.weight"], first, rtol=1e-5)
+    assert card.training.steps == state.step
+
+
+def test_models_of_other_imagery_are_not_averaged(tmp_path: Path) -> None:
+    start, elu = tmp_path / "start.onnx", checkpoint(tmp_path / "elu.pt", "elu")
+    export(checkpoint(tmp_path / "relu.pt"), start)
+    with pytest.raises(ExportError, match="another activation cannot be averaged: relu, not elu"):
+        export(elu, tmp_path / "mean.onnx", average_with=start)
+    state = Checkpoint.load(tmp_path / "relu.pt")
+    state.card = CARD.model_copy(update={"mean": (0.3, 0.4, 0.4, 0.5)}).embedded()
+    state.save(tmp_path / "relu.pt")
+    with pytest.raises(ExportError, match="another mean"):
+        export(tmp_path / "relu.pt", tmp_path / "mean.onnx", average_with=start)
+    assert not (tmp_path / "mean.onnx").exists()
+
+
 def test_probabilities_by_torch_never_name_background() -> None:
     answer = probabilities(UNet().eval(), np.zeros((1, 4, 16, 16), np.float32))
     assert (answer[:, 0] == 0).all()

@@ -42,6 +42,10 @@ def export(
     attribution: Annotated[
         str, typer.Option(help="source of imagery and labels; default: the run's")
     ] = "",
+    average_with: Annotated[
+        Path | None,
+        typer.Option(help="write the mean of the run's weights and those of this file, its start"),
+    ] = None,
     preset: Annotated[
         str, typer.Option(help="preset whose split --int8 uses; default: the model's")
     ] = "",
@@ -68,7 +72,8 @@ def export(
     if weights is None:
         from training.export.onnx_export import export as write
 
-        card = write(run / f"{checkpoint}.pt", model, _scenes(chips, run), attribution)
+        state = run / f"{checkpoint}.pt"
+        card = write(state, model, _scenes(chips, run), attribution, average_with)
         typer.echo(f"{model}: {card.training.steps} steps, sha256 {card.sha256}")
     if int8 and chips is not None:
         from training.config import load_preset

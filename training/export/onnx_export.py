@@ -29,6 +29,7 @@ from training.export import artifact
 from training.network.build import NETWORKS, Network, build, fold
 from training.network.checkpoint import Checkpoint
 from training.network.fast import FastNet
+from training.network.initial import read_initial
 from training.network.unet import Level, UNet, parameter_count
 
 TOLERANCE = 1e-4
@@ -36,6 +37,9 @@ TOLERANCE = 1e-4
 
 SIDES = (64, 160, 704)
 """Sides of the synthetic windows that are compared; the last is the served one."""
+
+AVERAGED = ("bands", "legend", "mean", "std")
+"""What the cards of two models must share for the mean of their weights to mean anything."""
 
 PROBES = 4
 """Real scenes that are compared, of as many places."""
@@ -55,10 +59,14 @@ def net_of(state: Checkpoint) -> Network:
 
 
 def export(
-    checkpoint: Path, out: Path, scenes: Sequence[Scene] = (), attribution: str = ""
+    checkpoint: Path,
+    out: Path,
+    scenes: Sequence[Scene] = (),
+    attribution: str = "",
+    average_with: Path | None = None,
 ) -> ModelCard:
     """Write the model file `out` and its card, which has no accuracy yet (see `write_accuracy`) and
-    states `attribution` where that is given.
+    states `attribution` where that is given. `average_with`: see `averaged`.
 
     Before that, ONNX Runtime is compared with torch on synthetic imagery and on windows of
     `scenes`, and blocks with more context than the halo. Raises CheckpointError for an unusable
@@ -68,6 +76,8 @@ def export(
     card = ModelCard.parse(state.card, f"{checkpoint}: card")
     facts = card.training.model_copy(update={"steps": state.before + state.step})
     net = net_of(state)
+    if average_with is not None:
+        net = averaged(state, read_initial(average_with))
     card = card.model_copy(update={"training": facts, "halo": net.halo})
     if attribution:
         card = card.model_copy(update={"attribution": attribution})
@@ -75,6 +85,31 @@ def export(
     check_halo(graph, card)
     check_parity(net, graph, card, [*synthetic_windows(card), *real_windows(scenes, card)])
     return artifact.write(graph, card, out)
+
+
+def averaged(state: Checkpoint, initial: Checkpoint) -> Network:
+    """Return the folded network with the mean of the weights of a run and those that it began from.
+
+    What was fine-tuned errs less on other imagery so (Wortsman et al. 2022, "Robust fine-tuning of
+    zero-shot models", with a weight of 1/2). ExportError when the two are of different networks,
+    bands, legends or normalizations.
+    """
+    cards = [ModelCard.parse(each.card, "a card to average") for each in (state, initial)]
+    presets = [Preset.model_validate(each.preset) for each in (state, initial)]
+    compared: list[tuple[str, tuple[object, object]]] = [
+        (field, (getattr(pair[0], field), getattr(pair[1], field)))
+        for pair, fields in ((presets, ("network", "activation")), (cards, AVERAGED))
+        for field in fields
+    ]
+    for field, (mine, theirs) in compared:
+        if mine != theirs:
+            raise ExportError(
+                f"weights of another {field} cannot be averaged: {theirs}, not {mine}"
+            )
+    net, other = (fold(net_of(each)) for each in (state, initial))
+    weights, others = net.state_dict(), other.state_dict()
+    net.load_state_dict({name: (weights[name] + others[name]) / 2 for name in weights})
+    return net
 
 
 def check_halo(graph: onnx.ModelProto, card: ModelCard) -> None:
