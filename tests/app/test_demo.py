@@ -163,6 +163,7 @@ def test_brightness_lies_where_that_of_real_naip_lies(images: list[Path], year: 
 
 
 @pytest.mark.parametrize("year", MEANS)
+@pytest.mark.slow
 def test_every_street_and_parking_lot_leads_to_the_highway(year: int) -> None:
     material = county(year).material
     paved = class_table()[material] == ROAD
@@ -219,6 +220,7 @@ def test_near_infrared_tells_water_from_leaves(images: list[Path]) -> None:
         assert infrared[5] > infrared[1] + 20
 
 
+@pytest.mark.slow
 def test_the_same_pixels_come_out_of_every_run(images: list[Path]) -> None:
     land.cache_clear()
     trees.cache_clear()

@@ -399,6 +399,7 @@ def test_the_shipped_model_keeps_the_law_on_real_imagery(
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_a_wider_halo_changes_hardly_a_class_of_real_imagery(
     real_data: Path, shipped: Session
 ) -> None:

@@ -109,6 +109,7 @@ def square(name: Kind) -> Any:  # noqa: ANN401
 
 
 @pytest.mark.parametrize("name", ["pixelwise", "neighborhood"])
+@pytest.mark.slow
 def test_deepness_shows_the_classes_that_are_served(tmp_path: Path, name: Kind) -> None:
     path, fixed = tmp_path / "net.onnx", tmp_path / "net.deepness.onnx"
     artifact.write(square(name), card_of(name, halo=32), path)

@@ -86,6 +86,7 @@ def same(one: Path, other: Path) -> bool:
     return a.step == b.step and all(torch.equal(a.ema[k], b.ema[k]) for k in a.ema)
 
 
+@pytest.mark.slow
 def test_a_prolonged_run_has_the_weights_of_one_that_was_always_long(
     data: Data, whole: Path, tmp_path: Path
 ) -> None:
@@ -262,6 +263,7 @@ def test_a_run_is_normalized_like_the_one_that_it_begins_from(
     assert (mine.mean, mine.std) == (theirs.mean, theirs.std)
 
 
+@pytest.mark.slow
 def test_a_run_in_bfloat16_learns_and_keeps_float32_weights(data: Data, tmp_path: Path) -> None:
     half = SHORT.model_copy(update={"precision": "bfloat16"})
     fit(half, data, tmp_path / "half", log=quiet)

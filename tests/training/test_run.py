@@ -344,6 +344,7 @@ def test_a_folder_of_something_else_is_not_written_into(synthetic: Path, tmp_pat
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_real_polygons_become_a_model(
     real_data: Path, tmp_path: Path, make_run: Callable[[Path, Path], Path]
 ) -> None:

@@ -34,8 +34,8 @@ ATTRIBUTION = (
     "Imagery: USDA National Agriculture Imagery Program (public domain). Training chips from "
     "Ventura et al. 2024, urban-tree-detection-data (CC BY 4.0); locationtech/rasterframes "
     "(Apache-2.0); ermongroup/tile2vec (MIT); stactools (Apache-2.0); plantnet/malpolon (MIT), its "
-    "French imagery IGN BD ORTHO (Licence Ouverte 2.0); bl166/USPowerPlantDataset; Chesapeake Land "
-    "Cover, Chesapeake Conservancy, LILA BC (CC0). Labels photo-interpreted for this project."
+    "French imagery IGN BD ORTHO (Etalab open license 2.0); bl166/USPowerPlantDataset; Chesapeake "
+    "Land Cover, Chesapeake Conservancy, LILA BC (CC0). Labels photo-interpreted for this project."
 )
 
 
