@@ -98,7 +98,7 @@ class Page:
         figures = []
         for e in self.evaluations.values():
             s = scores(e.table)
-            where = ", ".join(place.replace("_", " ").title() for place in e.places)
+            where = ", ".join(map(_titled, e.places))
             what = SENTENCES[e.role].format(where=where, pixels=f"{s.pixels.sum():,}")
             figures.append(f"**{percent(s.overall)}** {what}")
         if not figures:
@@ -192,6 +192,11 @@ def _preset_of(result: Evaluation) -> str:
     if len(presets) > 1:
         raise AssessmentError(f"{result.name}: one result of different presets: {presets}")
     return presets[0]
+
+
+def _titled(place: str) -> str:
+    """Return a place's name for a sentence: `us_suburb` is "US Suburb"."""
+    return " ".join(w.upper() if len(w) == 2 else w.title() for w in place.split("_"))
 
 
 def _lowered(title: str) -> str:
