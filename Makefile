@@ -33,7 +33,7 @@ test-slow: $(VENV)/.test  ## run the slow tests that `make test` leaves out; CI 
 compose-test: $(VENV)/.test  ## test the containers with podman, as root (takes minutes)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.containers
 
-chaos: $(VENV)/.test  ## play every fault against the server (12 minutes); writes docs/reliability.md
+chaos: $(VENV)/.test  ## play every fault against the server (9 minutes); writes docs/reliability.md
 	$(BIN)/python -m tests.chaos
 
 chaos-quick: $(VENV)/.test  ## play the faults of every CI run (a minute)
