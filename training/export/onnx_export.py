@@ -75,9 +75,7 @@ def export(
     state = Checkpoint.load(checkpoint)
     card = ModelCard.parse(state.card, f"{checkpoint}: card")
     facts = card.training.model_copy(update={"steps": state.before + state.step})
-    net = net_of(state)
-    if average_with is not None:
-        net = averaged(state, read_initial(average_with))
+    net = net_of(state) if average_with is None else averaged(state, read_initial(average_with))
     card = card.model_copy(update={"training": facts, "halo": net.halo})
     if attribution:
         card = card.model_copy(update={"attribution": attribution})
@@ -96,16 +94,13 @@ def averaged(state: Checkpoint, initial: Checkpoint) -> Network:
     """
     cards = [ModelCard.parse(each.card, "a card to average") for each in (state, initial)]
     presets = [Preset.model_validate(each.preset) for each in (state, initial)]
-    compared: list[tuple[str, tuple[object, object]]] = [
-        (field, (getattr(pair[0], field), getattr(pair[1], field)))
-        for pair, fields in ((presets, ("network", "activation")), (cards, AVERAGED))
-        for field in fields
-    ]
-    for field, (mine, theirs) in compared:
-        if mine != theirs:
-            raise ExportError(
-                f"weights of another {field} cannot be averaged: {theirs}, not {mine}"
-            )
+    for pair, fields in ((presets, ("network", "activation")), (cards, AVERAGED)):
+        for field in fields:
+            mine, theirs = (getattr(each, field) for each in pair)
+            if mine != theirs:
+                raise ExportError(
+                    f"weights of another {field} cannot be averaged: {theirs}, not {mine}"
+                )
     net, other = (fold(net_of(each)) for each in (state, initial))
     weights, others = net.state_dict(), other.state_dict()
     net.load_state_dict({name: (weights[name] + others[name]) / 2 for name in weights})

@@ -15,7 +15,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from training.config import Activation
-from training.network.unet import BANDS, CHANNELS, DROPOUT, Level, he_normal
+from training.network.unet import BANDS, CHANNELS, DROPOUT, Level, descend, he_normal
 
 FILTERS = (24, 64, 128, 256)
 """Channels at 1/2, 1/4, 1/8 and 1/16 of the resolution."""
@@ -64,12 +64,7 @@ class FastNet(nn.Module):  # type: ignore[misc]
     def forward(self, x: Tensor) -> Tensor:
         """Map float32 (N, bands, rows, cols), multiples of 16, to logits (N, channels, rows,
         cols)."""
-        skips: list[Tensor] = []
-        for level in self.down[:-1]:
-            x = level(x)
-            skips.append(x)
-            x = nn.functional.max_pool2d(x, 2)
-        x = self.down[-1](x)
+        x, skips = descend(self.down, x)
         for up, join in zip(reversed(self.up), reversed(self.join), strict=True):
             above = nn.functional.interpolate(up(x), scale_factor=2, mode="nearest")
             x = join(above + skips.pop())

@@ -62,6 +62,17 @@ class Level(nn.Module):  # type: ignore[misc]
         return x
 
 
+def descend(levels: nn.ModuleList, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Return what the last level makes of float32 (N, bands, rows, cols), and the outputs of the
+    others, the finest first, each of which 2 x 2 max pooling hands down."""
+    skips: list[Tensor] = []
+    for level in levels[:-1]:
+        x = level(x)
+        skips.append(x)
+        x = nn.functional.max_pool2d(x, 2)
+    return levels[-1](x), skips
+
+
 class UNet(nn.Module):  # type: ignore[misc]
     """Map standardized imagery to logits of background and the classes."""
 
@@ -98,12 +109,7 @@ class UNet(nn.Module):  # type: ignore[misc]
     def forward(self, x: Tensor) -> Tensor:
         """Map float32 (N, bands, rows, cols), multiples of 16, to logits (N, channels, rows,
         cols)."""
-        skips: list[Tensor] = []
-        for level in self.down[:-1]:
-            x = level(x)
-            skips.append(x)
-            x = nn.functional.max_pool2d(x, 2)
-        x = self.down[-1](x)
+        x, skips = descend(self.down, x)
         for up, join in zip(reversed(self.up), reversed(self.join), strict=True):
             x = join(torch.cat([up(x), skips.pop()], dim=1))
         return self.last(x)
