@@ -31,7 +31,8 @@ class InvalidRequest(LandcoverError):
 
     def __init__(self, field: str, value: object, expected: str) -> None:
         shown = str(value)
-        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+        # The middle of what is long goes: a path is told by its end.
+        shown = shown if len(shown) <= 80 else f"{shown[:20]}...{shown[-57:]}"
         super().__init__(f"{field}={shown!r}: {expected} expected")
         self.field = field
         self.value = shown

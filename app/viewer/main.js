@@ -102,15 +102,17 @@ async function start() {
     updateState();
   });
   let redrawTimer = 0;
-  store.onChange((entry) => {
+  let isStale = false; // something drawn has been replaced in the store
+  store.onChange((entry, change) => {
     updateStatus();
-    if (!entry.data && !entry.problem) return;
     if (entry.problem && !entry.problem.temporary) toasts.show(entry.problem);
     if (entry.isImagery || !entry.wanted) return;
-    viewport.changed();
+    if (change) viewport.changed();
+    isStale ||= change === "better"; // the map itself draws the first data of a tile, for which it waits
     redrawTimer ||= setTimeout(() => {
       redrawTimer = 0;
-      panes.redraw();
+      if (isStale) panes.redraw();
+      isStale = false;
       shareCounter.update();
     }, REDRAW_MS);
   });

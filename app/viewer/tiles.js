@@ -49,7 +49,7 @@ export class TileStore {
     window.addEventListener("online", () => this.retry());
   }
 
-  /** Calls `listener(entry)` when a tile has data, better data, or a problem. */
+  /** Calls `listener(entry, change)` when a tile has data ("first"), better data ("better"), or a problem (null). */
   onChange(listener) {
     this.#listeners.push(listener);
   }
@@ -167,11 +167,13 @@ export class TileStore {
     const quality = entry.isImagery ? "" : `&quality=${stage === FIRST ? "estimate" : "exact"}`;
     const quiet = stage === PREFETCH;
     const headers = quiet ? PREFETCH_HEADERS : {};
+    let change = null;
     try {
       const response = await this.service.request(entry.path + quality, { signal: controller.signal, headers, quiet });
       const bytes = await response.arrayBuffer();
-      const better = response.headers.get("X-Landcover-Quality") !== "estimate";
-      Object.assign(entry, { data: entry.isImagery ? bytes : readNpy(bytes), exact: better, problem: null, attempts: 0 });
+      const exact = response.headers.get("X-Landcover-Quality") !== "estimate";
+      change = entry.data ? "better" : "first";
+      Object.assign(entry, { data: entry.isImagery ? bytes : readNpy(bytes), exact, problem: null, attempts: 0 });
       for (const { resolve } of entry.waiters) resolve(entry.data);
       entry.waiters.clear();
       this.#forget();
@@ -181,7 +183,7 @@ export class TileStore {
     } finally {
       if (entry.controller === controller) entry.controller = null;
     }
-    for (const listener of this.#listeners) listener(entry);
+    for (const listener of this.#listeners) listener(entry, change);
     this.#pump();
   }
 

@@ -19,8 +19,6 @@ from tests.app.conftest import Serve
 from tests.app.running import area_of, until
 from tests.world.world import World
 
-pytestmark = pytest.mark.alone
-
 OPERATOR, PLANNER = "operator-key-of-the-tests", "planners-key-of-the-tests"
 ASYNC = {"prefer": "respond-async"}
 EXECUTE = "/processes/classify-area/execution"

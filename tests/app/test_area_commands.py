@@ -26,8 +26,6 @@ from app.jobs.local import shard_of
 from tests.app.running import area_of, server
 from tests.world.world import World
 
-pytestmark = pytest.mark.alone
-
 DRIVERS = {
     ".gpkg": "GPKG", ".shp": "ESRI Shapefile", ".kml": "LIBKML", ".fgb": "FlatGeobuf",
     ".geojson": "GeoJSON",

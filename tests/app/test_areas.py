@@ -37,8 +37,6 @@ from tests.world.graphs import card_of, write_model
 from tests.world.ground import class_at
 from tests.world.world import World
 
-pytestmark = pytest.mark.alone
-
 TABLE = [[90, 5, 0, 5, 0, 0], [10, 80, 5, 5, 0, 0], [0, 2, 95, 3, 0, 0],
          [1, 1, 1, 90, 3, 4], [0, 0, 2, 2, 92, 4], [2, 2, 0, 6, 10, 80]]  # fmt: skip
 
@@ -635,6 +633,7 @@ def test_one_feature_at_a_time_for_a_file(client: TestClient, two_quads: World) 
     assert alone.status_code == 200
 
 
+@pytest.mark.alone
 def test_a_deadline_is_kept_and_ends_the_work(
     serve: Serve, two_quads: World, slow_model: Path
 ) -> None:

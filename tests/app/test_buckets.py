@@ -44,8 +44,6 @@ from tests.world.range_server import Mode, RangeServer, range_server
 from tests.world.scenes import SyntheticScene, write_scene
 from tests.world.world import World
 
-pytestmark = pytest.mark.alone
-
 GRID = PixelGrid("EPSG:26916")
 NAME = "m_3208601_nw_16_1_20170903.tif"
 ODD_NAME = "m_3208601 nw+16é_1_20170903.tif"

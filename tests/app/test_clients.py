@@ -39,8 +39,6 @@ from tests.app.conftest import Serve, classes_in, tiles_around
 from tests.app.running import area_of, until
 from tests.world.world import World
 
-pytestmark = pytest.mark.alone
-
 TABLE = table_of(LEGEND)
 SIX = [[c.value, c.title, "#{:02x}{:02x}{:02x}".format(*c.rgb)] for c in LEGEND.classes]
 

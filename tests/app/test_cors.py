@@ -11,8 +11,6 @@ from tests.app.conftest import Serve, tiles_around
 from tests.app.running import area_of
 from tests.world.world import World
 
-pytestmark = pytest.mark.alone
-
 ORIGIN = "https://maps.example.org"
 OTHER = "https://elsewhere.example"
 SENT = ("range", "if-none-match", "authorization", "prefer", "content-type")

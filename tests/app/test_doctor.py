@@ -24,8 +24,6 @@ from tests.world.range_server import range_server
 from tests.world.scenes import write_scene
 from tests.world.world import World
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,8 +24,6 @@ from tests.world import world as made
 from tests.world.scenes import write_scene
 from tests.world.world import World
 
-pytestmark = pytest.mark.alone
-
 
 def services_of(client: TestClient) -> Services:
     services: Services = client.app.state.services  # type: ignore[attr-defined]
@@ -378,6 +376,7 @@ def test_a_full_queue_says_when_to_come_back(
         until(lambda: services_of(client).gate.inside == 0)
 
 
+@pytest.mark.alone
 def test_an_answer_that_takes_too_long_is_a_504_and_stops_working(
     serve: Serve, two_quads: World, slow_model: Path
 ) -> None:
@@ -387,6 +386,7 @@ def test_an_answer_that_takes_too_long_is_a_504_and_stops_working(
         assert services_of(client).landcover.cache.computed == 0
 
 
+@pytest.mark.alone
 def test_a_tile_whose_client_has_gone_is_not_computed(two_quads: World, slow_model: Path) -> None:
     settings = Settings(imagery=two_quads.directory, model=slow_model, infer_workers=1)
     app = create_app(settings)

@@ -18,8 +18,6 @@ from tests.app.conftest import Serve, tiles_around
 from tests.app.running import area_of, until
 from tests.world.world import World
 
-pytestmark = pytest.mark.alone
-
 KEY = "operator-key-of-the-tests"
 OPERATOR = {"x-api-key": KEY}
 ASYNC = {"prefer": "respond-async"}

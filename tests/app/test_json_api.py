@@ -15,8 +15,6 @@ from app.imagery.store.reach import Reach
 from app.resilience import OutOfReach, RetryPolicy
 from tests.world.range_server import Mode, RangeServer, range_server
 
-pytestmark = pytest.mark.alone
-
 QUICK = RetryPolicy(attempts=2, attempt_s=0.5, total_s=2, first_pause_s=0.01)
 
 

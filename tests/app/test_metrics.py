@@ -19,8 +19,6 @@ from app.settings import Settings, unknown_settings
 from tests.app.conftest import Serve, tiles_around
 from tests.world.world import World
 
-pytestmark = pytest.mark.alone
-
 Figures = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 

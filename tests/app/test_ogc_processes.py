@@ -21,8 +21,6 @@ from tests.app.conftest import Serve
 from tests.app.running import area_of, until
 from tests.world.world import World
 
-pytestmark = pytest.mark.alone
-
 KEY = "operator-key-of-the-tests"
 OPERATOR = {"authorization": f"Bearer {KEY}"}
 ASYNC = {"prefer": "respond-async"}

@@ -19,8 +19,6 @@ from tests.app import gis
 from tests.app.conftest import Serve, classes_in, tiles_around
 from tests.world.world import World
 
-pytestmark = pytest.mark.alone
-
 REL = "http://www.opengis.net/def/rel/ogc/1.0/"
 TILES = "http://www.opengis.net/spec/ogcapi-tiles-1/1.0/conf/"
 

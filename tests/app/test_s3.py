@@ -42,8 +42,6 @@ from tests.world.doubles import doubles
 from tests.world.stac import item_of
 from tests.world.world import World
 
-pytestmark = pytest.mark.alone
-
 HREF = "s3://naip-analytic/va/2018/60cm/rgbir_cog/37077/m_3707763_se_18_060_20180825.tif"
 
 

@@ -22,8 +22,6 @@ from app.resilience import RetryPolicy
 from tests.app.conftest import HERE
 from tests.world.doubles import Doubles, doubles
 
-pytestmark = pytest.mark.alone
-
 QUICK = RetryPolicy(attempts=3, attempt_s=5, total_s=3, first_pause_s=0.01)
 
 

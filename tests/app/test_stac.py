@@ -45,8 +45,6 @@ from tests.world.scenes import SyntheticScene, write_scene
 from tests.world.stac import Projection, item_of
 from tests.world.world import World
 
-pytestmark = pytest.mark.alone
-
 READING = ReadOptions()
 CONFIG: TypeAdapter[Any] = TypeAdapter(AnyConfig)
 PC = "https://naipeuwest.blob.core.windows.net/naip/v002/al/2017/al_100cm_2017/32086/"

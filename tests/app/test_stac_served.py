@@ -20,8 +20,6 @@ from tests.world.doubles import Doubles, doubles
 from tests.world.stac import EO_BANDS, Projection, item_of
 from tests.world.world import World
 
-pytestmark = pytest.mark.alone
-
 CONFIG = """
 [[source]]
 id = "pc"

@@ -22,8 +22,6 @@ from tests.app import gis
 from tests.app.conftest import Serve, classes_in, tiles_around
 from tests.world.world import World
 
-pytestmark = pytest.mark.alone
-
 WMTS = "{http://www.opengis.net/wmts/1.0}"
 OWS = "{http://www.opengis.net/ows/1.1}"
 XLINK = "{http://www.w3.org/1999/xlink}"

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.alone, pytest.mark.slow]
 TILES = re.compile(r"/tiles/WebMercatorQuad/")
 VALUES = re.compile(r"/\d+(@2x)?\.npy\?")
 HEALED_S = 30
-BUSY_S = 6
+BUSY_S = 40
 
 
 def heals(visit: Visit) -> None:
