@@ -212,7 +212,7 @@ def test_gdal_and_rio_tiler_open_a_download_where_it_is(
     live: str, two_years: World, tmp_path: Path
 ) -> None:
     address = f"{live}/bbox/{bbox(two_years)}.tif"
-    content = httpx.get(address).content
+    content = httpx.get(address, timeout=60).content
     with rasterio.MemoryFile(content) as memory, memory.open() as dataset:
         expected = dataset.read(1)
         box = dataset.bounds
@@ -266,7 +266,10 @@ def test_xarray_opens_a_download_where_it_is(live: str, two_years: World, tmp_pa
     if find_spec("rioxarray") is None:
         pytest.skip("no rioxarray (pip install rioxarray)")
     address = f"{live}/bbox/{bbox(two_years)}.tif?year=2017"
-    with rasterio.MemoryFile(httpx.get(address).content) as memory, memory.open() as dataset:
+    with (
+        rasterio.MemoryFile(httpx.get(address, timeout=60).content) as memory,
+        memory.open() as dataset,
+    ):
         expected = dataset.read(1)
     ran(XARRAY, address, tmp_path / "x.npy")
     assert int((np.load(tmp_path / "x.npy") != expected).sum()) == 0
@@ -281,9 +284,9 @@ def test_geopandas_reads_the_polygons(
         pytest.skip("no geopandas (pip install geopandas)")
     body = feature_of(two_years)
     (tmp_path / f"a.{suffix}").write_bytes(
-        httpx.post(f"{live}/feature.{suffix}?year=2017", json=body).content
+        httpx.post(f"{live}/feature.{suffix}?year=2017", json=body, timeout=60).content
     )
-    content = httpx.post(f"{live}/feature.tif?year=2017", json=body).content
+    content = httpx.post(f"{live}/feature.tif?year=2017", json=body, timeout=60).content
     with rasterio.MemoryFile(content) as memory, memory.open() as dataset:
         values, counts = np.unique(dataset.read(1), return_counts=True)
     pixels = dict(zip(values.tolist(), counts.tolist(), strict=True))
@@ -545,8 +548,8 @@ def test_qgis_opens_everything_with_names_and_colors(
         ("xyz.xml", "qgis/xyz.xml"),
         ("wmts.xml", "qgis/wmts.xml"),
     ):
-        (tmp_path / name).write_bytes(httpx.get(f"{live}/{path}").content)
-    source = httpx.get(f"{live}/sources").json()["sources"][0]
+        (tmp_path / name).write_bytes(httpx.get(f"{live}/{path}", timeout=60).content)
+    source = httpx.get(f"{live}/sources", timeout=60).json()["sources"][0]
     z, x, y = middle(two_years)
     tile = Tile(z, x, y)
     place = {"extent": tile.bounds, "size": (256, 256)}
@@ -573,7 +576,7 @@ def test_qgis_opens_everything_with_names_and_colors(
     assert len(change["legend"]) == 36
     assert [[int(value), *rest] for value, *rest in vector["legend"]] == SIX
     assert wms["legend"] == SIX
-    tiles = classes_in(httpx.get(f"{live}/{z}/{x}/{y}.npy?year=2017").content, "npy")
+    tiles = classes_in(httpx.get(f"{live}/{z}/{x}/{y}.npy?year=2017", timeout=60).content, "npy")
     seen = [float(each["1"]) for each in wms["identify"]]
     assert seen == [float(tiles[n, n]) for n in (10, 90, 170, 250)]
     for answer in (wms, layer):

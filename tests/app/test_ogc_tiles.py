@@ -225,7 +225,7 @@ def test_gdal_reads_collections_with_the_pixels_of_xyz(
     live: str, two_years: World, tmp_path: Path
 ) -> None:
     """By the OGCAPI driver of GDAL 3.12 and by its WMTS driver: every pixel of four tiles."""
-    source = httpx.get(f"{live}/sources").json()["sources"][0]["id"]
+    source = httpx.get(f"{live}/sources", timeout=60).json()["sources"][0]["id"]
     z, x, y = middle(two_years)
     window = gis.box_of(Tile(z, x, y), Tile(z, x + 1, y + 1))
     shape = (512, 512)
@@ -242,7 +242,7 @@ def test_gdal_reads_collections_with_the_pixels_of_xyz(
         [
             np.hstack(
                 [
-                    classes_in(httpx.get(f"{live}/{z}/{col}/{row}.npy").content, "npy")
+                    classes_in(httpx.get(f"{live}/{z}/{col}/{row}.npy", timeout=60).content, "npy")
                     for col in (x, x + 1)
                 ]
             )
@@ -257,7 +257,7 @@ def test_gdal_reads_collections_with_the_pixels_of_xyz(
 
 def test_owslib_lists_the_maps(live: str) -> None:
     maps = pytest.importorskip("owslib.ogcapi.maps")
-    source = httpx.get(f"{live}/sources").json()["sources"][0]["id"]
+    source = httpx.get(f"{live}/sources", timeout=60).json()["sources"][0]["id"]
     service = maps.Maps(f"{live}/")
     assert service.maps() == [f"{source}.class", f"{source}.confidence", f"{source}.imagery"]
     assert service.collection(f"{source}.class")["dataType"] == "map"

@@ -331,14 +331,14 @@ def test_lenient_as_old_clients_need(client: TestClient, two_years: World) -> No
 @pytest.mark.slow
 def test_gdal_reads_the_pixels_of_xyz(live: str, two_years: World, tmp_path: Path) -> None:
     """By Debian's GDAL, the WMTS driver: every pixel of six tiles equals the XYZ tiles'."""
-    layer = httpx.get(f"{live}/sources").json()["sources"][0]["id"]
+    layer = httpx.get(f"{live}/sources", timeout=60).json()["sources"][0]["id"]
     dataset = f"WMTS:{live}/WMTSCapabilities.xml,layer={layer}.class,style=landcover"
     listed = gis.gdal("gdalinfo", f"WMTS:{live}/WMTSCapabilities.xml")
     assert listed.count(f"layer={layer}.class,style=") >= 2
     z, x, y = middle(two_years)
 
     def xyz(col: int, row: int) -> gis.Classes:
-        return classes_in(httpx.get(f"{live}/{z}/{col}/{row}.npy").content, "npy")
+        return classes_in(httpx.get(f"{live}/{z}/{col}/{row}.npy", timeout=60).content, "npy")
 
     last = Tile(z, x + 2, y + 1)
     left, bottom, right, top = gis.box_of(Tile(z, x, y), last)
@@ -358,7 +358,7 @@ def test_gdal_reads_the_pixels_of_xyz(live: str, two_years: World, tmp_path: Pat
 def test_owslib_reads_the_document_and_tiles(live: str, two_years: World) -> None:
     wmts = pytest.importorskip("owslib.wmts")
     service = wmts.WebMapTileService(f"{live}/WMTSCapabilities.xml")
-    source = httpx.get(f"{live}/sources").json()["sources"][0]["id"]
+    source = httpx.get(f"{live}/sources", timeout=60).json()["sources"][0]["id"]
     assert set(service.contents) == {
         f"{source}.{kind}" for kind in ("class", "confidence", "imagery")
     }
@@ -370,7 +370,9 @@ def test_owslib_reads_the_document_and_tiles(live: str, two_years: World) -> Non
     assert max(map(int, limits)) == 17
     z, x, y = middle(two_years)
     place = {"tilematrixset": "WebMercatorQuad", "tilematrix": str(z), "row": y, "column": x}
-    expected = httpx.get(f"{live}/tiles/WebMercatorQuad/{z}/{x}/{y}.png?year=2017").content
+    expected = httpx.get(
+        f"{live}/tiles/WebMercatorQuad/{z}/{x}/{y}.png?year=2017", timeout=60
+    ).content
     restful = service.gettile(
         layer=layer.id, style="landcover", format="image/png", **place, year="2017"
     )
@@ -389,7 +391,7 @@ def test_qgis_shows_only_legend_colors_and_the_values_of_point(
 ) -> None:
     """At native scale, zoomed in and zoomed out: no pixel of any other color (0.00 % blurred); of
     XYZ tiles at native scale alone, and a GeoTIFF's values."""
-    source = httpx.get(f"{live}/sources").json()["sources"][0]["id"]
+    source = httpx.get(f"{live}/sources", timeout=60).json()["sources"][0]["id"]
     z, x, y = middle(two_years)
     box = gis.box_of(Tile(z, x, y), Tile(z, x + 1, y + 1))
     uri = (
@@ -412,7 +414,9 @@ def test_qgis_shows_only_legend_colors_and_the_values_of_point(
     tiles = quote(f"{live}/tiles/WebMercatorQuad/{{z}}/{{x}}/{{y}}.png?year=2017", safe="")
     corners = Transformer.from_crs(3857, 4326, always_xy=True).transform_bounds(*box)
     cog = tmp_path / "classes.tif"
-    cog.write_bytes(httpx.get(f"{live}/bbox/{','.join(map(str, corners))}.tif?year=2017").content)
+    cog.write_bytes(
+        httpx.get(f"{live}/bbox/{','.join(map(str, corners))}.tif?year=2017", timeout=60).content
+    )
     to_utm = Transformer.from_crs(3857, 26916, always_xy=True).transform
     with rasterio.open(cog) as dataset:
         ground, whole = tuple(dataset.bounds), (dataset.width, dataset.height)
@@ -440,7 +444,7 @@ def test_qgis_shows_only_legend_colors_and_the_values_of_point(
     classes = []
     for place in places:
         lon, lat = degrees.transform(*place)
-        point = httpx.get(f"{live}/point/{lon},{lat}?year=2017").json()["class"]
+        point = httpx.get(f"{live}/point/{lon},{lat}?year=2017", timeout=60).json()["class"]
         classes.append(point["value"] if point else NODATA)
     for layer in (answer, xyz):
         seen = [known.get(color, NODATA) for color in layer["maps"][0]["at"]]
