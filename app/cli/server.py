@@ -53,7 +53,14 @@ class Server(uvicorn.Server):
     """Prints where the map is as soon as it answers, and stops without losing a connection."""
 
     async def startup(self, sockets: list[Any] | None = None) -> None:
-        """Do as uvicorn does, then keep pauses of the event loop short."""
+        """Do as uvicorn does, and keep pauses of the event loop short from the first request on."""
+        begin = self.lifespan.startup
+
+        async def begin_and_settle() -> None:
+            await begin()
+            _shorten_pauses()
+
+        self.lifespan.startup = begin_and_settle
         await super().startup(sockets)
         if not self.started:
             return
@@ -61,11 +68,6 @@ class Server(uvicorn.Server):
             _announce(self.config, self.servers[0].sockets[0].getsockname()[1])
         if isinstance(self.config.app, FastAPI):  # of several processes each is replaced instead
             self._reload_on_hangup(self.config.app)
-        # A full collection would look at everything that was loaded: pauses of 0.1 s and more.
-        gc.collect()
-        gc.freeze()
-        # Threads that draw tiles hand the interpreter to the event loop sooner than after 5 ms.
-        sys.setswitchinterval(0.0005)
 
     def _reload_on_hangup(self, app: FastAPI) -> None:
         """Have SIGHUP load the model file again."""
@@ -94,6 +96,15 @@ class Server(uvicorn.Server):
         for _ in range(8):  # turns of a loop that was late: time alone accepts nothing
             await asyncio.sleep(0)
         await super().shutdown(sockets)
+
+
+def _shorten_pauses() -> None:
+    """Keep the event loop from being held up, before anyone is connected."""
+    # A full collection would look at everything that was loaded: pauses of 0.1 s and more.
+    gc.collect()
+    gc.freeze()
+    # Threads that draw tiles hand the interpreter to the event loop sooner than after 5 ms.
+    sys.setswitchinterval(0.0005)
 
 
 class Worker(multiprocess.Process):
