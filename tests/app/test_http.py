@@ -13,8 +13,10 @@ import httpx2 as httpx
 import numpy as np
 import pytest
 import uvicorn
+from pydantic import TypeAdapter
 from starlette.testclient import TestClient
 
+from app.cli.server import prepare_routes
 from app.main import create_app
 from app.services import Services
 from app.settings import Settings
@@ -409,6 +411,27 @@ def test_a_tile_whose_client_has_gone_is_not_computed(two_quads: World, slow_mod
     finally:
         server.should_exit = True
         thread.join(20)
+
+
+def test_the_first_request_builds_no_route(
+    two_quads: World, pixelwise_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = create_app(Settings(imagery=two_quads.directory, model=pixelwise_model))
+    built: list[object] = []
+    init = TypeAdapter.__init__
+
+    def counted(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        built.append(args)
+        init(self, *args, **kwargs)
+
+    with TestClient(app) as client:
+        monkeypatch.setattr(TypeAdapter, "__init__", counted)
+        prepare_routes(app)
+        assert built, "FastAPI builds routes when they are made: this is not needed any more"
+        built.clear()
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/tiles/WebMercatorQuad/3/0/0.png").status_code == 200
+    assert not built
 
 
 def test_bad_files_among_the_imagery_are_named_and_the_rest_is_served(
