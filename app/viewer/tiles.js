@@ -10,6 +10,7 @@ import { wasAborted } from "./service.js";
 
 const CONCURRENCY = 6; // a browser's connections to one host
 const EXACT_CONCURRENCY = 4; // leaves some for what is new in view while exact classes are computed
+const ESTIMATE_CONCURRENCY = 4; // leaves some for imagery, which comes at once
 const MEMORY_BYTES = 96e6;
 const [FIRST, EXACT, PREFETCH] = [0, 1, 2];
 const PREFETCH_HEADERS = { Priority: "u=7" }; // RFC 9218: below everything else
@@ -132,6 +133,7 @@ export class TileStore {
     const stages = entries.map((entry) => this.#stage(entry));
     const running = (stage) => entries.filter((entry, i) => entry.controller && stages[i] === stage).length;
     const firsts = running(FIRST);
+    const estimates = entries.filter((entry, i) => entry.controller && stages[i] === FIRST && !entry.isImagery).length;
     if (firsts + running(EXACT) + running(PREFETCH) >= CONCURRENCY) return null;
     const open = entries
       .map((entry, i) => ({ entry, stage: stages[i] }))
@@ -139,7 +141,8 @@ export class TileStore {
     const limit = { [FIRST]: CONCURRENCY, [EXACT]: firsts ? 0 : EXACT_CONCURRENCY, [PREFETCH]: 1 };
     for (const stage of [FIRST, EXACT, PREFETCH]) {
       if (stage === PREFETCH && (firsts || running(EXACT) || now < this.#held)) break;
-      const candidates = open.filter((each) => each.stage === stage).map(({ entry }) => entry);
+      const isFull = stage === FIRST && estimates >= ESTIMATE_CONCURRENCY;
+      const candidates = open.filter((each) => each.stage === stage && (!isFull || each.entry.isImagery)).map(({ entry }) => entry);
       if (candidates.length && running(stage) < limit[stage]) {
         const rank = stage === EXACT ? "exactRank" : "rank";
         return candidates.reduce((best, each) => (each[rank] < best[rank] ? each : best));
