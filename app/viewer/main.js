@@ -88,8 +88,18 @@ async function start() {
     return coverage.isEmpty(freeView(front, layout.free));
   };
 
+  let isFirst = true; // no view has been drawn whole yet
+  /** Marks in the browser's timeline when every tile of the first view is drawn: classes or an estimate of them. */
+  const markFirstView = () => {
+    const { tiles, empty } = viewport.progress;
+    if (!isFirst || !tiles || empty || !panes.idle) return;
+    isFirst = false;
+    performance.mark("landcover:first-view");
+  };
+
   let idleTimer = 0;
   const updateState = () => {
+    markFirstView();
     clearTimeout(idleTimer);
     const idle = () => store.settled && panes.idle && shareCounter.settled && service.inFlight === 0;
     if (!idle()) document.body.dataset.state = "loading";

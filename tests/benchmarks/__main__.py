@@ -14,6 +14,7 @@ from pathlib import Path
 from app.demo import write_county
 from app.settings import SHIPPED_MODEL, WEIGHTS
 from tests.benchmarks import (
+    against_titiler,
     areas,
     deepness,
     engines,
@@ -24,6 +25,7 @@ from tests.benchmarks import (
     inference,
     int8,
     jobs,
+    paint,
     processes,
     shared,
     sources,
@@ -56,6 +58,8 @@ MEASURES: dict[str, Measure] = {
     "viewport": lambda: tiles.measure_viewport(COUNTY),
     "estimates": lambda: estimates.measure(COUNTY),
     "warm": lambda: tiles.measure_warm(COUNTY),
+    "titiler": lambda: against_titiler.measure(COUNTY),
+    "paint": lambda: paint.measure(COUNTY),
     "stalls": lambda: stalls.measure(COUNTY),
     "hostile": lambda: stalls.measure_hostile(COUNTY),
     "memory": lambda: tiles.measure_memory(COUNTY),
