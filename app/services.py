@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from app.cache.blocks import BlockCache
 from app.cache.disk import DiskStore
 from app.cache.memory import MemoryStore
@@ -26,7 +28,7 @@ from app.landcover.source import Source, Sources
 from app.monitoring import metrics
 from app.monitoring.metrics import Collector
 from app.sampling.tiles import TilePlan
-from app.scheduling import Gate, Pool, run_yielding
+from app.scheduling import Flow, Gate, Pool, background, gather, run_yielding
 from app.settings import Settings
 from model.autotune import open_session, user_notes
 from model.cores import available_cores, available_memory
@@ -165,6 +167,18 @@ class Services:
             _count_engine(old, 0)
             _count_engine(new, 1)
             log.info("%s: %s %s is in use", self.settings.model, new.card.name, new.sha256[:12])
+
+    async def warm_up(self) -> None:
+        """Do for the model, on idle threads, what an engine does once for each shape of window: the
+        first view would wait for it, up to a second."""
+        session = self.model(None)
+        size = session.card.window
+        window = np.zeros((1, len(session.card.bands), size, size), dtype=np.float32)
+        with background(Flow("warm-up")):
+            await self.infers.run(getattr, session, "halo_covers_reach")
+            await gather(
+                self.infers.run(session.predict, window) for _ in range(self.infers.workers)
+            )
 
     async def watch(self) -> None:
         """Look for new and changed imagery every `refresh_s` seconds, and every `probe_s` whether a

@@ -13,7 +13,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -52,6 +52,10 @@ QUEUE_S = 0.1
 class Server(uvicorn.Server):
     """Prints where the map is as soon as it answers, and stops without losing a connection."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._running: set[asyncio.Task[None]] = set()
+
     async def startup(self, sockets: list[Any] | None = None) -> None:
         """Do as uvicorn does, and keep pauses of the event loop short from the first request on."""
         begin = self.lifespan.startup
@@ -69,19 +73,16 @@ class Server(uvicorn.Server):
         if sockets is None:
             _announce(self.config, self.servers[0].sockets[0].getsockname()[1])
         if isinstance(self.config.app, FastAPI):  # of several processes each is replaced instead
-            self._reload_on_hangup(self.config.app)
+            reload = partial(self._run, self.config.app.state.services.reload_model)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+        if isinstance(self.config.loaded_app, FastAPI):
+            self._run(self.config.loaded_app.state.services.warm_up)
 
-    def _reload_on_hangup(self, app: FastAPI) -> None:
-        """Have SIGHUP load the model file again."""
-        loop = asyncio.get_running_loop()
-        running: set[asyncio.Task[None]] = set()
-
-        def reload() -> None:
-            task = loop.create_task(app.state.services.reload_model())
-            running.add(task)
-            task.add_done_callback(running.discard)
-
-        loop.add_signal_handler(signal.SIGHUP, reload)
+    def _run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run it beside the requests."""
+        task = asyncio.get_running_loop().create_task(work())
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
     async def shutdown(self, sockets: list[Any] | None = None) -> None:
         """Answer what is in progress, on its way or in the queue of the socket, then close."""

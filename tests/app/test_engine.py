@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from rasterio.io import MemoryFile
 from rich.console import Console
@@ -19,6 +23,7 @@ from app.landcover.blocks import PROCESSING
 from app.services import Services
 from app.settings import Settings
 from model.engines import EngineSpec, offered
+from model.session import Session
 from model.windows import cover
 from tests.app.conftest import Serve, tiles_around
 from tests.world import graphs
@@ -127,6 +132,25 @@ def test_several_processes_run_one_engine(model: Path, two_quads: World, tmp_pat
     assert resolved.engine != "auto"
     assert resolved.model_copy(update={"engine": "auto"}) == settings
     assert server._with_engine(resolved) is resolved
+
+
+def test_a_server_that_has_started_has_run_the_model_before_the_first_view(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: list[tuple[int, ...]] = []
+    predict = Session.predict
+
+    def counted(self: Session, batch: npt.NDArray[np.float32], *args: Any) -> Any:  # noqa: ANN401
+        shapes.append(batch.shape)
+        return predict(self, batch, *args)
+
+    monkeypatch.setattr(Session, "predict", counted)
+    asyncio.run(services.warm_up())
+    size = services.model(None).card.window
+    assert shapes.count((1, 4, size, size)) == services.infers.workers
+    shapes.clear()
+    assert services.model(None).halo_covers_reach
+    assert not shapes, "whether windows may be joined is known"
 
 
 @pytest.mark.parametrize("engine", ["fastest", "openvino:fp16", "auto:int8", ""])
