@@ -7,6 +7,7 @@ the four bands together, by a mask of the file, or by an alpha band beyond the f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.windows import Window as RasterWindow
 
 from app.imagery.scene import Bands
+from app.imagery.store.checksums import LocalTiles, local_tiles
 
 Image = npt.NDArray[np.uint8]
 Valid = npt.NDArray[np.bool_]
@@ -41,16 +43,28 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A dataset and what closes it."""
+    """A dataset and what closes it; `tiles` tests those of a local file before they are read."""
 
     dataset: rasterio.DatasetReader
     close: Callable[[], None]
+    tiles: LocalTiles | None = None
 
     @classmethod
-    def at(cls, path: Path | str, **options: int) -> Opened:
-        """Open a local GeoTIFF; OSError or RasterioError."""
+    def at(cls, path: Path | str, identity: str, **options: int) -> Opened:
+        """Open a local GeoTIFF that is what `identity` says; OSError, RasterioError or Damaged."""
         dataset = rasterio.open(path, driver="GTiff", **options)
-        return cls(dataset, dataset.close)
+        try:
+            return cls(dataset, dataset.close, local_tiles(str(path), identity))
+        except BaseException:
+            dataset.close()
+            raise
+
+    def check(self, window: RasterWindow) -> None:
+        """Test the tiles under a window; Damaged when they are not those that were written."""
+        if self.tiles is not None:
+            (top, bottom), (left, right) = window.toranges()
+            rows = slice(math.floor(top), math.ceil(bottom))
+            self.tiles.check(self.dataset.shape, rows, slice(math.floor(left), math.ceil(right)))
 
 
 class Raster:
@@ -85,7 +99,7 @@ class Raster:
                 best = Level(number, scale, (rows, cols))
         if best.number is None:
             return best
-        rows, cols = self._at(best).shape
+        rows, cols = self._at(best).dataset.shape
         return Level(best.number, (shape[1] / cols, shape[0] / rows), (rows, cols))
 
     def read(
@@ -93,7 +107,9 @@ class Raster:
     ) -> tuple[Image, Valid]:
         """Return a window of a level, which must lie within it: uint8 (4, rows, cols), and bool
         (rows, cols), True = data. Pixels of an overview that touch no data may hold some."""
-        dataset = self._at(level)
+        opened = self._at(level)
+        opened.check(window)
+        dataset = opened.dataset
         image: Image = dataset.read(indexes=bands, window=window)
         valid = (image != nodata).any(axis=0)
         flags = dataset.mask_flag_enums[bands[0] - 1]
@@ -112,12 +128,12 @@ class Raster:
                 opened.close()
         self._overviews.clear()
 
-    def _at(self, level: Level) -> rasterio.DatasetReader:
+    def _at(self, level: Level) -> Opened:
         if level.number is None:
-            return self.dataset
+            return self._opened
         if level.number not in self._overviews:
             self._overviews[level.number] = self._open_overview(level.number)
-        return self._overviews[level.number].dataset
+        return self._overviews[level.number]
 
     def _mask_beside(self, level: Level, window: RasterWindow) -> Image:
         assert self._mask is not None  # noqa: S101 - for mypy
@@ -129,6 +145,7 @@ class Raster:
             window.height * down,
         )
         shape = int(window.height), int(window.width)
+        self._mask.check(part)
         mask: Image = self._mask.dataset.read(
             1, window=part, out_shape=shape, resampling=Resampling.nearest
         )

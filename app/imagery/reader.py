@@ -36,6 +36,7 @@ from app.imagery.scene import (
     name_of,
     scene_in,
 )
+from app.imagery.store.checksums import Damaged
 from app.imagery.store.object_store import ObjectStore
 from app.imagery.store.opener import RangeFile, close_remote, open_overview, open_remote
 from model.windows import Window
@@ -198,9 +199,9 @@ def _open_local(scene: Scene) -> _Handle:
     with _translated(scene.id):
         mask = mask_beside(Path(scene.href))
         raster = Raster(
-            Opened.at(scene.href),
-            lambda number: Opened.at(scene.href, overview_level=number),
-            Opened.at(mask) if mask else None,
+            Opened.at(scene.href, scene.identity),
+            lambda number: Opened.at(scene.href, scene.identity, overview_level=number),
+            Opened.at(mask, identity_of(mask)) if mask else None,
         )
         return _Handle(raster)
 
@@ -233,6 +234,8 @@ def _translated(scene_id: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise SourceUnavailable(scene_id, "the file has vanished") from error
+    except Damaged as damage:
+        raise SourceUnavailable(scene_id, f"the file is damaged: {damage}") from damage
     except (OSError, RasterioError) as error:
         raise SourceUnavailable(scene_id, "the file cannot be read") from error
 

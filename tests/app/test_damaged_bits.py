@@ -1,10 +1,11 @@
-"""Single bits that are damaged on the way, without TLS: the right pixels or an error."""
+"""Single bits that are damaged on the way or on the disk: the right pixels or an error."""
 
 from __future__ import annotations
 
 import os
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -21,9 +22,10 @@ from app.imagery import gdal
 from app.imagery.catalog.index import SkippedFile
 from app.imagery.reader import Pixels, Reader, RemoteFiles
 from app.imagery.scene import ReadOptions, Scene, inspect
-from app.imagery.store.checksums import Damaged, TileChecksums
+from app.imagery.store.checksums import Damaged, TileChecksums, local_tiles
 from app.imagery.store.object_store import ObjectStore, ReadLimits
 from app.imagery.store.range_cache import Range
+from model.windows import Window
 from tests.app.conftest import HERE
 from tests.world.range_server import range_server
 from tests.world.scenes import write_scene
@@ -158,6 +160,84 @@ def test_nor_in_a_mask_within_the_file(tmp_path: Path, store: ObjectStore) -> No
     masks = sorted(indexed(path) - image)
     assert masks
     assert check(path, store, GRID, masks, 10) > 3
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_nor_in_a_local_file(tmp_path: Path, layout: str, masked: bool) -> None:
+    """Of the image, an overview and a mask; the other tiles are read as they were."""
+    path = written(tmp_path, layout, masked=masked)
+    content, draw = path.read_bytes(), random.Random(8)
+    scene = inspect(path, ReadOptions())
+    full, coarse = read(scene, None), read(scene, None, COARSE)
+    image = tiles_of(path, None)
+    overviews = [*tiles_of(path, 0), *tiles_of(path, 1)]
+    masks = sorted(indexed(path) - {*image, *overviews})
+    assert bool(masks) is masked
+    for tiles, grid, truth in (
+        (image, GRID, full),
+        (overviews, COARSE, coarse),
+        (masks, GRID, full),
+    ):
+        for start, size in tiles and (tiles[0], *draw.sample(tiles, min(2, len(tiles)))):
+            at = draw.randrange(start + 2, start + size)
+            bit = bytes((content[at] ^ 1 << draw.randrange(8),))
+            serve(path, content[:at] + bit + content[at + 1 :])
+            damaged = inspect(path, ReadOptions())
+            with suppress(SourceUnavailable):
+                assert same(read(damaged, None, grid), truth)
+            if tiles is image:
+                with pytest.raises(SourceUnavailable, match=f"{scene.id}: the file is damaged"):
+                    read(damaged, None)
+    serve(path, content)
+    assert same(read(inspect(path, ReadOptions()), None), full)
+
+
+def test_only_what_is_read_of_a_local_file_is_tested(tmp_path: Path) -> None:
+    path = written(tmp_path, "COG")
+    truth = read(inspect(path, ReadOptions()), None)
+    first, *_ = tiles_of(path, None)
+    content = bytearray(path.read_bytes())
+    content[first[0] + first[1] // 2] ^= 16
+    serve(path, bytes(content))
+    scene, reader = inspect(path, ReadOptions()), Reader({})
+    extent = scene.extent(GRID)
+    assert extent is not None
+    corner = Window(extent.col, extent.row, 100, 100)
+    beyond = Window(extent.col + 128, extent.row + 128, 300, 200)
+    for _ in range(2):
+        with pytest.raises(SourceUnavailable, match="the file is damaged"):
+            reader.read(scene, GRID, corner)
+        found = reader.read(scene, GRID, beyond)
+        assert (found.image == truth.image[:, 128:328, 128:428]).all()
+
+
+def test_a_disk_that_errs_later_is_noticed_too(tmp_path: Path) -> None:
+    """Size and time stay the same, and the tile has been read before."""
+    path = written(tmp_path, "COG")
+    scene = inspect(path, ReadOptions())
+    truth, kept = read(scene, None), path.stat()
+    content = bytearray(path.read_bytes())
+    start, size = tiles_of(path, None)[3]
+    content[start + size // 2] ^= 4
+    path.write_bytes(content)
+    os.utime(path, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    with pytest.raises(SourceUnavailable, match="the file is damaged"):
+        read(scene, None)
+    content[start + size // 2] ^= 4
+    path.write_bytes(content)
+    os.utime(path, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    assert same(read(scene, None), truth)
+
+
+@pytest.mark.real
+def test_every_real_file_is_what_was_written(real_data: Path) -> None:
+    paths = sorted(real_data.rglob("*.tif"))
+    assert len(paths) > 100
+    for path in paths:
+        tiles = local_tiles(str(path), "")
+        with rasterio.open(path) as file:
+            tiles.check(file.shape, slice(0, file.height), slice(0, file.width))
 
 
 @pytest.mark.slow

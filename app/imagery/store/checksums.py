@@ -1,4 +1,4 @@
-"""Checksums of a TIFF's DEFLATE tiles, tested before GDAL is given their bytes.
+"""Checksums of a TIFF's DEFLATE tiles, tested before pixels are taken from them.
 
 Each tile (or strip) is a zlib stream that ends with the Adler-32 of its pixels (RFC 1950). libtiff
 stops inflating when a tile is full and never looks at it, so that a single damaged bit can become
@@ -11,7 +11,11 @@ The directories are read here, not asked of GDAL, which does not say where the t
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -22,17 +26,46 @@ ReadAt = Callable[[int, int], bytes]
 """(offset, size) → the bytes there; fewer at the end of the file."""
 
 _DEFLATE = frozenset({8, 32946})
-_COMPRESSION, _STRIPS, _TILES = 259, (273, 279), (324, 325)
+_WIDTH, _LENGTH, _COMPRESSION, _ROWS_PER_STRIP = 256, 257, 259, 278
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
+_STRIPS, _TILES = (273, 279), (324, 325)
 _FORMS = {1: "u1", 3: "u2", 4: "u4", 16: "u8"}
 """Types of TIFF 6.0 and BigTIFF that offsets and sizes may have."""
 _MOST_DIRECTORIES = 1024
 _MOST_BYTES = 1 << 30
 """A tile inflated, a list of offsets."""
 _PIECE_BYTES = 1 << 16
+_LOCAL_FILES = 512
+"""Local files whose tested tiles are remembered."""
 
 
 class Damaged(Exception):
     """Bytes of a file are not those that were written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """The DEFLATE tiles of an image, an overview or a mask.
+
+    `shape`, `tile`: (rows, cols) in pixels; `offsets`, `sizes`: int64 (n,), row by row, and where
+    bands lie apart band by band. A sparse tile has no bytes.
+    """
+
+    shape: tuple[int, int]
+    tile: tuple[int, int]
+    offsets: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
+
+    def touching(self, rows: slice, cols: slice) -> Iterator[Range]:
+        """Yield (offset, size) of every tile that holds pixels of a window."""
+        down, across = (-(-a // b) for a, b in zip(self.shape, self.tile, strict=True))
+        row = np.arange(rows.start // self.tile[0], min(-(-rows.stop // self.tile[0]), down))
+        col = np.arange(cols.start // self.tile[1], min(-(-cols.stop // self.tile[1]), across))
+        plane = np.arange(0, len(self.offsets), down * across)
+        numbers = (plane[:, None, None] + row[:, None] * across + col).reshape(-1)
+        for number in numbers[numbers < len(self.offsets)].tolist():
+            if self.sizes[number] > 0 and self.offsets[number] > 0:
+                yield int(self.offsets[number]), int(self.sizes[number])
 
 
 class TileChecksums:
@@ -41,10 +74,15 @@ class TileChecksums:
     def __init__(self, read: ReadAt) -> None:
         """Read the directories; Damaged when they make no sense."""
         try:
-            self._starts, sizes = _deflate_tiles(read)
-        except (ValueError, KeyError, IndexError, OverflowError):
+            self.directories = _directories(read)
+        except (ValueError, KeyError, IndexError, OverflowError, ZeroDivisionError):
             raise Damaged("its directories make no sense") from None
-        self._stops = self._starts + sizes
+        starts, sizes = (
+            np.concatenate([np.zeros(0, np.int64), *(getattr(d, name) for d in self.directories)])
+            for name in ("offsets", "sizes")
+        )
+        exists = (starts > 0) & (sizes > 0)
+        self._starts, self._stops = starts[exists], (starts + sizes)[exists]
         self._checked: dict[int, int] = {}
 
     @property
@@ -65,15 +103,16 @@ class TileChecksums:
             self._starts[touched].tolist(), self._stops[touched].tolist(), strict=True
         ):
             if first <= start and end <= stop:
-                self._check(start, data[start - first : end - first])
+                self.check_tile(start, data[start - first : end - first])
             elif start <= first and stop <= end:
                 whole = read(start, end - start)
-                self._check(start, whole)
+                self.check_tile(start, whole)
                 if whole[first - start : stop - start] != data:
                     raise Damaged("two reads of the same bytes differ")
             # Else a directory beside the tile is read: nobody takes pixels from such a range.
 
-    def _check(self, start: int, tile: bytes) -> None:
+    def check_tile(self, start: int, tile: bytes) -> None:
+        """Test the bytes of the tile at an offset; Damaged when its checksum fails."""
         digest = zlib.crc32(tile)
         if self._checked.get(start) == digest:
             return
@@ -90,8 +129,40 @@ class TileChecksums:
         self._checked[start] = digest
 
 
-def _deflate_tiles(read: ReadAt) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the offsets and sizes of all DEFLATE tiles and strips, each int64 (n,)."""
+class LocalTiles:
+    """The tiles of a local file, tested whenever pixels of them are read: a disk may err later."""
+
+    def __init__(self, path: str) -> None:
+        """Read the directories; Damaged when they make no sense, OSError when they cannot be
+        read."""
+        self._path = path
+        with Path(path).open("rb") as file:
+            self._checksums = TileChecksums(lambda at, size: _read_at(file, at, size))
+
+    def check(self, shape: tuple[int, int], rows: slice, cols: slice) -> None:
+        """Test the tiles under a window of the image, or of its overview, of a shape (rows, cols),
+        and those of its mask. Damaged when a checksum fails, OSError."""
+        with Path(self._path).open("rb") as file:
+            for directory in self._checksums.directories:
+                if directory.shape == shape:
+                    for start, size in directory.touching(rows, cols):
+                        self._checksums.check_tile(start, _read_at(file, start, size))
+
+
+@lru_cache(_LOCAL_FILES)
+def local_tiles(path: str, identity: str) -> LocalTiles:
+    """Return the tiles of a local file that is what `identity` says; errors as `LocalTiles`."""
+    del identity  # another file, other tiles
+    return LocalTiles(path)
+
+
+def _read_at(file: BinaryIO, at: int, size: int) -> bytes:
+    file.seek(at)
+    return file.read(size)
+
+
+def _directories(read: ReadAt) -> list[Directory]:
+    """Return every directory whose tiles or strips are DEFLATE."""
     order = {b"II": "<", b"MM": ">"}[read(0, 2)]
     is_big = _ints(read(2, 2), order + "u2")[0] == 43
     word, entries_form = (order + "u8", order + "u8") if is_big else (order + "u4", order + "u2")
@@ -99,7 +170,7 @@ def _deflate_tiles(read: ReadAt) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
     entry = np.dtype(
         [("tag", order + "u2"), ("type", order + "u2"), ("count", word), ("value", f"V{wide}")]
     )
-    tables: list[npt.NDArray[np.int64]] = [np.zeros((2, 0), np.int64)]
+    directories: list[Directory] = []
     seen: set[int] = set()
     at = _ints(read(wide, wide), word)[0]
     while at and at not in seen:
@@ -126,12 +197,17 @@ def _deflate_tiles(read: ReadAt) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
             return _ints(data, form)
 
         if _COMPRESSION in tags and values(_COMPRESSION)[0] in _DEFLATE:
-            offsets, sizes = _TILES if _TILES[0] in tags else _STRIPS
-            tables.append(np.array((values(offsets), values(sizes)), np.int64))
-    # A sparse tile has no bytes.
-    tiles = np.concatenate(tables, axis=1)
-    tiles = tiles[:, (tiles[1] > 0) & (tiles[0] > 0)]
-    return tiles[0], tiles[1]
+            rows, cols = values(_LENGTH)[0], values(_WIDTH)[0]
+            if _TILES[0] in tags:
+                tile, lists = (values(_TILE_LENGTH)[0], values(_TILE_WIDTH)[0]), _TILES
+            else:
+                most = values(_ROWS_PER_STRIP)[0] if _ROWS_PER_STRIP in tags else rows
+                tile, lists = (min(most, rows), cols), _STRIPS
+            offsets, sizes = (np.array(values(each), np.int64) for each in lists)
+            if not (rows and cols and all(tile)) or offsets.shape != sizes.shape:
+                raise ValueError
+            directories.append(Directory((rows, cols), tile, offsets, sizes))
+    return directories
 
 
 def _ints(data: bytes, form: str) -> list[int]:
