@@ -204,11 +204,11 @@ def test_only_what_is_read_of_a_local_file_is_tested(tmp_path: Path) -> None:
     extent = scene.extent(GRID)
     assert extent is not None
     corner = Window(extent.col, extent.row, 100, 100)
-    beyond = Window(extent.col + 128, extent.row + 128, 300, 200)
+    inner = Window(extent.col + 128, extent.row + 128, 300, 200)
     for _ in range(2):
         with pytest.raises(SourceUnavailable, match="the file is damaged"):
             reader.read(scene, GRID, corner)
-        found = reader.read(scene, GRID, beyond)
+        found = reader.read(scene, GRID, inner)
         assert (found.image == truth.image[:, 128:328, 128:428]).all()
 
 
