@@ -9,6 +9,9 @@ SECONDS ?= 1800
 TRAIN ?= auto
 TORCH = 2.13.0
 
+# The folders of tests marked `alone`: to collect the others takes longer (tests/conftest.py).
+ALONE = tests/app tests/chaos
+
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check
 
@@ -25,7 +28,7 @@ serve: $(VENV)/.serve  ## serve your own NAIP files: make serve IMAGERY=/path/to
 
 test: $(VENV)/.test  ## run all tests: two at a time, then those that must run alone
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone and not slow"
-	$(BIN)/python -m pytest -m "alone and not slow"
+	$(BIN)/python -m pytest $(ALONE) -m "alone and not slow"
 
 test-slow: $(VENV)/.test  ## run the slow tests that `make test` leaves out; CI runs both
 	$(BIN)/python -m pytest -m slow

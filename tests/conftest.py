@@ -23,6 +23,9 @@ from tests.world import graphs, world
 FOREIGN = ("LANDCOVER_", "AWS_", "GDAL_", "CPL_", "VSI_")
 """Prefixes of variables that would change what is tested."""
 
+ALONE = ("app", "chaos")
+"""Folders of tests that may be marked `alone`, as in the Makefile."""
+
 REAL_DATA = Path(
     os.environ.get("LANDCOVER_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")
 )
@@ -37,6 +40,15 @@ def pytest_configure() -> None:
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="landcover-tests-")
     settings.register_profile("house", deadline=None)
     settings.load_profile("house")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a test that `make test` would leave out: it runs those marked `alone` in ALONE only."""
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if "alone" in marks and "slow" not in marks and folder not in ALONE:
+            raise pytest.UsageError(f"{item.nodeid}: `alone` belongs in {' or '.join(ALONE)}")
 
 
 @pytest.fixture(autouse=True)
