@@ -43,7 +43,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse a test that `make test` would leave out: it runs those marked `alone` in ALONE only."""
+    """Refuse a test that `make test` would leave out: it runs `alone` ones in ALONE only."""
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
