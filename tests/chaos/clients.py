@@ -187,7 +187,7 @@ def _overload(bench: Bench, trial: Trial) -> None:
             tiles=_documents(tiles.take(len(tiles) - 2)),
         ).result()  # fmt: skip
     _count(trial, result["answers"])
-    goodput = result["within"] / seconds
+    goodput = result["goodput"]
     shed = sum(a["code"] in ("429", "503") for a in result["answers"])
     trial.outcome.times = result["sent"]
     trial.note(
