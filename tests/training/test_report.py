@@ -232,7 +232,8 @@ def test_the_docs_are_what_their_generator_makes_of_the_kept_results(tmp_path: P
 
     subject = Subject.load(ROOT / "model" / "weights" / "landcover.onnx")
     results = [read_result(path) for path in sorted((ROOT / MEASURED).glob("*.json"))]
-    page = collect(subject.session.metadata, subject.facts.graph, results)
+    fast = [read_result(path) for path in sorted((ROOT / MEASURED / "fast").glob("*.json"))]
+    page = collect(subject.session.metadata, subject.facts.graph, results, fast)
     readme = tmp_path / "README.md"
     readme.write_bytes((ROOT / "README.md").read_bytes())
     write_docs(page, tmp_path / "accuracy.md", readme)

@@ -162,8 +162,9 @@ def accuracy(
     from training.report.accuracy import collect, write_docs
 
     measured = [read_result(path) for path in results or sorted(MEASURED.glob("*.json"))]
+    fast = [] if results else [read_result(p) for p in sorted((MEASURED / "fast").glob("*.json"))]
     subject = Subject.load(weights)
-    page = collect(subject.session.metadata, subject.facts.graph, measured)
+    page = collect(subject.session.metadata, subject.facts.graph, measured, fast)
     if into_card:
         page.card = write_accuracy(weights, [e.assessment() for e in page.evaluations.values()])
     write_docs(page, out, readme)

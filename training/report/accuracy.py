@@ -71,6 +71,8 @@ class Page:
     """By the title of their section."""
     years: Years | None = None
     lowres: LowRes | None = None
+    fast: dict[str, Evaluation] = field(default_factory=dict)
+    """Of the model `fast`, by their titles."""
 
     def markdown(self, diagram: str = "accuracy.svg") -> str:
         """Return the page; `diagram` is the path of `class_diagram` from it."""
@@ -86,11 +88,13 @@ class Page:
             "article": self._beside_article(compared) if compared else None,
             "years": self._years(),
             "lowres": self._lowres(),
+            "fast": self._fast(),
         }
         titles = ["Summary", *(title for title, _ in parts)]
         titles += ["Compared with the article"] if compared else []
         titles += ["The same place in several years"] if self.years else []
         titles += ["Coarser imagery"] if self.lowres else []
+        titles += ["The model fast"] if self.fast else []
         return render("accuracy.md", context | {"titles": titles})
 
     def sentence(self) -> str:
@@ -165,11 +169,25 @@ class Page:
             "classes": classes_by_resolution(self.lowres),
         }
 
+    def _fast(self) -> dict[str, Any] | None:
+        """Return the figures of the model `fast`, each beside the other's on the same places."""
+        if not self.fast:
+            return None
+        rows = []
+        for title, each in self.fast.items():
+            beside = [e for e in self.evaluations.values() if _is_alike(e, each)]
+            rows += [summary_row(f"{title}, landcover", e) for e in beside]
+            rows.append(summary_row(f"{title}, fast", each))
+        commands = [command for each in self.fast.values() for command in each.commands]
+        return {"summary": Table(SUMMARY, rows), "commands": commands}
 
-def collect(card: ModelCard, graph: str, results: Sequence[Measured]) -> Page:
+
+def collect(
+    card: ModelCard, graph: str, results: Sequence[Measured], fast: Sequence[Measured] = ()
+) -> Page:
     """Return the page of a model: evaluations of one role and preset are pooled (the folds of a
     cross-validation), and so are years and low resolutions. Models of other presets have sections
-    of their own: what they show is not of one kind.
+    of their own: what they show is not of one kind. `fast`: results of the model of that name.
 
     Raises AssessmentError when a scene comes twice, or one result is of several presets.
     """
@@ -184,7 +202,14 @@ def collect(card: ModelCard, graph: str, results: Sequence[Measured]) -> Page:
         page.years = pooled(years)
     if lowres := [r for r in results if isinstance(r, LowRes)]:
         page.lowres = pooled(lowres)
+    if fast:
+        page.fast = collect(card, graph, fast).evaluations
     return page
+
+
+def _is_alike(one: Evaluation, other: Evaluation) -> bool:
+    """Return whether two were made in the same places of the same kind."""
+    return one.role == other.role and set(one.places) == set(other.places)
 
 
 def _preset_of(result: Evaluation) -> str:
