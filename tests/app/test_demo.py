@@ -82,6 +82,7 @@ def mosaic(images: list[Path], year: int) -> npt.NDArray[np.uint8]:
     return whole
 
 
+@pytest.mark.slow
 def test_every_quad_is_a_naip_like_cog(images: list[Path]) -> None:
     assert len(images) == 8
     for path in images:
@@ -97,6 +98,7 @@ def test_every_quad_is_a_naip_like_cog(images: list[Path]) -> None:
             assert source.colorinterp[:3] == (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
 
+@pytest.mark.slow
 def test_truth_lies_on_the_grid_of_its_image(images: list[Path]) -> None:
     for path in images:
         with rasterio.open(path) as image, rasterio.open(truth_of(path)) as truth:
@@ -105,6 +107,7 @@ def test_truth_lies_on_the_grid_of_its_image(images: list[Path]) -> None:
             assert truth.crs == image.crs
 
 
+@pytest.mark.slow
 def test_neighbors_tell_the_same_truth_where_they_overlap(images: list[Path]) -> None:
     met = 0
     for year in MEANS:
@@ -128,6 +131,7 @@ def test_neighbors_tell_the_same_truth_where_they_overlap(images: list[Path]) ->
 
 
 @pytest.mark.parametrize("year", MEANS)
+@pytest.mark.slow
 def test_every_class_covers_at_least_a_sixtieth(images: list[Path], year: int) -> None:
     classes = mosaic(images, year)
     shares = np.bincount(classes[classes > 0], minlength=7) / np.count_nonzero(classes)
@@ -136,6 +140,7 @@ def test_every_class_covers_at_least_a_sixtieth(images: list[Path], year: int) -
 
 
 @pytest.mark.parametrize("year", MEANS)
+@pytest.mark.slow
 def test_band_means_are_those_of_the_year(images: list[Path], year: int) -> None:
     means = []
     for path in of_year(images, year):
@@ -145,6 +150,7 @@ def test_band_means_are_those_of_the_year(images: list[Path], year: int) -> None
 
 
 @pytest.mark.parametrize("year", MEANS)
+@pytest.mark.slow
 def test_brightness_lies_where_that_of_real_naip_lies(images: list[Path], year: int) -> None:
     paths = of_year(images, year)
     pixels = np.concatenate([read(path)[:, ::3, ::3].reshape(4, -1) for path in paths], axis=1)
@@ -175,6 +181,7 @@ def test_every_street_and_parking_lot_leads_to_the_highway(year: int) -> None:
     assert (paved & reached).sum() / paved.sum() > 0.995
 
 
+@pytest.mark.slow
 def test_one_quad_calls_near_infrared_alpha(images: list[Path]) -> None:
     tagged = []
     for path in images:
@@ -185,6 +192,7 @@ def test_one_quad_calls_near_infrared_alpha(images: list[Path]) -> None:
     assert read(tagged[0])[3].std() > 20, "it still holds near infrared"
 
 
+@pytest.mark.slow
 def test_one_quad_has_a_collar_without_truth(images: list[Path]) -> None:
     collared = []
     for path in images:
@@ -199,6 +207,7 @@ def test_one_quad_has_a_collar_without_truth(images: list[Path]) -> None:
     assert len(collared) == 1
 
 
+@pytest.mark.slow
 def test_the_years_differ_by_houses_a_pond_and_a_felled_wood(images: list[Path]) -> None:
     before, after = mosaic(images, 2013), mosaic(images, 2017)
     for old, new, least in (
@@ -212,6 +221,7 @@ def test_the_years_differ_by_houses_a_pond_and_a_felled_wood(images: list[Path])
     assert (before == after).mean() > 0.6
 
 
+@pytest.mark.slow
 def test_near_infrared_tells_water_from_leaves(images: list[Path]) -> None:
     for path in images:
         image, classes = read(path), read(truth_of(path))[0]
@@ -232,6 +242,7 @@ def test_the_same_pixels_come_out_of_every_run(images: list[Path]) -> None:
     assert np.array_equal(again, read(images[flight]))
 
 
+@pytest.mark.slow
 def test_an_intact_county_is_kept(images: list[Path]) -> None:
     folder = images[0].parents[1]
     stamps = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}

@@ -410,6 +410,7 @@ def test_a_wider_halo_changes_hardly_a_class_of_real_imagery(
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_a_block_of_real_imagery_is_what_one_pass_over_the_whole_image_says(
     real_data: Path, shipped: Session
 ) -> None:

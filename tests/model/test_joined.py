@@ -155,6 +155,7 @@ def test_joined_blocks_are_cancelled_together(wide: Session) -> None:
 
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["onnxruntime:fp32", "openvino:fp32"])
+@pytest.mark.slow
 def test_no_pixel_of_real_imagery_differs(
     real_data: Path, name: str, inferred: list[tuple[int, int]]
 ) -> None:

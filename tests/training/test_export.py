@@ -181,6 +181,7 @@ def test_a_file_is_restamped_without_touching_its_weights(exported: Path, tmp_pa
     assert len(other.metadata_props) == len(onnx.load(exported).metadata_props)
 
 
+@pytest.mark.slow
 def test_the_mean_of_two_models_is_between_them(tmp_path: Path) -> None:
     began, went = checkpoint(tmp_path / "began.pt"), tmp_path / "went.pt"
     start = tmp_path / "start.onnx"

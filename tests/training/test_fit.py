@@ -68,6 +68,7 @@ def whole(make_scene_anywhere: MakeScene, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(
     data: Data, whole: Path, tmp_path: Path
 ) -> None:
@@ -239,6 +240,7 @@ def test_another_preset_or_other_data_is_not_resumed(
         fit(SHORT, other, tmp_path, log=quiet)
 
 
+@pytest.mark.slow
 def test_a_run_begins_from_the_judged_weights_of_another(data: Data, tmp_path: Path) -> None:
     first = Checkpoint.load(fit(SHORT, data, tmp_path / "first", log=quiet))
     still = SHORT.model_copy(update={"learning_rate": 1e-12, "weight_decay": 0.0})
@@ -251,6 +253,7 @@ def test_a_run_begins_from_the_judged_weights_of_another(data: Data, tmp_path: P
         fit(still, data, tmp_path / "second", log=quiet)
 
 
+@pytest.mark.slow
 def test_a_run_is_normalized_like_the_one_that_it_begins_from(
     data: Data, make_scene: MakeScene, tmp_path: Path
 ) -> None:

@@ -130,6 +130,7 @@ def test_labels_of_the_test_are_those_of_its_chips_alone(synthetic: Path, tmp_pa
     assert scenes[0].label.any()
 
 
+@pytest.mark.slow
 def test_what_is_unchanged_is_not_done_again(
     synthetic: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,6 +154,7 @@ def test_what_is_unchanged_is_not_done_again(
     assert "fit: unchanged" not in issue
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_model(synthetic: Path, tmp_path: Path) -> None:
     perform(load_recipe(synthetic / "run.toml"), tmp_path / "again")
     assert contents(tmp_path / "again") == contents(synthetic / "run")
@@ -297,6 +299,7 @@ def test_labels_on_a_full_disk_are_refused_and_leave_nothing(
     assert not list(small_disk.rglob("*.tif"))
 
 
+@pytest.mark.slow
 def test_a_run_on_a_full_disk_goes_on_when_there_is_room(
     synthetic: Path, small_disk: Path, tmp_path: Path
 ) -> None:
