@@ -83,8 +83,9 @@ def _visit(chromium: Any, base: str) -> dict[str, Any]:  # noqa: ANN401
     context = chromium.new_context(viewport=SIZE)
     page = context.new_page()
     page.goto(f"{base}/map")
-    page.wait_for_function(f"({FIRST_VIEW})() !== null", timeout=120_000)
-    found = page.evaluate(FIRST_VIEW)
+    # Not wait_for_function, which the page's content security policy forbids.
+    while (found := page.evaluate(FIRST_VIEW)) is None:
+        page.wait_for_timeout(50)
     page.locator("body[data-state=idle]").wait_for(timeout=180_000)
     context.close()
     return {
