@@ -62,6 +62,7 @@ function pane(container, options) {
 
 export class Panes {
   #shown = new Map(); // map → { layer id → path } as last applied
+  #pending = new Map(); // map → the rings that are hatched, as text
   #source = null;
   #table = new Uint32Array(256);
   #version = 0; // of what the values are drawn from; part of their URL
@@ -109,6 +110,7 @@ export class Panes {
       for (const id of ["scenes", "outlines", "classes", "pending", "imagery"]) if (map.getLayer(id)) map.removeLayer(id);
       for (const id of ["footprints", "classes", "pending", "imagery"]) if (map.getSource(id)) map.removeSource(id);
       this.#shown.set(map, {});
+      this.#pending.set(map, "[]");
       const firstZoom = source.minzoom - Math.log2(512 / TILE) - 0.5; // map zoom at which tiles start
       map.addSource("footprints", { type: "geojson", data: footprints });
       map.addLayer({
@@ -156,6 +158,9 @@ export class Panes {
   /** Hatches the ground of polygon rings whose values are not known yet: [left, right]. */
   showPending(sides) {
     this.maps.forEach((map, i) => {
+      const rings = JSON.stringify(sides[i]);
+      if (this.#pending.get(map) === rings) return; // to draw it again is dear without a GPU
+      this.#pending.set(map, rings);
       const features = sides[i].map((ring) => ({ type: "Feature", properties: {}, geometry: { type: "Polygon", coordinates: [ring] } }));
       map.getSource("pending")?.setData({ ...NOTHING, features });
     });

@@ -25,7 +25,8 @@ FIRST_VIEW = """() => {
   const mark = performance.getEntriesByName("landcover:first-view")[0];
   if (!mark) return null;
   const tiles = performance.getEntriesByType("resource")
-    .filter(({ name, responseEnd }) => name.includes("/tiles/") && responseEnd <= mark.startTime);
+    .filter(({ name, responseEnd }) => name.includes("/tiles/") && responseEnd <= mark.startTime)
+    .filter(({ name }) => !name.includes("quality=exact"));
   const from = Math.min(...tiles.map(({ startTime }) => startTime));
   return { at: mark.startTime, from, urls: tiles.map(({ name }) => name) };
 }"""
