@@ -45,6 +45,9 @@ CONNECTIONS = 2048
 STARTED_PER_TURN = 8
 """Requests begun per turn of the event loop; `/healthz` is begun at once."""
 
+PARSED_PER_TURN = 32
+"""Pieces parsed per turn that clients have sent of whom no request is known yet."""
+
 _MB = 1_000_000
 _LOOK_S = 1.0
 _SLICE = 4096
@@ -77,14 +80,15 @@ def admit_no_more(listener: int) -> None:
 class _Turns:
     """Begins requests a few per turn of the event loop, in the order they came."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self, loop: asyncio.AbstractEventLoop, most: int) -> None:
+        """`most`: begun in one turn."""
+        self._loop, self._most = loop, most
         self._waiting: deque[Callable[[], None]] = deque()
         self._begun = 0
 
     def begin(self, start: Callable[[], None]) -> None:
         """Call `start`, now or in one of the next turns."""
-        if self._waiting or self._begun >= STARTED_PER_TURN:
+        if self._waiting or self._begun >= self._most:
             self._waiting.append(start)
             return
         if not self._begun:
@@ -93,7 +97,7 @@ class _Turns:
         start()
 
     def _next(self) -> None:
-        self._begun = min(STARTED_PER_TURN, len(self._waiting))
+        self._begun = min(self._most, len(self._waiting))
         if self._begun:
             self._loop.call_soon(self._next)
         for _ in range(self._begun):
@@ -106,7 +110,8 @@ class Connections:
     _of: ClassVar[WeakKeyDictionary[ServerState, Connections]] = WeakKeyDictionary()
 
     def __init__(self, state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
-        self.turns = _Turns(loop)
+        self.turns = _Turns(loop, STARTED_PER_TURN)
+        self.arrivals = _Turns(loop, PARSED_PER_TURN)
         self.draining = False
         self._state = state
         self._loop = loop
@@ -151,6 +156,12 @@ class Guarded(HttpToolsProtocol):
     waiting_since: float | None = None
     """When we began to wait for the rest of a head or of a body; None when we do not."""
 
+    _is_known = False
+    """Whether a request has come whole: then it does not wait behind a thousand newcomers."""
+
+    _unparsed = 0
+    """Pieces that have arrived and wait for their turn."""
+
     _in_head = True
     _is_refused = False
     _head_bytes = 0
@@ -167,7 +178,20 @@ class Guarded(HttpToolsProtocol):
         self._shared.make_room()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has arrived, a head only up to its limits."""
+        """Parse what has arrived, of newcomers a few per turn of the event loop."""
+        if self._is_known and not self._unparsed:
+            self._parse(data)
+            return
+
+        def parse() -> None:
+            self._unparsed -= 1
+            self._parse(data)
+
+        self._unparsed += 1
+        self._shared.arrivals.begin(parse)
+
+    def _parse(self, data: bytes) -> None:
+        """Parse, a head only up to its limits."""
         if self.waiting_since is None and self._in_head:
             self.waiting_since = self.loop.time()
         while data and not self._is_refused and not self.transport.is_closing():
@@ -203,6 +227,7 @@ class Guarded(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Do as uvicorn does."""
         self._in_head, self._head_bytes, self.waiting_since = True, 0, None
+        self._is_known = True
         if not self._is_refused:
             super().on_message_complete()
 

@@ -10,7 +10,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import uvicorn
@@ -223,3 +224,55 @@ def test_a_stopping_server_answers_what_is_on_its_way_and_in_the_queue_of_its_so
         gc.unfreeze()
     assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
     assert all(b"connection: close" in answer for answer in answers)
+
+
+BODY = b"POST /tile HTTP/1.1\r\nHost: a\r\nContent-Length: 300\r\n\r\n" + b"x" * 300
+
+
+def echoed(connection: socket.socket) -> bool:
+    """Whether BODY is answered with its length."""
+    answer = b""
+    while not answer.endswith(b"\r\n\r\n300"):
+        piece = connection.recv(65536)
+        if not piece:
+            return False
+        answer += piece
+    return True
+
+
+def test_newcomers_take_turns_and_their_pieces_stay_in_order(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "PARSED_PER_TURN", 1)
+    monkeypatch.setattr(protocol, "CONNECTIONS", 100)
+    with contextlib.ExitStack() as opened:
+        connections = [opened.enter_context(connected(port)) for _ in range(40)]
+        for start in range(0, len(BODY), 60):
+            for each in connections:
+                each.sendall(BODY[start : start + 60])
+        for each in connections:
+            assert echoed(each)
+            each.sendall(BODY)
+            assert echoed(each)
+
+
+def test_a_client_that_is_known_does_not_wait_behind_newcomers(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, held = protocol._Turns.begin, list[Callable[[], None]]()
+
+    def hold(turns: Any, start: Callable[[], None]) -> None:  # noqa: ANN401
+        if turns._most == protocol.PARSED_PER_TURN:
+            held.append(start)
+        else:
+            begin(turns, start)
+
+    with connected(port) as known, connected(port) as newcomer:
+        known.sendall(BODY)
+        assert echoed(known)
+        monkeypatch.setattr(protocol._Turns, "begin", hold)
+        newcomer.sendall(BODY)
+        until(lambda: held)
+        known.sendall(BODY)
+        assert echoed(known)
+        assert len(held) == 1
