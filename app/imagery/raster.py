@@ -19,7 +19,6 @@ from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.windows import Window as RasterWindow
 
 from app.imagery.scene import Bands
-from app.imagery.store.checksums import LocalTiles, local_tiles
 
 Image = npt.NDArray[np.uint8]
 Valid = npt.NDArray[np.bool_]
@@ -43,28 +42,30 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A dataset and what closes it; `tiles` tests those of a local file before they are read."""
+    """A dataset and what closes it. `test`: called with the shape of what is open and the rows and
+    columns of a window before pixels of it are read; it raises when they are damaged."""
 
     dataset: rasterio.DatasetReader
     close: Callable[[], None]
-    tiles: LocalTiles | None = None
+    test: Callable[[tuple[int, int], slice, slice], None] | None = None
 
     @classmethod
-    def at(cls, path: Path | str, identity: str, **options: int) -> Opened:
-        """Open a local GeoTIFF that is what `identity` says; OSError, RasterioError or Damaged."""
+    def at(
+        cls,
+        path: Path | str,
+        test: Callable[[tuple[int, int], slice, slice], None],
+        **options: int,
+    ) -> Opened:
+        """Open a local GeoTIFF; OSError or RasterioError."""
         dataset = rasterio.open(path, driver="GTiff", **options)
-        try:
-            return cls(dataset, dataset.close, local_tiles(str(path), identity))
-        except BaseException:
-            dataset.close()
-            raise
+        return cls(dataset, dataset.close, test)
 
     def check(self, window: RasterWindow) -> None:
-        """Test the tiles under a window; Damaged when they are not those that were written."""
-        if self.tiles is not None:
+        """Test what lies under a window."""
+        if self.test is not None:
             (top, bottom), (left, right) = window.toranges()
             rows = slice(math.floor(top), math.ceil(bottom))
-            self.tiles.check(self.dataset.shape, rows, slice(math.floor(left), math.ceil(right)))
+            self.test(self.dataset.shape, rows, slice(math.floor(left), math.ceil(right)))
 
 
 class Raster:

@@ -36,7 +36,7 @@ from app.imagery.scene import (
     name_of,
     scene_in,
 )
-from app.imagery.store.checksums import Damaged
+from app.imagery.store.checksums import Damaged, local_tiles
 from app.imagery.store.object_store import ObjectStore
 from app.imagery.store.opener import RangeFile, close_remote, open_overview, open_remote
 from model.windows import Window
@@ -198,10 +198,11 @@ def _open_local(scene: Scene) -> _Handle:
     """Return a handle on a local file; SourceUnavailable when it cannot be opened."""
     with _translated(scene.id):
         mask = mask_beside(Path(scene.href))
+        test = local_tiles(scene.href, scene.identity).check
         raster = Raster(
-            Opened.at(scene.href, scene.identity),
-            lambda number: Opened.at(scene.href, scene.identity, overview_level=number),
-            Opened.at(mask, identity_of(mask)) if mask else None,
+            Opened.at(scene.href, test),
+            lambda number: Opened.at(scene.href, test, overview_level=number),
+            Opened.at(mask, local_tiles(str(mask), identity_of(mask)).check) if mask else None,
         )
         return _Handle(raster)
 
