@@ -142,11 +142,13 @@ class LocalTiles:
     def check(self, shape: tuple[int, int], rows: slice, cols: slice) -> None:
         """Test the tiles under a window of the image, or of its overview, of a shape (rows, cols),
         and those of its mask. Damaged when a checksum fails, OSError."""
+        directories = [each for each in self._checksums.directories if each.shape == shape]
+        if not directories:  # nothing there has a checksum
+            return
         with Path(self._path).open("rb") as file:
-            for directory in self._checksums.directories:
-                if directory.shape == shape:
-                    for start, size in directory.touching(rows, cols):
-                        self._checksums.check_tile(start, _read_at(file, start, size))
+            for directory in directories:
+                for start, size in directory.touching(rows, cols):
+                    self._checksums.check_tile(start, _read_at(file, start, size))
 
 
 @lru_cache(_LOCAL_FILES)
