@@ -11,13 +11,16 @@ RUN python3 -m venv --without-pip /opt/landcover \
 ARG VECTORS=
 COPY docker/requirements.txt /src/docker/requirements.txt
 # Hashes pin every package; tests and tools inside the packages are never run here. Only the tools
-# of onnxruntime import sympy; of AWS only S3 and its credentials are spoken to.
+# of onnxruntime import sympy; OpenVINO computes on the CPU and reads ONNX alone; Python links ONNX
+# Runtime in, so the library for C is a second copy.
 RUN /opt/pip/bin/pip --python /opt/landcover/bin/python install --no-cache-dir --no-compile \
       --disable-pip-version-check --require-hashes -r /src/docker/requirements.txt \
  && cd /opt/landcover/lib/python3.*/site-packages \
  && find . -type d \( -name tests -o -name test \) -prune -exec rm -rf {} + \
  && rm -rf onnxruntime/transformers onnxruntime/tools onnxruntime/quantization \
- && rm -rf sympy mpmath \
+ && rm -rf sympy mpmath onnxruntime/capi/libonnxruntime.so* \
+ && rm -f openvino/libs/libopenvino_intel_[gn]pu_plugin.so openvino/libs/cache.json \
+ && find . -path './openvino/libs/*_frontend.so*' ! -name '*_onnx_*' ! -name '*_ir_*' -delete \
  && if [ -z "${VECTORS}" ]; then rm -rf pyogrio pyogrio.libs pyogrio-*; fi \
  && find . -name '*.pyi' -delete \
  && find rasterio uvloop pyproj numpy shapely httptools -name '*.so' -exec strip --strip-unneeded {} +

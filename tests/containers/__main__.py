@@ -144,6 +144,13 @@ def hardened() -> None:
     expect(not torch.strip(), "torch is in the image")
 
 
+def engines() -> None:
+    """Both engines compute inside: the image leaves out what they are not thought to need."""
+    for name in ("onnxruntime", "openvino"):
+        said = run("podman", "exec", "-e", f"LANDCOVER_ENGINE={name}", WEB, "landcover", "doctor")
+        expect(f"engine  {name}:" in said, f"doctor with {name}: {said[:200]!r}")
+
+
 def healthy() -> None:
     """The container's own health check says healthy."""
     run("podman", "healthcheck", "run", WEB)
@@ -322,6 +329,7 @@ STEPS: list[tuple[str, Callable[[], None]]] = [
     ("up", up),
     ("published port", published),
     ("hardening", hardened),
+    ("both engines", engines),
     ("health check", healthy),
     ("tile", tile),
     ("job", job),
