@@ -147,8 +147,8 @@ def hardened() -> None:
 def engines() -> None:
     """Both engines compute inside: the image leaves out what they are not thought to need."""
     for name in ("onnxruntime", "openvino"):
-        said = run("podman", "exec", "-e", f"LANDCOVER_ENGINE={name}", WEB, "landcover", "doctor")
-        expect(f"engine  {name}:" in said, f"doctor with {name}: {said[:200]!r}")
+        text = run("podman", "exec", "-e", f"LANDCOVER_ENGINE={name}", WEB, "landcover", "doctor")
+        expect(f"engine  {name}:" in text, f"doctor with {name}: {text[:200]!r}")
 
 
 def healthy() -> None:
