@@ -12,6 +12,7 @@ import { Inspector } from "./inspect.js";
 import { Layout } from "./layout.js";
 import { Legend } from "./legend.js";
 import { lookUpTable } from "./paint.js";
+import { Pace } from "./pace.js";
 import { Panes } from "./panes.js";
 import { connectPlaces } from "./places.js";
 import { Service } from "./service.js";
@@ -21,7 +22,7 @@ import { Status, messageOf } from "./status.js";
 import { Swipe } from "./swipe.js";
 import { TileStore } from "./tiles.js";
 import { Toasts } from "./toasts.js";
-import { labelsOf, validated, valuesOf, viewOf } from "./views.js";
+import { imageryOf, labelsOf, validated, valuesOf, viewOf } from "./views.js";
 import { Viewport } from "./viewport.js";
 
 const DARK = window.matchMedia("(prefers-color-scheme: dark)");
@@ -31,6 +32,7 @@ const REDRAW_MS = 150;
 const toasts = new Toasts();
 const service = new Service();
 const store = new TileStore(service);
+const pace = new Pace(() => store.isLoading);
 const status = new Status();
 
 async function start() {
@@ -48,13 +50,15 @@ async function start() {
   choice.values = validated({ ...choice.values, ...fromLink.values }, sources, legend);
   const source = () => sourceOf(choice.values.source);
 
-  const panes = new Panes(store);
+  const panes = new Panes(store, pace);
   const { front } = panes;
   const swipe = new Swipe();
   const layout = new Layout((free) => swipe.setFree(free));
   swipe.setFree(layout.free);
   const controls = new Controls(choice, sources, legend);
-  const viewport = new Viewport(panes, store, service, () => ({ source: source(), ...valuesOf(choice.values) }));
+  const finest = new Map(); // source id → zoom of its finest imagery
+  const viewport = new Viewport(panes, store, service, () => (
+    { source: source(), ...valuesOf(choice.values), imagery: imageryOf(choice.values), imageryZoom: finest.get(source().id) }));
   const shareCounter = new ShareCounter(
     legend,
     () => ({ ...choice.values, view: freeView(front, layout.free), tileZoom: panes.tileZoom, source: source() }),
@@ -97,11 +101,11 @@ async function start() {
     performance.mark("landcover:first-view");
   };
 
-  let idleTimer = 0;
+  let [idleTimer, redrawTimer] = [0, 0];
   const updateState = () => {
     markFirstView();
     clearTimeout(idleTimer);
-    const idle = () => store.settled && panes.idle && shareCounter.settled && service.inFlight === 0;
+    const idle = () => store.settled && panes.idle && shareCounter.settled && !redrawTimer && service.inFlight === 0;
     if (!idle()) document.body.dataset.state = "loading";
     idleTimer = setTimeout(() => {
       if (idle()) document.body.dataset.state = "idle";
@@ -111,7 +115,6 @@ async function start() {
     document.body.classList.toggle("busy", inFlight > 0);
     updateState();
   });
-  let redrawTimer = 0;
   let isStale = false; // something drawn has been replaced in the store
   store.onChange((entry, change) => {
     updateStatus();
@@ -124,7 +127,7 @@ async function start() {
       if (isStale) panes.redraw();
       isStale = false;
       shareCounter.update();
-    }, REDRAW_MS);
+    }, Math.max(REDRAW_MS, pace.ms));
   });
 
   await panes.ready;
@@ -180,7 +183,8 @@ async function start() {
       outlines.set(id, await service.footprints(id).catch(() => ({ type: "FeatureCollection", features: [] })));
     }
     const footprints = outlines.get(id);
-    panes.useSource({ ...source(), imagery_maxzoom: imageryZoom(source(), footprints) }, footprints);
+    finest.set(id, imageryZoom(source(), footprints));
+    panes.useSource({ ...source(), imagery_maxzoom: finest.get(id) }, footprints);
     document.getElementById("credit").textContent = [source().attribution, basemap?.attribution].filter(Boolean).join(" · ");
     isArriving = true;
     if (camera) front.jumpTo(camera);

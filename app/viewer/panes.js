@@ -49,12 +49,14 @@ function addOverlays(map) {
   });
 }
 
-function pane(container, options) {
+function pane(container, pace, options) {
   const map = new window.maplibregl.Map({
     container, style: emptyStyle(),
     maxZoom: MAX_ZOOM, minZoom: 2, maxPitch: 0, dragRotate: false, pitchWithRotate: false,
     renderWorldCopies: false, attributionControl: false, fadeDuration: 0, ...options,
   });
+  const draw = map.triggerRepaint.bind(map);
+  map.triggerRepaint = () => pace.request(draw, map.isMoving());
   map.touchZoomRotate.disableRotation();
   map.keyboard.disableRotation();
   return map;
@@ -67,14 +69,14 @@ export class Panes {
   #table = new Uint32Array(256);
   #version = 0; // of what the values are drawn from; part of their URL
 
-  constructor(store) {
+  constructor(store, pace) {
     window.maplibregl.setMaxParallelImageRequests(256); // the store decides which goes first
     const pathOf = ({ url }) => url.slice(url.indexOf("://") + 3).split("#")[0];
     window.maplibregl.addProtocol(IMAGERY, async (request, { signal }) => ({ data: await store.data(pathOf(request), signal) }));
     window.maplibregl.addProtocol(VALUES, async (request, { signal }) => (
       { data: await paint(await store.data(pathOf(request), signal), this.#table) }));
-    this.back = pane("back", { interactive: false });
-    this.front = pane("front", {});
+    this.back = pane("back", pace, { interactive: false });
+    this.front = pane("front", pace, {});
     this.front.on("move", () => {
       const { lng, lat } = this.front.getCenter();
       this.back.jumpTo({ center: [lng, lat], zoom: this.front.getZoom() });

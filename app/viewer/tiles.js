@@ -112,6 +112,11 @@ export class TileStore {
     return this.view.every((entry) => this.#stage(entry) === null);
   }
 
+  /** Returns whether anything in view is still to come, be it an estimate. */
+  get isLoading() {
+    return [...this.#entries.values()].some((entry) => !entry.problem && this.#stage(entry) === FIRST);
+  }
+
   #entry(path) {
     let entry = this.#entries.get(path);
     if (entry) this.#entries.delete(path); // to the end: used last

@@ -17,7 +17,7 @@ export class Viewport {
   #controller = null;
   blocks = null; // { blocks, cached } of the view, while there is something to wait for
 
-  /** `getShown()`: { source, templates: [left, right, …of values], isDrawn: [left, right] }. */
+  /** `getShown()`: { source, templates: [left, right, …of values], isDrawn: [left, right], imagery: [templates], imageryZoom }. */
   constructor(panes, store, service, getShown) {
     Object.assign(this, { panes, store, service, getShown });
     this.ratio = window.devicePixelRatio > 1 ? "@2x" : ""; // as MapLibre does
@@ -53,7 +53,7 @@ export class Viewport {
 
   /** Asks for what is in view now; the view may be moving. */
   update() {
-    const { source, templates, isDrawn } = this.getShown();
+    const { source, templates, isDrawn, imagery, imageryZoom } = this.getShown();
     const { lng, lat } = this.panes.front.getCenter();
     const isCounted = !planShares(this.box, source, this.panes.tileZoom).why;
     const used = [...new Set(templates.filter((each, i) => each && (isCounted || isDrawn[i])))];
@@ -64,14 +64,18 @@ export class Viewport {
       const exactRank = tile.z < source.maxzoom ? -rank : rank;
       return { path: placed(template, tile, this.ratio), rank, exactRank, mayBeExact: this.becomesExact };
     };
-    this.store.want(used.flatMap((template) => tiles.map((tile) => wanted(template, tile))));
-    this.#prefetch = () => this.#wantNear(used, tiles, wanted);
+    // The map asks for its imagery only when it draws, which takes long without a GPU.
+    const ground = this.hasValues ? tilesIn(this.ground, Math.min(this.panes.tileZoom, imageryZoom)) : [];
+    const all = [...used.flatMap((template) => tiles.map((tile) => wanted(template, tile))),
+      ...imagery.flatMap((template) => ground.map((tile) => wanted(template, tile)))];
+    this.store.want(all);
+    this.#prefetch = () => this.#wantNear(all, used, tiles, wanted);
     this.#hatch();
     this.changed();
   }
 
   /** Also asks for the ring around the view and the middle of the next zoom, with idle cores only. */
-  #wantNear(used, tiles, wanted) {
+  #wantNear(all, used, tiles, wanted) {
     const { source } = this.getShown();
     if (!this.store.settled || !tiles.length || !this.becomesExact) return;
     const [west, south, east, north] = this.box;
@@ -84,7 +88,7 @@ export class Viewport {
     const middle = intersection([west + dx / 2, south + dy / 2, east - dx / 2, north - dy / 2], source.bounds);
     const next = this.zoom < source.maxzoom ? tilesIn(middle, this.zoom + 1) : [];
     const near = [...next, ...ring].flatMap((tile) => used.map((template) => wanted(template, tile)));
-    this.store.want(used.flatMap((template) => tiles.map((tile) => wanted(template, tile))), near);
+    this.store.want(all, near);
   }
 
   /** Takes note of a change: unhatches what is drawn by now, and looks ahead once nothing changes any longer. */

@@ -36,6 +36,12 @@ export function valuesOf(values) {
   return { templates: [left, right], isDrawn: [Boolean(left) && drawn, drawn], counted: isCounted ? [right, left] : [right] };
 }
 
+/** Returns the paths of the imagery that is shown. */
+export const imageryOf = (values) => {
+  const { left, right } = viewOf(values, null);
+  return [left.imagery, right.imagery].filter(Boolean);
+};
+
 /** Returns what each side of the divider shows; see panes.js. */
 export function viewOf(values, legend) {
   const { source, year, before, style, opacity } = values;

@@ -113,7 +113,7 @@ def test_no_statistics_and_no_point_read_an_estimate(
 def test_an_exact_tile_is_never_made_of_estimates(
     serve: Serve, two_quads: World, neighborhood_model: Path
 ) -> None:
-    path = _path(two_quads, 14)
+    path = _path(two_quads, 15)
     with serve(two_quads.directory, neighborhood_model, block_budget=1000) as fresh:
         expected = fresh.get(path)
         assert expected.headers[QUALITY] == "full"

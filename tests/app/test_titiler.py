@@ -85,7 +85,12 @@ def get(client: TestClient, path: str, **query: Any) -> bytes:  # noqa: ANN401
 
 
 @pytest.mark.parametrize(
-    ("zoom", "size", "layer"), [(17, 256, "class"), (18, 512, "confidence"), (15, 256, "class")]
+    ("zoom", "size", "layer"),
+    [
+        (17, 256, "class"),
+        (18, 512, "confidence"),
+        pytest.param(15, 256, "class", marks=pytest.mark.slow),
+    ],
 )
 def test_every_pixel_of_a_tile_is_ours(
     theirs: TestClient, ours: TestClient, middle: tuple[float, float],

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2 as httpx
 
+from tests.app.running import until
 from tests.benchmarks.report import Finding
 from tests.browser import launch
 
@@ -72,10 +73,7 @@ def _round(chromium: Any, county: Path) -> list[dict[str, float]]:  # noqa: ANN4
 def _fresh(county: Path) -> Iterator[str]:
     """Yield the address of a server that has computed nothing."""
     with launch.served("serve", "--imagery", county) as base:
-        for _ in range(600):
-            if httpx.get(f"{base}/readyz").status_code == 200:
-                break
-            time.sleep(0.1)
+        until(lambda: httpx.get(f"{base}/readyz").status_code == 200)
         yield base
 
 

@@ -101,8 +101,11 @@ def test_the_ring_around_the_view_is_fetched_last_and_at_a_low_priority(visit: V
 
     visit.page.on("request", note)
     visit.open("#map=16.9/32.9705/-86.969")
-    inside = {url.split("&quality")[0] for url in visit.requested(".npy")}
+    # Of what is in view an estimate is asked for first, of what is around it never.
+    estimates = [url for url in visit.requested(".npy") if "quality=estimate" in url]
+    inside = {url.split("&quality")[0] for url in estimates}
     visit.page.wait_for_timeout(9000)
+    assert inside
     assert ahead
     assert not inside & {url.split("&quality")[0] for url in ahead}
     requests = len(visit.requested(".npy"))
@@ -191,3 +194,33 @@ def test_an_operators_basemap_lies_below_and_is_credited(
         assert (visit.pixels() == (255, 0, 255)).all(axis=-1).mean() > 0.5
         assert visit.errors == []
         context.close()
+
+
+DRAWN = """async (frame) => {
+  const resources = performance.getEntriesByType("resource").map(({ name }) => name);
+  const { Pace } = await import(resources.find((name) => name.endsWith("/pace.js")));
+  const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+  let [isLoading, draws, clock] = [true, 0, 0];
+  window.requestAnimationFrame = (then) => setTimeout(() => then(clock += frame));
+  const pace = new Pace(() => isLoading);
+  const ask = (isUrgent) => pace.request(() => { draws += 1; }, isUrgent);
+  ask();
+  await wait(50);
+  for (let i = 0; i < 10; i += 1) ask();
+  const loading = draws;
+  ask(true);
+  const moved = draws;
+  isLoading = false;
+  ask();
+  await wait(500);
+  return [loading, moved, draws];
+}"""
+"""How often is drawn while tiles come in, with the map moved then, and in the end."""
+
+
+@pytest.mark.parametrize(("frame_ms", "drawn"), [(16, [11, 12, 13]), (800, [1, 12, 13])])
+def test_slow_frames_are_drawn_once_for_many_tiles_but_never_wait_for_the_hand(
+    visit: Visit, frame_ms: int, drawn: list[int]
+) -> None:
+    visit.open()
+    assert visit.page.evaluate(DRAWN, frame_ms) == drawn
