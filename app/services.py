@@ -79,7 +79,7 @@ class Services:
         _count_engine(session, 1)
         self.settings = settings
         self.models = {session.card.name: session}
-        self.reads = Pool("read", settings.read_workers)
+        self.reads = Pool("read", settings.read_workers, settings.infer_nice)
         self.sources = Sources(
             load_sources(
                 settings, session.card.ground_resolution, self.reads, len(session.card.bands)

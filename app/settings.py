@@ -136,8 +136,8 @@ class Settings(BaseSettings):
         10,
         ge=0,
         le=19,
-        description="added to the nice value of inference threads, so that what answers gets a "
-        "core first; 0 where other programs on the machine must not come first",
+        description="added to the nice value of threads that infer or read imagery, so that what "
+        "answers gets a core first; 0 where other programs on the machine must not come first",
     )
     read_workers: int = Field(4, ge=1, le=64, description="threads that read imagery")
     gdal_cache_mb: int = Field(64, ge=16, description="GDAL's block cache, MB")

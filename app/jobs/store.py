@@ -308,7 +308,7 @@ class Store:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         db = sqlite3.connect(self._path, timeout=30, isolation_level=None)
         try:
-            db.execute("PRAGMA journal_mode = WAL")
+            _journal(db)
             db.executescript(_SCHEMA)
             db.execute("BEGIN IMMEDIATE")
             columns = {name for _, name, *_ in db.execute("PRAGMA table_info(jobs)")}
@@ -319,6 +319,19 @@ class Store:
         finally:
             db.close()
         self._ready = True
+
+
+def _journal(db: sqlite3.Connection) -> None:
+    """Have the store written ahead. SQLite's own timeout does not wait for others that begin."""
+    for wait in (*[0.05] * 100, None):
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if wait is None or _primary(error) != sqlite3.SQLITE_BUSY:
+                raise
+            time.sleep(wait)
+        else:
+            return
 
 
 def _check_quota(db: sqlite3.Connection, client: str, quota: Quota, nbytes: int) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,18 @@ def submit(client: TestClient, world: World) -> Any:  # noqa: ANN401
 
 def successful(client: TestClient, job: str) -> None:
     until(lambda: client.get(f"/jobs/{job}").json()["status"] == "successful")
+
+
+def test_many_begin_with_a_new_folder_at_once(tmp_path: Path) -> None:
+    def begin(path: Path) -> None:
+        store = Store(path)
+        barrier.wait()
+        assert store.claim("somebody", None) is None
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(60):
+            barrier = threading.Barrier(8)
+            list(pool.map(begin, [tmp_path / str(number) / "jobs.sqlite"] * 8))
 
 
 def assert_the_rest_goes_on(client: TestClient, world: World) -> None:

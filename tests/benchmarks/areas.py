@@ -22,7 +22,7 @@ from app.render.geotiff import CREATION
 from model.legend import LEGEND
 from model.windows import BLOCK
 from tests.benchmarks.report import Finding
-from tests.benchmarks.served import Served, served
+from tests.benchmarks.served import SERVE, Served, served
 from tests.world.ground import class_at, ground
 
 CRS = "EPSG:26916"
@@ -46,7 +46,7 @@ def measure_areas(_: Path) -> list[Finding]:
     with tempfile.TemporaryDirectory(prefix="landcover-") as folder:
         _write_imagery(Path(folder))
         environment = {"LANDCOVER_IMAGERY": folder, **UNLIMITED}
-        with served("app.main:create_app", environment) as server:
+        with served(SERVE, environment) as server:
             # Arenas and pools grow to their size on ground that is not asked for again.
             _ask(server, SIDES[0], offset=SIDES[-1] - 2)
             costs = []
@@ -139,7 +139,7 @@ def measure_hectares(county: Path) -> Finding:
         ]
     )
     truth = _truth(county, area)
-    with served("app.main:create_app", {"LANDCOVER_IMAGERY": str(county)}) as server:
+    with served(SERVE, {"LANDCOVER_IMAGERY": str(county)}) as server:
         answer = httpx.post(
             f"{server.base}/statistics?year=2017", json=mapping(area), timeout=600
         ).json()

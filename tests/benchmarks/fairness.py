@@ -22,7 +22,7 @@ from app.grid.tile import TMS
 from model.windows import BLOCK, Window
 from tests.benchmarks.jobs import FIRST_COL, FIRST_ROW, GRID, write_noise
 from tests.benchmarks.report import Finding
-from tests.benchmarks.served import Served, served
+from tests.benchmarks.served import SERVE, Served, served
 
 EDGE = 16
 """Blocks along the edge of the imagery."""
@@ -48,7 +48,7 @@ def measure() -> list[Finding]:
             "LANDCOVER_JOBS_DIR": f"{folder}/jobs",
             "LANDCOVER_JOBS_PER_CLIENT": "32",
         }
-        with served("app.main:create_app", environment) as server:
+        with served(SERVE, environment) as server:
             return [*_warm(server), _cold(server), _greedy(server)]
 
 
@@ -84,7 +84,7 @@ def _warm(server: Served) -> Iterator[Finding]:
 def _cold(server: Served) -> Finding:
     """Tiles that nobody has seen, one after the other, idle and beside a job."""
     idle = [_timed(server, _tile(6 + number, 0)) for number in range(6)]
-    with _job(server, 2, column=7):
+    with _job(server, 14):
         busy = [_timed(server, _tile(6 + number, 0, row=1)) for number in range(6)]
     ratio = float(np.median(busy) / np.median(idle))
     detail = f"median {np.median(idle):.2f} s alone, {np.median(busy):.2f} s beside a job"
@@ -93,7 +93,7 @@ def _cold(server: Served) -> Finding:
 
 def _greedy(server: Served) -> Finding:
     """A cold tile of one client while another has 24 points with probabilities in work."""
-    alone = [_timed(server, _tile(6 + number, 0, row=12)) for number in range(3)]
+    alone = [_timed(server, _tile(12 + number, 0, row=0)) for number in range(3)]
     lon, lat = _place(3.5, 0.5)
     point = f"/point/{lon},{lat}?probabilities=true"
     stopping = threading.Event()
@@ -107,7 +107,7 @@ def _greedy(server: Served) -> Finding:
         for _ in range(24):
             threads.submit(flood)
         time.sleep(2)
-        beside = [_timed(server, _tile(9 + number, 0, row=12)) for number in range(3)]
+        beside = [_timed(server, _tile(12 + number, 0, row=1)) for number in range(3)]
         stopping.set()
     ratio = float(np.median(beside) / np.median(alone))
     detail = f"median {np.median(alone):.2f} s alone, {np.median(beside):.2f} s beside them"
@@ -141,15 +141,14 @@ def _timed(server: Served, path: str) -> float:
 
 
 @contextmanager
-def _job(server: Served, row: int, column: int = 0) -> Iterator[None]:
-    """A job of another client over 4 × 7 blocks or more, running until it is left."""
-    cols = 7
-    window = Window(
-        (FIRST_COL + column) * BLOCK, (FIRST_ROW + row) * BLOCK, (cols - 1) * BLOCK, 4 * BLOCK
-    )
+def _job(server: Served, row: int) -> Iterator[None]:
+    """A job of another client over all blocks of some rows, running until it is left."""
+    rows = min(4, EDGE - row)
+    window = Window(FIRST_COL * BLOCK, (FIRST_ROW + row) * BLOCK, EDGE * BLOCK, rows * BLOCK)
     left, bottom, right, top = GRID.bounds(window)
     project = transformer(GRID.crs, "OGC:CRS84").transform
-    ground = transform(box(left, bottom, right, top).segmentize(100), project, interleaved=False)
+    inside = box(left, bottom, right, top).buffer(-BLOCK * GRID.resolution / 8, join_style="mitre")
+    ground = transform(inside.segmentize(100), project, interleaved=False)
     area: dict[str, Any] = json.loads(to_geojson(ground))
     answer = httpx.post(
         f"{server.base}/processes/classify-area/execution",
