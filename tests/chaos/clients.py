@@ -17,6 +17,8 @@ from tests.world.scenes import lonlat
 MOST_RSS = 1.2
 QUEUE = 16
 GOODPUT = 0.9
+CLOSED = 24
+"""Tiles by which the capacity is measured."""
 
 
 def _bench(
@@ -171,21 +173,28 @@ def _greedy(bench: Bench, trial: Trial) -> None:
     trial.recover(tiles.take(1))
 
 
+def _capacity(bench: Bench) -> float:
+    """Return the tiles per second that eight clients get who ask when they have been answered."""
+    tiles = _documents(bench.tiles["local"].take(CLOSED))
+    measured = Running("closed_loop", bench.server.port, clients=8, tiles=tiles).result()
+    served = sum(a["code"] == "200" for a in measured["answers"])
+    return served / float(measured["seconds"])
+
+
 def _overload(bench: Bench, trial: Trial) -> None:
     """Twice as many requests as can be answered: as many as can be are, the others are told when
     to come again."""
     tiles = bench.tiles["local"]
-    measured = Running(
-        "closed_loop", bench.server.port, clients=8, tiles=_documents(tiles.take(24))
-    ).result()
-    served = sum(a["code"] == "200" for a in measured["answers"])
-    capacity = served / measured["seconds"]
-    seconds = min(15.0, max(5.0, (len(tiles) - 4) / capacity * 0.7))
+    before = _capacity(bench)
+    seconds = min(15.0, max(5.0, (len(tiles) - CLOSED - 4) / before * 0.7))
     with trial.fault():
         result = Running(
-            "open_loop", bench.server.port, rate=2 * capacity, seconds=seconds,
-            tiles=_documents(tiles.take(len(tiles) - 2)),
+            "open_loop", bench.server.port, rate=2 * before, seconds=seconds,
+            tiles=_documents(tiles.take(len(tiles) - CLOSED - 2)),
         ).result()  # fmt: skip
+    trial.recover(tiles.take(2))
+    # A shared machine is not as fast all the time: before and after, as many tiles as meanwhile.
+    capacity = (before + _capacity(bench)) / 2
     _count(trial, result["answers"])
     goodput = result["goodput"]
     shed = sum(a["code"] in ("429", "503") for a in result["answers"])
@@ -197,7 +206,6 @@ def _overload(bench: Bench, trial: Trial) -> None:
     trial.expect(not result["ran_out"], "tiles ran out: not overloaded to the end")
     trial.expect(shed > 0, "nothing was shed: not overloaded")
     trial.expect(goodput >= GOODPUT * capacity, f"goodput {goodput / capacity:.0%} of capacity")
-    trial.recover(tiles.take(2))
 
 
 GROUP = Group(
