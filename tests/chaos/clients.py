@@ -177,7 +177,7 @@ def _capacity(bench: Bench) -> float:
     """Return the tiles per second that eight clients get who ask when they have been answered."""
     tiles = _documents(bench.tiles["local"].take(CLOSED))
     measured = Running("closed_loop", bench.server.port, clients=8, tiles=tiles).result()
-    served = sum(a["code"] == "200" for a in measured["answers"])
+    served: int = sum(a["code"] == "200" for a in measured["answers"])
     return served / float(measured["seconds"])
 
 
