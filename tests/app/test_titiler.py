@@ -30,6 +30,7 @@ from app.settings import Settings
 from app.titiler import LandCoverReader, Runtime, color_maps
 from model.legend import LEGEND, NODATA
 from tests.app.conftest import Serve, classes_in, tiles_around
+from tests.app.running import until
 from tests.snippets import snippet
 from tests.world.world import World
 
@@ -229,7 +230,9 @@ def test_info_statistics_and_preview(theirs: TestClient, runtime: Runtime) -> No
     assert [info["minzoom"], info["maxzoom"]] == list(runtime.services.sources.get(None).zooms)
     tilejson = theirs.get("/WebMercatorQuad/tilejson.json").json()
     assert [tilejson["minzoom"], tilejson["maxzoom"]] == [info["minzoom"], info["maxzoom"]]
-    picture = LandCoverReader(runtime=runtime).preview(max_size=200)
+    reader = LandCoverReader(runtime=runtime)
+    until(lambda: reader.preview(max_size=200).metadata["quality"] == "full")
+    picture = reader.preview(max_size=200)
     assert max(picture.width, picture.height) == 200
     valid = picture.array.compressed()
     query = {"categorical": True, "max_size": 200}
