@@ -277,7 +277,7 @@ def test_a_file_that_cannot_be_read_is_unavailable(
     change(made.path)
     assert "VRT" in DRIVERS
     assert identity_of(made.path) == scene.identity
-    with pytest.raises(SourceUnavailable, match=r"scene a: the file (cannot be read|is damaged)"):
+    with pytest.raises(SourceUnavailable, match="scene a: the file is damaged"):
         Reader().read(scene, GRID, Window(*CORNER, 300, 260))
 
 
