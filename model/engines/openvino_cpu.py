@@ -31,12 +31,20 @@ _MOST_SHAPES = 8
 """Shapes of batches that are kept compiled: those of joined blocks, and some to spare."""
 
 
+_MOST_PIXELS = 1_500_000
+"""Pixels of all shapes whose memory is kept, about 350 bytes each and stream: one of four joined
+blocks, or three smaller ones. Without a limit two streams kept 2.7 GB."""
+
+
 @dataclass(eq=False)
 class _Compiled:
     """The model compiled for batches of one shape, and its requests that are not in use."""
 
     model: Any
+    pixels: int
     idle: list[Any] = field(default_factory=list)
+    running: int = 0
+    holds_memory: bool = False
 
 
 class OpenVinoEngine:
@@ -80,6 +88,18 @@ class OpenVinoEngine:
     ) -> Probabilities:
         """Return the probabilities of a batch; see `Engine.run`."""
         compiled = self._for(batch.shape)
+        try:
+            return self._run(compiled, batch, cancellation)
+        finally:
+            with self._lock:
+                compiled.running -= 1
+
+    def _run(
+        self,
+        compiled: _Compiled,
+        batch: npt.NDArray[np.float32],
+        cancellation: Cancellation | None,
+    ) -> Probabilities:
         with self._lock:
             request = compiled.idle.pop() if compiled.idle else None
         request = request or compiled.model.create_infer_request()
@@ -105,7 +125,7 @@ class OpenVinoEngine:
         return probabilities
 
     def _for(self, shape: tuple[int, ...]) -> _Compiled:
-        """The model for batches of one shape.
+        """Return the model for batches of one shape, counted as running.
 
         With free sizes a stopped run leaves the sizes of some layers behind, and later runs of
         another shape fail, or are wrong, on the same stream (seen with OpenVINO 2026.4).
@@ -116,11 +136,28 @@ class OpenVinoEngine:
                 network = self._core.read_model(self._content)
                 network.reshape(list(shape))
                 model = self._core.compile_model(network, _DEVICE, self._config)
-                compiled = self._compiled[shape] = _Compiled(model)
+                pixels = shape[0] * shape[-2] * shape[-1]
+                compiled = self._compiled[shape] = _Compiled(model, pixels)
                 if len(self._compiled) > _MOST_SHAPES:
                     self._compiled.popitem(last=False)
             self._compiled.move_to_end(shape)
+            compiled.running += 1
+            compiled.holds_memory = True
+            self._release()
             return compiled
+
+    def _release(self) -> None:
+        """Release the memory of the shapes that were used longest ago and do not run."""
+        holding = [each for each in self._compiled.values() if each.holds_memory]
+        pixels = sum(each.pixels for each in holding)
+        for each in holding:
+            if pixels <= _MOST_PIXELS:
+                return
+            if not each.running:
+                each.idle.clear()
+                each.model.release_memory()
+                each.holds_memory = False
+                pixels -= each.pixels
 
     @staticmethod
     def version() -> str:

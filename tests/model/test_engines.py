@@ -291,3 +291,16 @@ print("silent")
         [sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False
     )
     assert done.stdout.strip() == "silent", done.stderr
+
+
+def test_openvino_gives_the_memory_of_shapes_back_and_says_the_same_after_it() -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    engine = engines.OpenVinoEngine(graphs.model_bytes("neighborhood"))
+    shapes = [(1, 4, rows, cols) for rows in (704, 1216) for cols in (704, 1216)]
+    random = np.random.default_rng(5)
+    batches = [random.standard_normal(shape).astype(np.float32) for shape in shapes]
+    first = [engine.run(batch) for batch in batches]
+    again = [engine.run(batch) for batch in batches]
+    assert all((one == other).all() for one, other in zip(first, again, strict=True))
+    holding = [each.pixels for each in engine._compiled.values() if each.holds_memory]
+    assert holding == [1216 * 1216]
